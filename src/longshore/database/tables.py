@@ -1,0 +1,154 @@
+"""The tables. Times are microseconds since 1970, states are the names of model.State.
+
+A job is the root; its bucket operations and shards go with it. Counters live on the shards while
+a bucket operation is open, and on its row and the job's from then on, so that nobody queues for one
+row while shards run and nobody sums once they are done.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    text,
+)
+
+from longshore.model import COUNTER_NAMES
+
+# Order of names is the order of their bytes on both databases: SQLite's default is just that,
+# PostgreSQL's is the locale's.
+Name = Text().with_variant(Text(collation="C"), "postgresql")
+# SQLite makes an alias of its row id only of the exact type INTEGER.
+Id = BigInteger().with_variant(Integer(), "sqlite")
+
+metadata = MetaData()
+
+
+def _counters() -> list[Column[int]]:
+    return [Column(name, BigInteger, nullable=False, server_default="0") for name in COUNTER_NAMES]
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("project", Name, nullable=False),
+    Column("job_id", Name, nullable=False),
+    Column("operation_id", Name, nullable=False),
+    Column("message", LargeBinary, nullable=False),  # the Job as its creator set it, serialised
+    Column("state", Text, nullable=False),
+    Column("dry_run", Boolean, nullable=False),
+    Column("multi_bucket", Boolean, nullable=False),
+    Column("transformation_name", Text, nullable=False),
+    Column("transformation", JSON, nullable=False),  # plain data, for workers
+    Column("log_states", JSON, nullable=False),  # ["SUCCEEDED", "FAILED"], for workers
+    Column("create_us", BigInteger, nullable=False),
+    Column("schedule_us", BigInteger),
+    Column("complete_us", BigInteger),
+    Column("cancel_us", BigInteger),  # when somebody asked for it
+    Column("job_delete_us", BigInteger),  # jobs.delete: the row stays for the operation's sake
+    Column("operation_delete_us", BigInteger),  # operations.delete: nobody is interested any more
+    Column("error_code", Text),  # of a FAILED or CANCELED job, for its operation
+    Column("error_message", Text),
+    Column("errors", JSON),
+    *_counters(),
+    Index(
+        "jobs_by_id",
+        "project",
+        "job_id",
+        unique=True,
+        sqlite_where=text("job_delete_us IS NULL"),
+        postgresql_where=text("job_delete_us IS NULL"),
+    ),
+    Index("jobs_by_operation", "project", "operation_id", unique=True),
+    Index("jobs_by_create_time", "project", "create_us", "id"),
+    Index("jobs_by_state_and_id", "project", "state", "job_id"),
+    Index("jobs_by_state_and_time", "project", "state", "create_us", "id"),
+    Index(
+        "jobs_cancelling",
+        "id",
+        sqlite_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
+        postgresql_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
+    ),
+)
+
+bucket_operations = Table(
+    "bucket_operations",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column("bucket_operation_id", Name, nullable=False),
+    Column("position", Integer, nullable=False),  # of its Bucket in the job's bucket list
+    Column("bucket", Name, nullable=False),
+    Column("source_name", Text, nullable=False),
+    Column("source", JSON, nullable=False),  # plain data, for workers
+    Column("state", Text, nullable=False),
+    Column("create_us", BigInteger, nullable=False),
+    Column("start_us", BigInteger),
+    Column("complete_us", BigInteger),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("errors", JSON),
+    *_counters(),
+    Index("bucket_operations_by_id", "job", "bucket_operation_id", unique=True),
+    Index("bucket_operations_by_state", "job", "state"),
+)
+
+shards = Table(
+    "shards",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job", Id, ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
+    Column(
+        "bucket_operation",
+        Id,
+        ForeignKey("bucket_operations.id", ondelete="CASCADE"),
+        nullable=False,
+    ),
+    Column("state", Text, nullable=False),
+    Column("range", JSON(none_as_null=True)),  # NULL: plan the bucket operation
+    Column("cursor", JSON, nullable=False),
+    Column("intent", LargeBinary),
+    Column("attempt", Integer, nullable=False, server_default="0"),
+    Column("owner", Text),  # the worker that has the lease; NULL: nobody
+    Column("checkpoint", BigInteger, nullable=False, server_default="0"),
+    Column("error_code", Text),
+    Column("error_message", Text),
+    Column("errors", JSON),
+    *_counters(),
+    Index("shards_by_bucket_operation", "bucket_operation", "state"),
+    Index("shards_by_job", "job", "state"),
+    Index(
+        "shards_free",
+        "id",
+        sqlite_where=text("owner IS NULL AND state IN ('QUEUED', 'RUNNING')"),
+        postgresql_where=text("owner IS NULL AND state IN ('QUEUED', 'RUNNING')"),
+    ),
+    Index(
+        "shards_leased",
+        "owner",
+        sqlite_where=text("owner IS NOT NULL"),
+        postgresql_where=text("owner IS NOT NULL"),
+    ),
+)
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("project", Name, primary_key=True),
+    Column("method", Text, primary_key=True),
+    Column("request_id", Name, primary_key=True),
+    Column("fingerprint", LargeBinary, nullable=False),  # of the request's content
+    Column("job", Id),  # what the first request was about; no key: it may be gone
+    Column("create_us", BigInteger, nullable=False),
+    Index("requests_by_time", "create_us"),
+)

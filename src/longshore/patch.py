@@ -1,0 +1,141 @@
+"""What to change in an object's metadata: every field is unchanged, cleared or set.
+
+One value serves every transformation that changes metadata and every store that can do so, which
+keeps (transformations × stores) from becoming a matrix of code. It answers two questions: which
+columns it must see, and which objects already are as it wants them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import Any, Final, TypeVar
+
+import orjson
+
+T = TypeVar("T")
+
+
+class Unchanged(Enum):
+    """The type of UNCHANGED, which is not None: None clears a field."""
+
+    UNCHANGED = "unchanged"
+
+
+UNCHANGED: Final = Unchanged.UNCHANGED
+
+
+def dump_map(value: Mapping[str, str]) -> str:
+    """The one text of a map in a column: JSON with sorted keys; "" for an empty map."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode() if value else ""
+
+
+def load_map(text: str) -> dict[str, str]:
+    """The map behind a column's text."""
+    return dict(orjson.loads(text)) if text else {}
+
+
+def memoised(function: Callable[[str], T], column: Iterable[str]) -> list[T]:
+    """``function`` over a column, called once per distinct text: metadata repeats a great deal."""
+    known: dict[str, T] = {}
+    values = []
+    for text in column:
+        if text not in known:
+            known[text] = function(text)
+        values.append(known[text])
+    return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """An object's own retention: nobody deletes or replaces it before ``until_us``.
+
+    ``mode`` is "Unlocked" or "Locked", as Cloud Storage spells it.
+    """
+
+    mode: str
+    until_us: int
+
+    def dump(self) -> str:
+        """The text of the ``retention`` column: ``MODE@MICROSECONDS``; "" stands for none."""
+        return f"{self.mode}@{self.until_us}"
+
+    @staticmethod
+    def load(text: str) -> Retention | None:
+        """The retention behind a column's text."""
+        mode, _, until_us = text.partition("@")
+        return Retention(mode=mode, until_us=int(until_us)) if text else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapPatch:
+    """A change of a map of text to text: first ``clear``, then ``removals``, then ``updates``."""
+
+    updates: Mapping[str, str]
+    removals: frozenset[str] = frozenset()
+    clear: bool = False
+
+    def leaves(self, text: str) -> bool:
+        """Whether the map already is as this change would make it."""
+        return self.apply(text) == text
+
+    def apply(self, text: str) -> str:
+        """The map (as its column's text) after the change; keys that are not there are ignored."""
+        before = {} if self.clear else load_map(text)
+        kept = {key: value for key, value in before.items() if key not in self.removals}
+        return dump_map(kept | dict(self.updates))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """A change of metadata. The names of its fields are the names of the columns they change.
+
+    Text and time fields: None clears. ``custom_time_us`` and the retention's time are microseconds
+    since 1970. ``acl`` maps entity to role, ``contexts`` key to value.
+    ``override_unlocked_retention`` is no column: it allows an Unlocked retention to be shortened,
+    cleared or locked (Cloud Storage's ``overrideUnlockedRetention``).
+    """
+
+    temporary_hold: bool | Unchanged = UNCHANGED
+    event_based_hold: bool | Unchanged = UNCHANGED
+    content_type: str | None | Unchanged = UNCHANGED
+    content_encoding: str | None | Unchanged = UNCHANGED
+    content_language: str | None | Unchanged = UNCHANGED
+    content_disposition: str | None | Unchanged = UNCHANGED
+    cache_control: str | None | Unchanged = UNCHANGED
+    custom_time_us: int | None | Unchanged = UNCHANGED
+    retention: Retention | None | Unchanged = UNCHANGED
+    custom_metadata: MapPatch | Unchanged = UNCHANGED
+    contexts: MapPatch | Unchanged = UNCHANGED
+    acl: MapPatch | Unchanged = UNCHANGED
+    override_unlocked_retention: bool = False
+
+    def changes(self) -> dict[str, Any]:
+        """Column name → wanted value as the column holds it, or a MapPatch; only what changes.
+
+        A cleared text is "", a cleared time is 0, a cleared retention is "".
+        """
+        wanted: dict[str, Any] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is UNCHANGED or field.name == "override_unlocked_retention":
+                continue
+            if isinstance(value, Retention):
+                value = value.dump()
+            elif value is None:
+                value = 0 if field.name.endswith("_us") else ""
+            wanted[field.name] = value
+        return wanted
+
+    def satisfied(self, columns: Mapping[str, list[Any]], count: int) -> list[bool]:
+        """For each of ``count`` objects: whether its columns already are as this patch wants."""
+        answer = [True] * count
+        for name, wanted in self.changes().items():
+            column = columns[name]
+            if isinstance(wanted, MapPatch):
+                equal = memoised(wanted.leaves, column)
+            else:
+                equal = [value == wanted for value in column]
+            answer = [a and b for a, b in zip(answer, equal, strict=True)]
+        return answer

@@ -1,0 +1,1 @@
+"""Implementations of runner.Runner: in which processes shards run."""

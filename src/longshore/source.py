@@ -1,0 +1,68 @@
+"""The contract of a source: which objects a bucket operation is about.
+
+``from_message(message)`` of an implementation checks a Bucket's configuration and gives plain data;
+``open_source(data)`` makes a Source of that data in a worker, which never sees a protobuf message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from longshore.store import Batch, Failure, Stores
+
+Range = Mapping[str, Any]
+"""Where a shard begins and ends: plain data that only its source understands."""
+Cursor = Mapping[str, Any]
+"""How far a shard has come: plain data that only its source understands; {} at the start."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """A batch as its source chose it, and where to go on after it.
+
+    ``pinned[i]`` is true where the user named the generation, which then is never left for a newer
+    one; None means that none is. ``refused``: entries that can't be tried (an unreadable row of a
+    manifest), by index, with the reason; ``batch.names`` then says where the entry stands.
+    """
+
+    batch: Batch
+    cursor: Cursor
+    pinned: list[bool] | None = None
+    refused: Mapping[int, Failure] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """Which objects of one bucket, in which order."""
+
+    counts_bytes: bool
+    """Whether ``totalBytesFound`` is counted (the API: for prefix lists only)."""
+
+    async def split(self, stores: Stores, bucket: str) -> list[Range]:
+        """Disjoint ranges that together are the whole; may be empty.
+
+        Raises an errors.Error (NotFound: no such bucket or manifest) that ends the bucket
+        operation as FAILED.
+        """
+
+    def read(
+        self,
+        stores: Stores,
+        bucket: str,
+        range_: Range,
+        cursor: Cursor,
+        *,
+        columns: Sequence[str],
+        versions: bool,
+        size: BatchSize,
+    ) -> AsyncIterator[Selection]:
+        """Selections from ``cursor`` to the end of the range. ``versions``: a listing covers
+        noncurrent versions too. ``size()`` is asked before each selection for the most objects it
+        may have, since a rate cap shrinks batches while a shard runs."""
+
+
+class BatchSize(Protocol):
+    """The most objects that the next batch may have."""
+
+    def __call__(self) -> int: ...

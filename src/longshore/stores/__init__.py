@@ -1,0 +1,1 @@
+"""Implementations of store.Store, one module per kind of service."""

@@ -1,0 +1,217 @@
+"""The contract of a transformation, and the three kinds there are.
+
+A module of ``transformations/`` has two functions. ``from_message(message)`` checks the message of
+the request, raises InvalidArgument that names every bad field, and gives plain data, which is what
+the database keeps. ``open_transformation(data)`` makes of that data, in a worker, one of the three
+kinds: Delete, PatchObjects or Rewrite. They differ in what a call of the store does and in how an
+open intent is settled (house rules: docs/decisions/0002); everything else is shared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple, Protocol
+
+from longshore.errors import Unimplemented
+from longshore.patch import Patch, memoised
+from longshore.store import ABSENT, Batch, Capabilities, Outcome, Store
+
+
+class ContextDelta(NamedTuple):
+    """How many contexts of one object are created, deleted and updated."""
+
+    created: int = 0
+    deleted: int = 0
+    updated: int = 0
+
+
+class Plan(NamedTuple):
+    """What a batch will come to: which objects need a call, and what that adds to the counters.
+
+    ``contexts`` is None where a transformation counts none. What needs no call adds nothing.
+    """
+
+    needed: list[bool]
+    contexts: list[ContextDelta] | None = None
+
+
+class Verdict(Enum):
+    """What a look at an announced object says about its announced change."""
+
+    DONE = "done"
+    AGAIN = "again"
+    MISSING = "missing"
+
+
+class Announced(NamedTuple):
+    """What an intent keeps of its objects for settling. ``checksums``: only where asked for."""
+
+    names: Sequence[str]
+    generations: Sequence[int]
+    checksums: Sequence[str]
+
+
+class Transformation(Protocol):
+    """What is done to each object of a batch."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What must be read of an object before it is announced and when it is settled."""
+
+    @property
+    def versions(self) -> bool:
+        """Whether noncurrent versions are chosen too."""
+
+    @property
+    def counts_bytes(self) -> bool:
+        """Whether the sizes of changed objects make ``totalBytesTransformed``."""
+
+    @property
+    def keeps_checksum(self) -> bool:
+        """Whether settling needs the announced checksum (then it is among ``columns``)."""
+
+    @property
+    def gone_is_done(self) -> bool:
+        """Whether an announced object that is gone, or of another generation, is done."""
+
+    def check(self, capabilities: Capabilities) -> None:
+        """Raises Unimplemented, with the reason, for what a store cannot do."""
+
+    def plan(self, batch: Batch) -> Plan:
+        """What doing it to ``batch``, all of which is there, will come to."""
+
+    async def act(self, store: Store, bucket: str, batch: Batch) -> Outcome:
+        """Do it to ``batch``, all of which needs it, in the announced generations only."""
+
+    def settle(self, announced: Announced, now: Batch) -> list[Verdict]:
+        """Judge each announced object, position by position, by what is there now.
+
+        ``now`` has the announced generation where that still is there, else the live object of
+        that name, else ABSENT; with this transformation's ``columns`` and ``live``.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delete:
+    """Delete the live version, or with ``permanent`` every chosen version for good."""
+
+    permanent: bool
+
+    columns = ()
+    counts_bytes = True
+    keeps_checksum = False
+    gone_is_done = True
+
+    @property
+    def versions(self) -> bool:
+        return self.permanent
+
+    def check(self, capabilities: Capabilities) -> None:
+        """Every store can delete."""
+
+    def plan(self, batch: Batch) -> Plan:
+        return Plan([True] * len(batch))
+
+    async def act(self, store: Store, bucket: str, batch: Batch) -> Outcome:
+        return await store.delete_objects(bucket, batch, permanent=self.permanent)
+
+    def settle(self, announced: Announced, now: Batch) -> list[Verdict]:
+        rows = zip(announced.generations, now.generations, now.columns["live"], strict=True)
+        return [
+            Verdict.AGAIN if was == is_ and (live or self.permanent) else Verdict.DONE
+            for was, is_, live in rows
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchObjects:
+    """Change metadata; the generation stays.
+
+    ``count_contexts`` gives the delta for the text of an object's ``contexts``; a patch with it is
+    done only at the metageneration that it was computed from.
+    """
+
+    patch: Patch
+    count_contexts: Callable[[str], ContextDelta] | None = None
+
+    versions = False
+    counts_bytes = False
+    keeps_checksum = False
+    gone_is_done = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return tuple(self.patch.changes())
+
+    def check(self, capabilities: Capabilities) -> None:
+        missing = sorted(set(self.columns) - capabilities.patch_columns)
+        if missing:
+            raise Unimplemented(f"This store cannot change {', '.join(missing)} of an object.")
+
+    def plan(self, batch: Batch) -> Plan:
+        needed = [not satisfied for satisfied in self.patch.satisfied(batch.columns, len(batch))]
+        if self.count_contexts is None:
+            return Plan(needed)
+        return Plan(needed, memoised(self.count_contexts, batch.columns["contexts"]))
+
+    async def act(self, store: Store, bucket: str, batch: Batch) -> Outcome:
+        return await store.patch_objects(
+            bucket, batch, self.patch, match_metageneration=self.count_contexts is not None
+        )
+
+    def settle(self, announced: Announced, now: Batch) -> list[Verdict]:
+        satisfied = self.patch.satisfied(now.columns, len(now))
+        rows = zip(announced.generations, now.generations, satisfied, strict=True)
+        return [_verdict(is_, done=was == is_ and wanted) for was, is_, wanted in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rewrite:
+    """Copy an object onto itself with another storage class or key: a new generation."""
+
+    storage_class: str = ""
+    kms_key: str = ""
+
+    columns = ("storage_class", "kms_key", "checksum")
+    versions = False
+    counts_bytes = True
+    keeps_checksum = True
+    gone_is_done = False
+
+    def check(self, capabilities: Capabilities) -> None:
+        if not capabilities.rewrite:
+            raise Unimplemented("This store cannot rewrite objects.")
+
+    def plan(self, batch: Batch) -> Plan:
+        return Plan([not wanted for wanted in self._wanted(batch)])
+
+    async def act(self, store: Store, bucket: str, batch: Batch) -> Outcome:
+        return await store.rewrite_objects(
+            bucket, batch, storage_class=self.storage_class, kms_key=self.kms_key
+        )
+
+    def settle(self, announced: Announced, now: Batch) -> list[Verdict]:
+        rows = zip(
+            now.generations,
+            self._wanted(now),
+            announced.checksums,
+            now.columns["checksum"],
+            strict=True,
+        )
+        return [_verdict(is_, done=wanted and was == sum_) for is_, wanted, was, sum_ in rows]
+
+    def _wanted(self, batch: Batch) -> list[bool]:
+        rows = zip(batch.columns["storage_class"], batch.columns["kms_key"], strict=True)
+        return [
+            (not self.storage_class or self.storage_class == storage_class)
+            and (not self.kms_key or self.kms_key == kms_key)
+            for storage_class, kms_key in rows
+        ]
+
+
+def _verdict(generation: int, *, done: bool) -> Verdict:
+    if generation == ABSENT:
+        return Verdict.MISSING
+    return Verdict.DONE if done else Verdict.AGAIN

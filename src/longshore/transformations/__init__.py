@@ -1,0 +1,1 @@
+"""Implementations of transformation.Transformation, one module per `transformation` of a Job."""
