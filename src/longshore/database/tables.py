@@ -2,7 +2,8 @@
 
 A job is the root; its bucket operations and shards go with it. Counters live on the shards while
 a bucket operation is open, and on its row and the job's from then on, so that nobody queues for one
-row while shards run and nobody sums once they are done.
+row while shards run and nobody sums once they are done. Ids are never used twice
+(``sqlite_autoincrement``): files of the log are named after shards.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ jobs = Table(
         sqlite_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
         postgresql_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
     ),
+    sqlite_autoincrement=True,
 )
 
 bucket_operations = Table(
@@ -101,6 +103,7 @@ bucket_operations = Table(
     *_counters(),
     Index("bucket_operations_by_id", "job", "bucket_operation_id", unique=True),
     Index("bucket_operations_by_state", "job", "state"),
+    sqlite_autoincrement=True,
 )
 
 shards = Table(
@@ -139,6 +142,7 @@ shards = Table(
         sqlite_where=text("owner IS NOT NULL"),
         postgresql_where=text("owner IS NOT NULL"),
     ),
+    sqlite_autoincrement=True,
 )
 
 requests = Table(

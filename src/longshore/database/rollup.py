@@ -1,0 +1,155 @@
+"""Counters of what is open, and the end of what is done.
+
+Row locks are taken in the order job → bucket operation → shard, here and wherever rows are
+written: two workers that finish together would otherwise each see the other's shard still open, and
+the job would run for ever.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from sqlalchemy import Column, Connection, func, select, update
+
+from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.errors import Code
+from longshore.model import (
+    COUNTER_NAMES,
+    OPEN_STATES,
+    Counters,
+    Errors,
+    State,
+    change,
+    dump_errors,
+    load_errors,
+    merge_errors,
+)
+
+Totals = tuple[Counters, Errors]
+
+
+def counters_of_jobs(connection: Connection, ids: Collection[int]) -> dict[int, Totals]:
+    """What has been counted so far, by the rows' ids of jobs; summed over their shards."""
+    return _totals(connection, shards.c.job, ids)
+
+
+def counters_of_bucket_operations(
+    connection: Connection, ids: Collection[int]
+) -> dict[int, Totals]:
+    """What has been counted so far, by the rows' ids of bucket operations."""
+    return _totals(connection, shards.c.bucket_operation, ids)
+
+
+def lock_job(connection: Connection, job: int) -> None:
+    """Take the row lock of a job, before anything below it is written."""
+    connection.execute(select(jobs.c.id).where(jobs.c.id == job).with_for_update())
+
+
+def roll_up(connection: Connection, job: int, now_us: int) -> None:
+    """End the bucket operations of ``job`` that have no open shard, and then the job likewise.
+
+    Call it in the transaction that ends a shard, with the job's row locked (``lock_job``). FAILED
+    wins over SUCCEEDED; a job that somebody asked to cancel, and of which a part was, is CANCELED.
+    """
+    open_shard = select(shards.c.id).where(
+        shards.c.bucket_operation == bucket_operations.c.id, shards.c.state.in_(OPEN_STATES)
+    )
+    done = connection.execute(
+        select(bucket_operations.c.id, bucket_operations.c.state).where(
+            bucket_operations.c.job == job,
+            bucket_operations.c.state.in_(OPEN_STATES),
+            ~open_shard.exists(),
+        )
+    ).all()
+    if not done:
+        return
+    totals = counters_of_bucket_operations(connection, [row.id for row in done])
+    for row in done:
+        ending = _ending(
+            connection.execute(
+                select(shards.c.state, shards.c.error_code, shards.c.error_message)
+                .where(shards.c.bucket_operation == row.id)
+                .distinct()
+            )
+        )
+        change(State(row.state), State(ending["state"]))
+        connection.execute(
+            update(bucket_operations)
+            .where(bucket_operations.c.id == row.id)
+            .values(complete_us=now_us, **ending, **_columns(totals.get(row.id)))
+        )
+    _roll_up_job(connection, job, now_us)
+
+
+def _roll_up_job(connection: Connection, job: int, now_us: int) -> None:
+    parts = connection.execute(
+        select(
+            bucket_operations.c.state,
+            bucket_operations.c.error_code,
+            bucket_operations.c.error_message,
+        )
+        .where(bucket_operations.c.job == job)
+        .distinct()
+    ).all()
+    if any(part.state in OPEN_STATES for part in parts):
+        return
+    before = connection.execute(select(jobs.c.state).where(jobs.c.id == job)).scalar_one()
+    ending = _ending(parts)
+    change(State(before), State(ending["state"]))
+    totals = counters_of_jobs(connection, [job])
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job)
+        .values(complete_us=now_us, **ending, **_columns(totals.get(job)))
+    )
+
+
+def _ending(parts: Iterable[Any]) -> dict[str, Any]:
+    """State and error of a whole whose parts have all ended, as columns."""
+    by_state: dict[str, Any] = {}
+    for part in parts:
+        by_state.setdefault(part.state, part)
+    if "CANCELED" in by_state:
+        message = "The operation was cancelled."
+        return {
+            "state": "CANCELED",
+            "error_code": Code.CANCELLED.name,
+            "error_message": message,
+        }
+    if "FAILED" in by_state:
+        failed = by_state["FAILED"]
+        return {
+            "state": "FAILED",
+            "error_code": failed.error_code,
+            "error_message": failed.error_message,
+        }
+    return {"state": "SUCCEEDED"}
+
+
+def _columns(totals: Totals | None) -> dict[str, Any]:
+    counters, errors = totals or (Counters(), {})
+    values = {name: getattr(counters, name) for name in COUNTER_NAMES}
+    return values | {"errors": dump_errors(errors)}
+
+
+def _totals(connection: Connection, key: Column[int], ids: Collection[int]) -> dict[int, Totals]:
+    sums = [func.sum(shards.c[name]).label(name) for name in COUNTER_NAMES]
+    counters = {
+        row.key: Counters(**{name: int(row._mapping[name]) for name in COUNTER_NAMES})
+        for row in connection.execute(
+            select(key.label("key"), *sums).where(key.in_(ids)).group_by(key)
+        )
+    }
+    errors: Mapping[int, list[Errors]] = defaultdict(list)
+    for row in connection.execute(
+        select(key.label("key"), shards.c.errors)
+        .where(key.in_(ids), shards.c.failed > 0)
+        .order_by(shards.c.id)
+    ):
+        errors[row.key].append(load_errors(row.errors))
+    return {
+        one: (total, merge_errors(errors[one]) if one in errors else {})
+        for one, total in counters.items()
+    }

@@ -1,0 +1,280 @@
+"""The statements of the engine: leases, checkpoints, and what a shard leaves behind.
+
+Every write to a shard is conditional on its attempt, the fencing number: a worker whose lease is
+gone changes nothing, whatever it believes. Values are written whole, not added, so a checkpoint
+that took effect and whose reply was lost does no harm when it is written again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
+
+from longshore.database.rollup import lock_job, roll_up
+from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.errors import Error
+from longshore.model import (
+    COUNTER_NAMES,
+    OPEN_STATES,
+    Counters,
+    Errors,
+    Shard,
+    State,
+    change,
+    dump_errors,
+    load_errors,
+)
+
+
+class LeaseLost(Exception):
+    """The shard belongs to another attempt; whoever gets this drops it and sends nothing more."""
+
+
+class Answer(Enum):
+    """What a checkpoint tells a shard to do."""
+
+    GO_ON = "go on"
+    STOP = "stop"
+
+
+class Poll(NamedTuple):
+    """What a worker asks every 50 ms: jobs to cancel, and whether any shard is free."""
+
+    cancelled: frozenset[int]
+    free: bool
+
+
+class Lease(NamedTuple):
+    """A lease as the supervisor watches it: it lives while ``checkpoint`` moves."""
+
+    shard: int
+    attempt: int
+    owner: str
+    checkpoint: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """What a shard is about to do: its intent, where its source goes on, and what it found."""
+
+    intent: bytes | None
+    cursor: Mapping[str, Any]
+    found: int
+    bytes_found: int
+
+
+_FREE = and_(shards.c.owner.is_(None), shards.c.state.in_(OPEN_STATES))
+_MINE = and_(
+    shards.c.id == bindparam("shard_id"),
+    shards.c.attempt == bindparam("shard_attempt"),
+    shards.c.state == State.RUNNING.value,
+    shards.c.owner.is_not(None),
+)
+_CANCELLED = select(jobs.c.id).where(jobs.c.cancel_us.is_not(None), jobs.c.complete_us.is_(None))
+_IS_CANCELLED = select(jobs.c.cancel_us).where(jobs.c.id == bindparam("job_id"))
+_UPDATE = update(shards).where(_MINE)
+
+
+def poll(connection: Connection) -> Poll:
+    """The jobs that somebody asked to cancel and that have not ended, and whether work waits."""
+    cancelled = frozenset(connection.execute(_CANCELLED).scalars())
+    free = connection.execute(select(shards.c.id).where(_FREE).limit(1)).first() is not None
+    return Poll(cancelled, free)
+
+
+def claim(connection: Connection, owner: str, limit: int, now_us: int) -> list[Shard]:
+    """Lease at most ``limit`` free shards to the worker ``owner``, oldest first."""
+    rows = connection.execute(
+        select(
+            shards,
+            jobs.c.project,
+            jobs.c.job_id,
+            jobs.c.transformation_name,
+            jobs.c.transformation,
+            jobs.c.dry_run,
+            jobs.c.log_states,
+            bucket_operations.c.bucket,
+            bucket_operations.c.source_name,
+            bucket_operations.c.source,
+        )
+        .join(jobs, jobs.c.id == shards.c.job)
+        .join(bucket_operations, bucket_operations.c.id == shards.c.bucket_operation)
+        .where(_FREE)
+        .order_by(shards.c.id)
+        .limit(limit)
+    ).all()
+    return [_claim_one(connection, row, owner, now_us) for row in rows]
+
+
+def _claim_one(connection: Connection, row: Row[Any], owner: str, now_us: int) -> Shard:
+    queued = State.QUEUED.value
+    running = State.RUNNING.value
+    connection.execute(
+        update(jobs)
+        .where(jobs.c.id == row.job, jobs.c.state == queued)
+        .values(state=running, schedule_us=now_us)
+    )
+    connection.execute(
+        update(bucket_operations)
+        .where(bucket_operations.c.id == row.bucket_operation, bucket_operations.c.state == queued)
+        .values(state=running, start_us=now_us)
+    )
+    connection.execute(
+        update(shards)
+        .where(shards.c.id == row.id, _FREE)
+        .values(state=running, owner=owner, attempt=row.attempt + 1, checkpoint=row.checkpoint + 1)
+    )
+    return Shard(
+        id=row.id,
+        job=row.job,
+        bucket_operation=row.bucket_operation,
+        attempt=row.attempt + 1,
+        checkpoint=row.checkpoint + 1,
+        project=row.project,
+        job_id=row.job_id,
+        bucket=row.bucket,
+        source=(row.source_name, row.source),
+        transformation=(row.transformation_name, row.transformation),
+        dry_run=row.dry_run,
+        log_states=frozenset(row.log_states),
+        range=row.range,
+        cursor=row.cursor,
+        intent=row.intent,
+        counters=Counters(**{name: row._mapping[name] for name in COUNTER_NAMES}),
+        errors=load_errors(row.errors),
+    )
+
+
+def checkpoint(
+    connection: Connection,
+    shard: Shard,
+    counters: Counters,
+    errors: Errors,
+    announcement: Announcement,
+    now_us: int,
+) -> Answer:
+    """Count what is done and announce what is next, unless the job is being cancelled.
+
+    Cancelled: nothing is announced, the shard ends here, and the answer is STOP. ``counters`` hold
+    what is done, without the announcement. Raises LeaseLost, having changed nothing.
+    """
+    if connection.execute(_IS_CANCELLED, {"job_id": shard.job}).scalar_one() is not None:
+        finish(connection, shard, counters, errors, State.CANCELED, now_us)
+        return Answer.STOP
+    values = _counter_values(counters, errors)
+    values["total"] += announcement.found
+    values["bytes_found"] += announcement.bytes_found
+    values |= {"intent": announcement.intent, "cursor": announcement.cursor}
+    _write(connection, shard, values)
+    return Answer.GO_ON
+
+
+def finish(
+    connection: Connection,
+    shard: Shard,
+    counters: Counters,
+    errors: Errors,
+    state: State,
+    now_us: int,
+    error: Error | None = None,
+) -> None:
+    """End a shard, and with the last one its bucket operation and job.
+
+    A shard that comes to its end after somebody asked to cancel its job ends CANCELED. Raises
+    LeaseLost, having changed nothing.
+    """
+    lock_job(connection, shard.job)
+    cancelled = connection.execute(_IS_CANCELLED, {"job_id": shard.job}).scalar_one() is not None
+    if cancelled and state is State.SUCCEEDED:
+        state = State.CANCELED
+    values = _counter_values(counters, errors)
+    values |= {"intent": None, "owner": None, "state": change(State.RUNNING, state).value}
+    if error is not None:
+        values |= {"error_code": error.code.name, "error_message": error.message}
+    _write(connection, shard, values)
+    roll_up(connection, shard.job, now_us)
+
+
+def hand_back(connection: Connection, shard: Shard, counters: Counters, errors: Errors) -> None:
+    """Count what is done and give the lease back, so that another worker can go on at once.
+
+    Raises LeaseLost, having changed nothing.
+    """
+    _write(connection, shard, _counter_values(counters, errors) | {"intent": None, "owner": None})
+
+
+def finish_plan(
+    connection: Connection, shard: Shard, ranges: Sequence[Mapping[str, Any]], now_us: int
+) -> None:
+    """Replace a planning shard by the shards of its ranges, in one transaction."""
+    rows = [
+        {
+            "job": shard.job,
+            "bucket_operation": shard.bucket_operation,
+            "state": State.QUEUED.value,
+            "range": range_,
+            "cursor": {},
+        }
+        for range_ in ranges
+    ]
+    cancelled = connection.execute(_IS_CANCELLED, {"job_id": shard.job}).scalar_one() is not None
+    if rows and not cancelled:
+        connection.execute(insert(shards), rows)
+    finish(connection, shard, Counters(), {}, State.SUCCEEDED, now_us)
+
+
+def renew(connection: Connection, leases: Mapping[int, int]) -> frozenset[int]:
+    """Keep leases (shard id → attempt) alive without counting anything; gives those that live."""
+    statement = update(shards).where(_MINE).values(checkpoint=shards.c.checkpoint + 1)
+    return frozenset(
+        shard
+        for shard, attempt in leases.items()
+        if connection.execute(statement, {"shard_id": shard, "shard_attempt": attempt}).rowcount
+    )
+
+
+def leases(connection: Connection) -> list[Lease]:
+    """Every lease there is."""
+    rows = connection.execute(
+        select(shards.c.id, shards.c.attempt, shards.c.owner, shards.c.checkpoint).where(
+            shards.c.owner.is_not(None)
+        )
+    )
+    return [Lease(*row) for row in rows]
+
+
+def release(connection: Connection, owner: str | None = None) -> int:
+    """End the leases of the worker ``owner``, or of everybody; gives how many there were.
+
+    Only for workers that are known to be dead: their processes reaped, or the lock on the data
+    directory taken.
+    """
+    mine = shards.c.owner.is_not(None) if owner is None else shards.c.owner == owner
+    return connection.execute(update(shards).where(mine).values(owner=None)).rowcount
+
+
+def existing(connection: Connection, ids: Collection[int]) -> frozenset[int]:
+    """Those of ``ids`` that are shards of a job which has not been deleted."""
+    rows = connection.execute(
+        select(shards.c.id)
+        .join(jobs, jobs.c.id == shards.c.job)
+        .where(shards.c.id.in_(ids), jobs.c.job_delete_us.is_(None))
+    )
+    return frozenset(rows.scalars())
+
+
+def _counter_values(counters: Counters, errors: Errors) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(counters, name) for name in COUNTER_NAMES}
+    values["errors"] = dump_errors(errors)
+    return values
+
+
+def _write(connection: Connection, shard: Shard, values: dict[str, Any]) -> None:
+    statement = _UPDATE.values(checkpoint=shards.c.checkpoint + 1, **values)
+    keys = {"shard_id": shard.id, "shard_attempt": shard.attempt}
+    if connection.execute(statement, keys).rowcount == 0:
+        raise LeaseLost(f"shard {shard.id} is no longer attempt {shard.attempt}")
