@@ -1,0 +1,173 @@
+"""The log of a job: one JSON line per attempted object, for jobs that ask for it.
+
+Lines lie in ``logs/<project>/<job>/shard-<id>.jsonl``, in the shape of Cloud Logging's entries of
+the Storage Batch Operations service. They are on the disk before the checkpoint that counts their
+objects, so a counted object always has its record; after a crash an object may have two, which
+agree in bucket, object key, generation and job. Where a shard's files would outgrow their limit,
+the oldest go.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import quote
+
+import orjson
+
+from longshore.engine.intent import Intent
+from longshore.errors import Code
+from longshore.model import Shard
+from longshore.settings import LogSettings
+from longshore.store import Failure
+
+_TYPE = "type.googleapis.com/google.cloud.storagebatchoperations.logging.TransformActivityLog"
+_json = orjson.dumps
+_FILE = re.compile(r"shard-(\d+)(\.\d+)?\.jsonl")
+
+
+class ActionLog:
+    """The log of one shard. Made for shards that log nothing, too: then it does nothing."""
+
+    def __init__(self, logs_dir: Path, limits: LogSettings, shard: Shard) -> None:
+        self._path = job_logs_dir(logs_dir, shard.project, shard.job_id) / f"shard-{shard.id}.jsonl"
+        self._limits = limits
+        self._states = shard.log_states
+        self._file: BinaryIO | None = None
+        self._labels = _labels(shard)
+        self._member = _member(shard.transformation[0])
+        self._bucket = shard.bucket
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the job asked for any record."""
+        return bool(self._states)
+
+    def write(
+        self,
+        intent: Intent,
+        failures: Mapping[int, Failure],
+        again: set[int],
+        *,
+        now_us: int,
+        settled: bool,
+    ) -> None:
+        """Make the records of an intent's objects durable; those looked at ``again`` wait."""
+        suffix = b'"}}},"settled":true}}\n' if settled else b'"}}}}}\n'
+        time = _nanoseconds(now_us)
+        succeeded = self._prefix(time, None)
+        lines = []
+        for index, (name, generation) in enumerate(
+            zip(intent.names, intent.generations, strict=True)
+        ):
+            failure = failures.get(index)
+            if index in again or ("FAILED" if failure else "SUCCEEDED") not in self._states:
+                continue
+            prefix = self._prefix(time, failure) if failure else succeeded
+            lines.append(b'%b%b,"generation":"%d%b' % (prefix, _json(name), generation, suffix))
+        if lines:
+            self._append(b"".join(lines))
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _prefix(self, time: str, failure: Failure | None) -> bytes:
+        """A record up to the object's key; the same for all objects of a batch that succeeded."""
+        status = {"statusCode": Code.OK.name}
+        if failure:
+            code = failure.code.name
+            status = {"errorMessage": failure.message, "errorType": code, "statusCode": code}
+        payload = {"@type": _TYPE, "completeTime": time, "status": status}
+        entry = {"severity": "ERROR" if failure else "INFO", "timestamp": time} | self._labels
+        target = {self._member: {"objectMetadataBefore": {"gcsObject": {"bucket": self._bucket}}}}
+        head = _json(entry | {"jsonPayload": payload | target})
+        return head.removesuffix(b"}}}}}") + b',"objectKey":'
+
+    def _append(self, data: bytes) -> None:
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = _open_whole(self._path)
+        self._file.write(data)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._file.tell() >= self._limits.max_file_bytes:
+            self._rotate()
+
+    def _rotate(self) -> None:
+        self.close()
+        olds = sorted(self._path.parent.glob(f"{self._path.stem}.*.jsonl"))
+        number = int(olds[-1].suffixes[-2][1:]) + 1 if olds else 1
+        self._path.rename(self._path.with_suffix(f".{number:06d}.jsonl"))
+        keep = max(0, self._limits.max_shard_bytes // self._limits.max_file_bytes - 2)
+        for old in olds[: max(0, len(olds) - keep)]:
+            old.unlink(missing_ok=True)
+
+
+def job_logs_dir(logs_dir: Path, project: str, job_id: str) -> Path:
+    """Where a job's log lies. Project ids are any text, so they are quoted, dots at the front too:
+    nothing that a user names can lead out of ``logs_dir``."""
+    quoted = quote(project, safe="")
+    if quoted.startswith("."):
+        quoted = "%2E" + quoted[1:]
+    return logs_dir / quoted / job_id
+
+
+def shards_with_logs(logs_dir: Path) -> dict[int, list[Path]]:
+    """The log files there are, by the id of their shard."""
+    found: dict[int, list[Path]] = {}
+    for path in logs_dir.glob("*/*/shard-*.jsonl"):
+        match = _FILE.fullmatch(path.name)
+        if match:
+            found.setdefault(int(match[1]), []).append(path)
+    return found
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Remove log files, and the directories that this leaves empty."""
+    for path in paths:
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir() and not any(path.parent.iterdir()):
+            shutil.rmtree(path.parent, ignore_errors=True)
+
+
+def _open_whole(path: Path) -> BinaryIO:
+    """``path`` for appending, without the half line that a crash may have left at its end."""
+    file = path.open("ab+")
+    size = file.seek(0, os.SEEK_END)
+    start = max(0, size - (1 << 16))
+    file.seek(start)
+    tail = file.read()
+    if tail and not tail.endswith(b"\n"):
+        file.truncate(start + tail.rfind(b"\n") + 1)
+        file.seek(0, os.SEEK_END)
+    return file
+
+
+def _labels(shard: Shard) -> dict[str, Any]:
+    service = "storagebatchoperations.googleapis.com"
+    labels = {
+        "job_id": shard.job_id,
+        "location": "global",
+        "resource_container": f"projects/{shard.project}",
+    }
+    return {
+        "logName": f"projects/{shard.project}/logs/{service}%2Ftransform_activity",
+        "resource": {"type": f"{service}/Job", "labels": labels},
+    }
+
+
+def _member(transformation: str) -> str:
+    return "".join(word.capitalize() for word in transformation.split("_"))
+
+
+def _nanoseconds(now_us: int) -> str:
+    seconds, microseconds = divmod(now_us, 1_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{microseconds:06d}000Z"

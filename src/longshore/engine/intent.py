@@ -1,0 +1,154 @@
+"""The intent: what a batch is about to do, as columns, and as few bytes in the database.
+
+Packed, an object takes its name (compressed by zstd with its neighbours), its generation as the
+difference to the one before, and next to nothing for columns that do not vary. Names may hold any
+character, so they are told apart by their lengths. Integers are stored byte plane by byte plane:
+the planes that are all zero then vanish in the compression.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate, chain, pairwise
+from operator import sub
+
+import orjson
+import zstandard
+
+from longshore.errors import Code, DataLoss
+from longshore.store import Failure
+from longshore.transformation import ContextDelta
+
+MAX_TRIES = 5
+"""How often an object that keeps moving is announced again before it is given up as ABORTED."""
+
+NEEDED = 0x80
+"""Flag: needs a call. Without it the object already is as it should be, or cannot be tried."""
+PINNED = 0x40
+"""Flag: the generation was named by the user and is never left for a newer one."""
+TRIES = 0x0F
+"""Mask: how often the object has been announced before."""
+
+_FORMAT = 1
+_HEADER = struct.Struct("<BBIIII")
+_HAS_CONTEXTS = 1
+_HAS_CHECKSUMS = 2
+_compress = zstandard.ZstdCompressor(level=1).compress
+_decompress = zstandard.ZstdDecompressor().decompress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intent:
+    """Announced objects, as columns of equal length.
+
+    ``generations``: ABSENT where there was nothing. ``sizes``: the bytes that the counters will
+    gain, 0 where none. ``contexts`` and ``checksums`` are empty where the transformation needs
+    none. ``refused``: entries that cannot be tried at all, by index.
+    """
+
+    names: Sequence[str]
+    generations: Sequence[int]
+    sizes: Sequence[int]
+    flags: Sequence[int]
+    contexts: Sequence[ContextDelta] = ()
+    checksums: Sequence[str] = ()
+    refused: Mapping[int, Failure] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def pack(self) -> bytes:
+        """The bytes for the database."""
+        names = [name.encode() for name in self.names]
+        refused = [[index, one.code, one.message] for index, one in self.refused.items()]
+        refused_json = orjson.dumps(refused) if refused else b""
+        joined = b"".join(names)
+        steps = map(sub, self.generations[1:], self.generations)
+        sums = [text.encode() for text in self.checksums]
+        kinds = (_HAS_CONTEXTS if self.contexts else 0) | (_HAS_CHECKSUMS if sums else 0)
+        sums_joined = b"".join(sums)
+        parts = [
+            _HEADER.pack(
+                _FORMAT, kinds, len(names), len(joined), len(sums_joined), len(refused_json)
+            ),
+            joined,
+            _planes(map(len, names), "H"),
+            _planes(
+                chain(self.generations[:1], map(sub, self.generations[1:], self.generations)), "q"
+            ),
+            _planes(self.sizes, "q"),
+            bytes(self.flags),
+        ]
+        if self.contexts:
+            parts += [_planes(column, "I") for column in zip(*self.contexts, strict=True)]
+        if sums:
+            parts += [_planes(map(len, sums), "H"), sums_joined]
+        parts.append(refused_json)
+        return _compress(b"".join(parts))
+
+    @staticmethod
+    def unpack(data: bytes) -> Intent:
+        """The intent behind ``data``; raises DataLoss for what no version of longshore wrote."""
+        reader = _Reader(_decompress(data))
+        version, kinds, count, names_size, sums_size, refused_size = _HEADER.unpack(
+            reader.take(_HEADER.size)
+        )
+        if version != _FORMAT:
+            raise DataLoss(f"An intent of format {version} cannot be read; this is {_FORMAT}.")
+        joined = reader.take(names_size)
+        names = _split(joined, reader.column("H", count))
+        generations = list(accumulate(reader.column("q", count)))
+        sizes = reader.column("q", count)
+        flags = list(reader.take(count))
+        contexts: list[ContextDelta] = []
+        if kinds & _HAS_CONTEXTS:
+            columns = [reader.column("I", count) for _ in ContextDelta._fields]
+            contexts = [ContextDelta(*row) for row in zip(*columns, strict=True)]
+        checksums: list[str] = []
+        if kinds & _HAS_CHECKSUMS:
+            lengths = reader.column("H", count)
+            checksums = _split(reader.take(sums_size), lengths)
+        rows = orjson.loads(reader.take(refused_size)) if refused_size else []
+        return Intent(
+            names=names,
+            generations=generations,
+            sizes=sizes,
+            flags=flags,
+            contexts=contexts,
+            checksums=checksums,
+            refused={index: Failure(Code(code), message) for index, code, message in rows},
+        )
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def take(self, size: int) -> bytes:
+        piece = self._data[self._at : self._at + size]
+        self._at += size
+        return piece
+
+    def column(self, kind: str, count: int) -> list[int]:
+        column = array(kind)
+        raw = bytearray(count * column.itemsize)
+        planes = self.take(len(raw))
+        for plane in range(column.itemsize):
+            raw[plane :: column.itemsize] = planes[plane * count : (plane + 1) * count]
+        column.frombytes(raw)
+        return column.tolist()
+
+
+def _planes(values: Iterable[int], kind: str) -> bytes:
+    column = array(kind, values)
+    raw = column.tobytes()
+    return b"".join(raw[plane :: column.itemsize] for plane in range(column.itemsize))
+
+
+def _split(joined: bytes, lengths: Sequence[int]) -> list[str]:
+    ends = accumulate(lengths, initial=0)
+    return [joined[start:end].decode() for start, end in pairwise(ends)]
