@@ -1,11 +1,20 @@
-"""Settings: defaults < TOML file < environment < flags, and every unknown key is an error."""
+"""Settings: defaults < TOML file < environment < flags, and every unknown key is an error.
+
+Each layer is read into a table of only what it gives, so that "not given" stays different from "a
+default" until the last layer is merged. The dataclasses below are the schema.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import difflib
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, get_type_hints
+
+from longshore.errors import InvalidArgument
 
 ENVIRONMENT_PREFIX = "LONGSHORE_"
 DEFAULT_FILE = "longshore.toml"
@@ -18,6 +27,21 @@ class ListenSettings:
     """Where a listener binds: ``HOST:PORT``."""
 
     listen: str
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port; port 0 takes a free one, an IPv6 host stands in brackets.
+
+        Raises InvalidArgument for anything else.
+        """
+        host, _, port = self.listen.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+            raise InvalidArgument(
+                f"{self.listen!r} is no address to listen on: expected HOST:PORT,"
+                " such as 127.0.0.1:8080 or [::1]:8080."
+            )
+        return host, int(port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,3 +84,200 @@ class Settings:
     def logs_dir(self) -> Path:
         """Where jobs' logs of objects lie."""
         return self.data_dir / "logs"
+
+
+def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
+    """Settings from a TOML file, overridden by ``environment``, overridden by ``flags``.
+
+    The file is ``path``, else the variable LONGSHORE_CONFIG, else ``./longshore.toml`` if there is
+    one. A variable is LONGSHORE_ and the key in capitals, with ``__`` for a dot
+    (LONGSHORE_REST__LISTEN; names of stores are lower case there); where a setting is no text, its
+    value is read as TOML. Flags go by dotted key ("rest.listen"); None is a flag not given.
+
+    Raises InvalidArgument, saying where the key stood, for an unknown key (with the nearest known
+    one), a wrong value, a store without a kind, a pattern that two stores have, and a file that is
+    not there or no TOML.
+    """
+    given: dict[str, Any] = {}
+    for layer in (
+        _from_file(path, environment),
+        _from_environment(environment),
+        _from_flags(flags),
+    ):
+        for table, source in layer:
+            _merge(given, _read(Settings, table, "", source))
+    settings = _build(given)
+    _check_patterns(settings.stores.values())
+    return settings
+
+
+def check_known(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raises InvalidArgument for a key of ``given`` that is not ``known``, naming the nearest.
+
+    A kind of store checks its own options with it; ``where`` says where they stand.
+    """
+    names = sorted(known)
+    for key in given:
+        if key not in names:
+            nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
+            hint = f"the nearest known one is {nearest[0]!r}" if nearest else "none is known here"
+            raise InvalidArgument(f"Unknown setting {key!r} in {where}: {hint}.")
+
+
+class _Source(NamedTuple):
+    """Where a value stood; ``text``: what is no text must still be parsed."""
+
+    where: str
+    text: bool
+
+
+_Layer = Iterator[tuple[Mapping[str, Any], _Source]]
+
+
+def _from_file(path: Path | None, environment: Mapping[str, str]) -> _Layer:
+    named = path or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
+    file = Path(named or DEFAULT_FILE)
+    if not named and not file.exists():
+        return
+    try:
+        table = tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidArgument(f"Cannot read the settings file {file}: {error.strerror}.") from error
+    except ValueError as error:
+        raise InvalidArgument(f"The settings file {file} is no TOML: {error}.") from error
+    yield table, _Source(str(file), text=False)
+
+
+def _from_environment(environment: Mapping[str, str]) -> _Layer:
+    for variable, value in sorted(environment.items()):
+        name = variable.removeprefix(ENVIRONMENT_PREFIX)
+        if name != variable and name not in NOT_SETTINGS:
+            source = _Source(f"the environment variable {variable}", text=True)
+            yield _nested(name.lower().split("__"), value), source
+
+
+def _from_flags(flags: Mapping[str, Any]) -> _Layer:
+    for name, value in flags.items():
+        if value is not None:
+            yield _nested(name.split("."), value), _Source("the command line", text=False)
+
+
+def _nested(keys: list[str], value: Any) -> Mapping[str, Any]:
+    head, *rest = keys
+    return {head: _nested(rest, value) if rest else value}
+
+
+def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            _merge(below[key], value)
+        else:
+            below[key] = value
+
+
+_STORES = Mapping[str, StoreSettings]
+_STORE_KEYS = ("kind", "buckets", "max_objects_per_second")
+
+
+def _read(kind: Any, given: Any, name: str, source: _Source) -> Any:
+    """``given`` as ``kind`` wants it: a checked value, or a table of nothing but what is given."""
+    if kind != _STORES and not is_dataclass(kind):
+        return _read_value(kind, given, name, source)
+    if not isinstance(given, dict):
+        raise InvalidArgument(f"Setting {name!r} in {source.where} must be a table, not {given!r}.")
+    hints = {} if kind == _STORES else get_type_hints(kind)
+    table: dict[str, Any] = {}
+    for key, value in given.items():
+        path = f"{name}.{key}" if name else key
+        if kind == _STORES:
+            table[key] = _read(StoreSettings, value, path, source)
+        elif kind is StoreSettings and key not in _STORE_KEYS:
+            table.setdefault("options", {})[key] = _read(Any, value, path, source)
+        elif key in hints:
+            table[key] = _read(hints[key], value, path, source)
+        else:
+            check_known([path], _known_names(Settings), source.where)
+    return table
+
+
+def _known_names(kind: Any) -> Iterator[str]:
+    for key, hint in get_type_hints(kind).items():
+        yield key
+        if is_dataclass(hint):
+            yield from (f"{key}.{name}" for name in _known_names(hint))
+        elif hint == _STORES:
+            yield from (f"{key}.NAME.{name}" for name in _STORE_KEYS)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and value > 0
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+_VALUES: Mapping[Any, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
+    str: ("a text", lambda value: isinstance(value, str), str),
+    Path: ("a path", lambda value: isinstance(value, str | Path) and str(value) != "", Path),
+    int: ("a whole number above 0", lambda value: type(value) is int and value > 0, int),
+    float: ("a number above 0", _is_number, float),
+    float | None: ("a number above 0", _is_number, float),
+    tuple[str, ...]: ("a list of texts", _is_texts, tuple),
+}
+"""What the type of a setting is called, which values it takes, and what it makes of them."""
+
+
+def _read_value(kind: Any, given: Any, name: str, source: _Source) -> Any:
+    if source.text and kind not in (str, Path):
+        given = _parse(given)
+    if kind is Any:
+        return given
+    expected, accepts, convert = _VALUES[kind]
+    if not accepts(given):
+        raise InvalidArgument(
+            f"Setting {name!r} in {source.where} must be {expected}, not {given!r}."
+        )
+    return convert(given)
+
+
+def _parse(text: str) -> Any:
+    """A variable's text as TOML; text that is no TOML value stands for itself."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _build(given: Mapping[str, Any]) -> Settings:
+    defaults = Settings()
+    fields: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "stores":
+            fields[key] = {name: _build_store(name, table) for name, table in value.items()}
+        elif is_dataclass(getattr(defaults, key)):
+            fields[key] = replace(getattr(defaults, key), **value)
+        else:
+            fields[key] = value
+    settings = replace(defaults, **fields)
+    for listener in (settings.rest, settings.grpc):
+        _ = listener.address  # Raises for what is no address, before anything is started.
+    return settings
+
+
+def _build_store(name: str, table: Mapping[str, Any]) -> StoreSettings:
+    if "kind" not in table:
+        raise InvalidArgument(f'[stores.{name}] lacks its kind: add kind = "local".')
+    return StoreSettings(name=name, **table)
+
+
+def _check_patterns(stores: Iterable[StoreSettings]) -> None:
+    owners: dict[str, str] = {}
+    for store in stores:
+        for pattern in store.buckets:
+            owner = owners.setdefault(pattern, store.name)
+            if owner != store.name:
+                raise InvalidArgument(
+                    f"The stores {owner!r} and {store.name!r} both claim the buckets {pattern!r}:"
+                    " leave the pattern to one of them."
+                )

@@ -1,0 +1,192 @@
+"""Settings: three layers over the defaults, and an error that helps for whatever is wrong."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore.errors import InvalidArgument
+from longshore.settings import Settings, StoreSettings, check_known, load
+
+
+def _file(folder: Path, text: str) -> Path:
+    path = folder / "settings.toml"
+    path.write_text(text)
+    return path
+
+
+def _message(path: Path | None, environment: dict[str, str], **flags: Any) -> str:
+    with pytest.raises(InvalidArgument) as caught:
+        load(path, environment, flags)
+    return caught.value.message
+
+
+WHOLE = """
+data_dir = "/srv/longshore"
+workers = 3
+lease_seconds = 12
+[rest]
+listen = "0.0.0.0:80"
+[grpc]
+listen = "[::1]:81"
+[logs]
+max_file_bytes = 1000
+[stores.logs]
+kind = "local"
+buckets = ["logs-*", "audit"]
+max_objects_per_second = 20000
+directory = "/srv/logs"
+"""
+
+
+def test_without_anything_the_defaults_hold(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load(None, {"HOME": "/root", "LONGSHORE_CONFIG": ""}, {}) == Settings()
+
+
+def test_every_setting_can_stand_in_the_file(tmp_path):
+    settings = load(_file(tmp_path, WHOLE), {}, {})
+    assert settings.data_dir == Path("/srv/longshore")
+    assert (settings.workers, settings.lease_seconds) == (3, 12.0)
+    assert (settings.rest.address, settings.grpc.address) == (("0.0.0.0", 80), ("::1", 81))
+    assert settings.logs.max_file_bytes == 1000
+    assert settings.logs.max_shard_bytes == Settings().logs.max_shard_bytes
+    assert settings.stores["logs"] == StoreSettings(
+        name="logs",
+        kind="local",
+        buckets=("logs-*", "audit"),
+        max_objects_per_second=20000.0,
+        options={"directory": "/srv/logs"},
+    )
+
+
+def test_the_file_is_the_flag_else_the_variable_else_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("longshore.toml").write_text("workers = 1001")
+    Path("named.toml").write_text("workers = 1002")
+    Path("flag.toml").write_text("workers = 1003")
+    variable = {"LONGSHORE_CONFIG": "named.toml"}
+    assert load(None, {}, {}).workers == 1001
+    assert load(None, variable, {}).workers == 1002
+    assert load(Path("flag.toml"), variable, {}).workers == 1003
+
+
+def test_environment_overrides_the_file_and_flags_override_both(tmp_path):
+    path = _file(tmp_path, WHOLE)
+    environment = {
+        "LONGSHORE_WORKERS": "5",
+        "LONGSHORE_REST__LISTEN": "127.0.0.1:9",
+        "LONGSHORE_STORES__LOGS__MAX_OBJECTS_PER_SECOND": "1.5",
+        "LONGSHORE_STORES__LOGS__BUCKETS": '["a", "b"]',
+        "LONGSHORE_STORES__LOGS__DIRECTORY": "/elsewhere",
+        "LONGSHORE_STORES__NEW__KIND": "local",
+        "LONGSHORE_STORES__NEW__PATH_STYLE": "true",
+    }
+    settings = load(path, environment, {"workers": 7, "rest.listen": None})
+    assert settings.workers == 7
+    assert settings.rest.listen == "127.0.0.1:9"
+    assert settings.grpc.listen == "[::1]:81"
+    logs = settings.stores["logs"]
+    assert (logs.max_objects_per_second, logs.buckets) == (1.5, ("a", "b"))
+    assert logs.options == {"directory": "/elsewhere"}
+    assert settings.stores["new"].options == {"path_style": True}
+
+
+def test_a_flag_equal_to_the_default_still_overrides(tmp_path):
+    path = _file(tmp_path, "workers = 3")
+    assert load(path, {"LONGSHORE_WORKERS": "4"}, {"workers": 1}).workers == 1
+
+
+def test_variables_of_the_command_line_are_no_settings(tmp_path):
+    environment = {"LONGSHORE_SERVER": "http://x", "LONGSHORE_PROJECT": "p"}
+    assert load(_file(tmp_path, ""), environment, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "nearest"),
+    [
+        ("worker = 1", "worker", "workers"),
+        ("[rest]\nlissten = 'x:1'", "rest.lissten", "rest.listen"),
+        ("[restt]\nlisten = 'x:1'", "restt", "rest"),
+        ("listen = 'x:1'", "listen", "rest.listen"),
+    ],
+)
+def test_an_unknown_key_in_the_file_names_the_nearest_and_the_file(tmp_path, text, key, nearest):
+    path = _file(tmp_path, text)
+    message = _message(path, {})
+    assert f"{key!r} in {path}" in message
+    assert f"{nearest!r}" in message
+
+
+def test_an_unknown_variable_names_the_nearest_and_the_variable(tmp_path):
+    message = _message(_file(tmp_path, ""), {"LONGSHORE_REST__LISSTEN": "x:1"})
+    assert "LONGSHORE_REST__LISSTEN" in message
+    assert "'rest.listen'" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("workers = '3'", "workers"),
+        ("workers = true", "workers"),
+        ("workers = 0", "workers"),
+        ("workers = 1.5", "workers"),
+        ("lease_seconds = nan", "lease_seconds"),
+        ("data_dir = 3", "data_dir"),
+        ("data_dir = ''", "data_dir"),
+        ("rest = 'x:1'", "rest"),
+        ("stores = 1", "stores"),
+        ("stores.a = 1", "stores.a"),
+        ("[stores.a]\nkind = 'local'\nbuckets = 'logs'", "stores.a.buckets"),
+        ("[stores.a]\nkind = 'local'\nbuckets = [1]", "stores.a.buckets"),
+        ("[stores.a]\nkind = 'local'\nmax_objects_per_second = 0", "max_objects_per_second"),
+    ],
+)
+def test_a_wrong_value_names_its_key_and_place(tmp_path, text, key):
+    path = _file(tmp_path, text)
+    message = _message(path, {})
+    assert key in message
+    assert str(path) in message
+
+
+@pytest.mark.parametrize("value", ["many", "", "[1]", "-1"])
+def test_a_wrong_value_in_a_variable_names_the_variable(tmp_path, value):
+    assert "LONGSHORE_WORKERS" in _message(_file(tmp_path, ""), {"LONGSHORE_WORKERS": value})
+
+
+@pytest.mark.parametrize("listen", ["8080", ":8080", "host:", "host:http", "host:70000", "h:²"])
+def test_an_address_is_host_and_port(tmp_path, listen):
+    message = _message(_file(tmp_path, ""), {}, **{"rest.listen": listen})
+    assert repr(listen) in message
+
+
+def test_a_store_needs_a_kind(tmp_path):
+    assert "[stores.a]" in _message(_file(tmp_path, "[stores.a]\nbuckets = ['x']"), {})
+
+
+def test_two_stores_with_one_pattern_are_refused(tmp_path):
+    text = "[stores.a]\nkind='local'\nbuckets=['x*']\n[stores.b]\nkind='local'\nbuckets=['x*']"
+    message = _message(_file(tmp_path, text), {})
+    assert "'a'" in message
+    assert "'b'" in message
+    assert "'x*'" in message
+
+
+@pytest.mark.parametrize("text", ["workers = ", "\xff\xfe"])
+def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path, text):
+    path = tmp_path / "settings.toml"
+    path.write_bytes(text.encode("latin-1"))
+    assert str(path) in _message(path, {})
+
+
+def test_a_named_file_must_exist(tmp_path):
+    assert "missing.toml" in _message(tmp_path / "missing.toml", {})
+    assert "missing.toml" in _message(None, {"LONGSHORE_CONFIG": "missing.toml"})
+
+
+def test_a_kind_of_store_checks_its_own_options():
+    check_known(["directory"], ["directory"], "[stores.a]")
+    with pytest.raises(InvalidArgument, match=r"'directry' in \[stores.a\].*'directory'"):
+        check_known(["directry"], ["directory"], "[stores.a]")
+    with pytest.raises(InvalidArgument, match="none is known"):
+        check_known(["directory"], [], "[stores.a]")
