@@ -1,0 +1,62 @@
+# Everything a contributor needs; `make` alone says what there is.
+#
+# PYTHON: any Python from 3.11 on, to make the environment with.
+# VENV: where the environment is; made when missing, and again when pyproject.toml changes.
+
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c '$(NEW_ENOUGH)' 2>/dev/null && echo $$python && break; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-services check format clean
+
+help:
+	@echo "make demo            a service, 20,000 objects and their story, in a minute"
+	@echo "make test            every test; needs nothing but the package index"
+	@echo "make check           style, types, architecture"
+	@echo "make format          rewrite the sources in the house's style"
+	@echo "make test-services   the tests that need other servers (none today)"
+	@echo "make clean           remove the environment and the caches"
+	@echo
+	@echo "VENV=$(VENV)  PYTHON=$(PYTHON)"
+
+demo: $(RUNTIME)
+	@$(BIN)/longshore demo
+
+test: $(DEVELOPMENT)
+	$(BIN)/python -m pytest
+
+test-services:
+	@echo "No test needs another server yet: \`make test\` runs them all."
+
+check: $(DEVELOPMENT)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/test_architecture.py
+
+format: $(DEVELOPMENT)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+$(BIN)/python:
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || \
+		{ echo "No Python of at least 3.11 found: name one with make PYTHON=..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[all]'
+	@touch $@
+
+$(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
+	$(INSTALL) -e '.[all,dev]'
+	@touch $@ $(RUNTIME)
