@@ -19,7 +19,7 @@ code is what an error *is*. A driver translates what its service says once, at i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum
 from typing import ClassVar, NamedTuple
 
@@ -174,3 +174,10 @@ class Unauthenticated(Error):
 
 
 BY_CODE: Mapping[Code, type[Error]] = {kind.code: kind for kind in Error.__subclasses__()}
+
+
+def refuse(violations: Sequence[Violation]) -> None:
+    """Raises InvalidArgument that names all of ``violations``; returns if there are none."""
+    if violations:
+        message = "\n".join(violation.description for violation in violations)
+        raise InvalidArgument(message, violations=tuple(violations))
