@@ -64,6 +64,19 @@ class Batch:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __add__(self, other: Batch) -> Batch:
+        """The objects of both; columns that only one of them has are left out."""
+        return Batch(
+            names=self.names + other.names,
+            generations=self.generations + other.generations,
+            metagenerations=self.metagenerations + other.metagenerations,
+            sizes=self.sizes + other.sizes,
+            columns={
+                name: self.columns[name] + other.columns[name]
+                for name in self.columns.keys() & other.columns.keys()
+            },
+        )
+
     def pick(self, indexes: Sequence[int]) -> Batch:
         """The objects at ``indexes``, in that order."""
         return Batch(

@@ -76,6 +76,10 @@ class Transformation(Protocol):
     def gone_is_done(self) -> bool:
         """Whether an announced object that is gone, or of another generation, is done."""
 
+    @property
+    def skips_noncurrent(self) -> bool:
+        """Whether a noncurrent version that a manifest names is passed over and not counted."""
+
     def check(self, capabilities: Capabilities) -> None:
         """Raises Unimplemented, with the reason, for what a store cannot do."""
 
@@ -107,6 +111,10 @@ class Delete:
     @property
     def versions(self) -> bool:
         return self.permanent
+
+    @property
+    def skips_noncurrent(self) -> bool:
+        return not self.permanent
 
     def check(self, capabilities: Capabilities) -> None:
         """Every store can delete."""
@@ -140,6 +148,7 @@ class PatchObjects:
     counts_bytes = False
     keeps_checksum = False
     gone_is_done = False
+    skips_noncurrent = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -179,6 +188,7 @@ class Rewrite:
     counts_bytes = True
     keeps_checksum = True
     gone_is_done = False
+    skips_noncurrent = False
 
     def check(self, capabilities: Capabilities) -> None:
         if not capabilities.rewrite:

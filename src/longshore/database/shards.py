@@ -8,7 +8,7 @@ that took effect and whose reply was lost does no harm when it is written again.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -22,11 +22,13 @@ from longshore.model import (
     OPEN_STATES,
     Counters,
     Errors,
+    ErrorSummary,
     Shard,
     State,
     change,
     dump_errors,
     load_errors,
+    merge_errors,
 )
 
 
@@ -207,6 +209,14 @@ def hand_back(connection: Connection, shard: Shard, counters: Counters, errors: 
     _write(connection, shard, _counter_values(counters, errors) | {"intent": None, "owner": None})
 
 
+def let_go(connection: Connection, shard: Shard) -> None:
+    """Give the lease back and leave everything else as the last checkpoint wrote it.
+
+    Raises LeaseLost, having changed nothing.
+    """
+    _write(connection, shard, {"owner": None})
+
+
 def finish_plan(
     connection: Connection, shard: Shard, ranges: Sequence[Mapping[str, Any]], now_us: int
 ) -> None:
@@ -225,6 +235,21 @@ def finish_plan(
     if rows and not cancelled:
         connection.execute(insert(shards), rows)
     finish(connection, shard, Counters(), {}, State.SUCCEEDED, now_us)
+
+
+def give_up(connection: Connection, shard: Shard, error: Error, now_us: int) -> None:
+    """End a shard FAILED from its last checkpoint; what was announced but not counted failed too.
+
+    Raises LeaseLost, having changed nothing.
+    """
+    row = connection.execute(select(shards).where(shards.c.id == shard.id)).one()
+    counters = Counters(**{name: row._mapping[name] for name in COUNTER_NAMES})
+    lost = counters.total - counters.succeeded - counters.failed
+    errors = load_errors(row.errors)
+    if lost:
+        errors = merge_errors([errors, {error.code: ErrorSummary(code=error.code, count=lost)}])
+        counters = replace(counters, failed=counters.failed + lost)
+    finish(connection, shard, counters, errors, State.FAILED, now_us, error)
 
 
 def renew(connection: Connection, leases: Mapping[int, int]) -> frozenset[int]:

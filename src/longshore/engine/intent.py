@@ -76,9 +76,7 @@ class Intent:
             ),
             joined,
             _planes(map(len, names), "H"),
-            _planes(
-                chain(self.generations[:1], map(sub, self.generations[1:], self.generations)), "q"
-            ),
+            _planes(chain(self.generations[:1], steps), "q"),
             _planes(self.sizes, "q"),
             bytes(self.flags),
         ]

@@ -27,16 +27,21 @@ class Pace:
         if rate is not None:
             self.batch_size = max(1, min(PAGE_SIZE, int(rate / BATCHES_PER_SECOND)))
 
-    async def wait(self, objects: int, stop: asyncio.Event) -> None:
-        """Return when ``objects`` more may be done, or at once when ``stop`` is set."""
-        if self._rate is None or not objects:
+    async def reserve(self, stop: asyncio.Event) -> None:
+        """Return when a whole batch may be done, or at once when ``stop`` is set."""
+        if self._rate is None:
             return
         now = self._clock.monotonic()
         # A batch that came late by less than its own length does not slow those behind it down.
-        start = max(self._next, now - 1 / BATCHES_PER_SECOND)
-        self._next = start + objects / self._rate
+        start = max(self._next, now - self.batch_size / self._rate)
+        self._next = start + self.batch_size / self._rate
         if start > now:
             await wait_for_event(stop, start - now)
+
+    def give_back(self, objects: int) -> None:
+        """Say that a reserved batch came out smaller, by so many objects."""
+        if self._rate is not None:
+            self._next -= objects / self._rate
 
 
 async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:

@@ -1,0 +1,92 @@
+"""The composition root: settings become a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import signal
+from collections.abc import Mapping
+
+from longshore import extensions, telemetry
+from longshore.api.server import make_app, make_server
+from longshore.clock import SYSTEM_CLOCK
+from longshore.data_dir import DataDirLock
+from longshore.database import Database, shards
+from longshore.engine import action_log
+from longshore.engine.pace import wait_for_event
+from longshore.errors import FailedPrecondition, InvalidArgument
+from longshore.runner import Runner
+from longshore.settings import Settings
+
+RUNNER = "local"
+_SWEEP_SECONDS = 5.0
+
+
+def serve(settings: Settings) -> int:
+    """Run the service until SIGTERM or SIGINT; gives the exit status.
+
+    Raises FailedPrecondition where another service has the data directory or the port, and
+    InvalidArgument for an address that is not a loopback one: there is no authentication yet.
+    """
+    telemetry.set_up()
+    host, port = _loopback(settings.rest.listen)
+    lock = DataDirLock(settings.data_dir)
+    try:
+        return asyncio.run(_serve(settings, lock, host, port))
+    finally:
+        lock.close()
+
+
+async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) -> int:
+    database = Database(settings.database_path)
+    await database.create()
+    # The lock proves that every earlier worker is dead, so its leases mean nothing.
+    released = await database.write(shards.release)
+    runner: Runner = extensions.load("runners", RUNNER).start(settings, database, lock.fd)
+
+    async def ready() -> Mapping[str, bool]:
+        return {"workers": runner.ready()}
+
+    server = make_server(make_app(database, SYSTEM_CLOCK, ready), host, port)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    telemetry.event("serving", rest=f"http://{host}:{port}", taken_over=released)
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(runner.run(stop))
+            group.create_task(_sweep_logs(settings, database, stop))
+            await server.serve()  # ends when `stop` is set
+            stop.set()
+    finally:
+        await database.close()
+    return 0
+
+
+async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Event) -> None:
+    """Remove the logs of deleted jobs, now and every few seconds."""
+    while True:
+        found = await asyncio.to_thread(action_log.shards_with_logs, settings.logs_dir)
+        kept = await database.read(shards.existing, list(found))
+        paths = [path for shard, files in found.items() if shard not in kept for path in files]
+        await asyncio.to_thread(action_log.remove, paths)
+        if await wait_for_event(stop, _SWEEP_SECONDS):
+            return
+
+
+def _loopback(listen: str) -> tuple[str, int]:
+    host, colon, port = listen.rpartition(":")
+    host = host.strip("[]")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise InvalidArgument(f"rest.listen is {listen!r}; write HOST:PORT, as in 127.0.0.1:8080.")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise FailedPrecondition(
+            f"rest.listen is {listen!r}, which others can reach, and there is no authentication"
+            " yet. Listen on 127.0.0.1 and put a proxy that authenticates in front."
+        )
+    return host, int(port)

@@ -1,0 +1,33 @@
+"""The time-limited right to a shard, as its worker sees it."""
+
+from __future__ import annotations
+
+from longshore.clock import Clock
+from longshore.database.shards import LeaseLost
+
+CALL_TIMEOUT_SECONDS = 10.0
+"""The longest that a call of a store takes; a lease must be more than twice as long."""
+
+
+class Lease:
+    """Until when a shard may send calls that change objects, by this process's own clock.
+
+    Fencing protects the database from a worker whose lease is gone, but not the store: so nothing
+    is sent past the deadline, which lies a call's timeout before the lease can run out.
+    """
+
+    def __init__(self, clock: Clock, lease_seconds: float, taken: float) -> None:
+        """``taken``: the monotonic time just before the lease was asked for."""
+        self._clock = clock
+        self._lasts = lease_seconds - CALL_TIMEOUT_SECONDS
+        self.confirmed_at = taken
+        self.lost = False
+
+    def confirm(self, asked: float) -> None:
+        """The database has confirmed the lease; ``asked``: the time just before it was asked."""
+        self.confirmed_at = max(self.confirmed_at, asked)
+
+    def check(self) -> None:
+        """Raises LeaseLost past the deadline; no I/O."""
+        if self.lost or self._clock.monotonic() > self.confirmed_at + self._lasts:
+            raise LeaseLost("the lease was not confirmed in time")

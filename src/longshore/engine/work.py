@@ -1,0 +1,383 @@
+"""What a shard does between two checkpoints: prepare an announcement, act on it, settle it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from longshore import extensions
+from longshore.engine.intent import MAX_TRIES, NEEDED, PINNED, TRIES, Intent
+from longshore.engine.retry import TRANSIENT, retrying
+from longshore.errors import Code, Error
+from longshore.model import Shard
+from longshore.source import Cursor, Selection, Source
+from longshore.store import ABSENT, Batch, Failure, Store, Stores
+from longshore.transformation import Announced, Transformation, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Objects that are to be looked at and announced once more, as columns.
+
+    ``generations`` and ``sizes`` are the announced ones; ``flags`` hold PINNED and the tries.
+    """
+
+    names: list[str] = field(default_factory=list)
+    generations: list[int] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    flags: list[int] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A batch ready to be announced and acted upon; ``intent`` None in a dry run."""
+
+    intent: Intent | None
+    batch: Batch
+    follows: Mapping[int, int]
+    """Rows that repeat an earlier row of the batch, and which: they share its fate."""
+    cursor: Cursor
+    found: int
+    bytes_found: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How the objects of an intent ended: all succeeded but ``failures`` and those of ``again``,
+    which maps an index to the object's next number of tries."""
+
+    failures: dict[int, Failure] = field(default_factory=dict)
+    again: dict[int, int] = field(default_factory=dict)
+
+
+class Work:
+    """One shard's objects, through its source, its store and its transformation."""
+
+    def __init__(
+        self, shard: Shard, stores: Stores, stop: asyncio.Event, may_send: Callable[[], None]
+    ) -> None:
+        """``may_send()`` is asked before every call that changes objects, and raises LeaseLost."""
+        name, data = shard.source
+        self.source: Source = extensions.load("sources", name).open_source(data)
+        name, data = shard.transformation
+        self.transformation: Transformation = extensions.load(
+            "transformations", name
+        ).open_transformation(data)
+        self.store: Store = stores.for_bucket(shard.bucket)
+        self.bucket = shard.bucket
+        self.dry_run = shard.dry_run
+        self._stop = stop
+        self._may_send = may_send
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """What a source must read of each object, besides whether it is live."""
+        return () if self.dry_run else self.transformation.columns
+
+    async def prepare(self, again: Again, selection: Selection | None, cursor: Cursor) -> Prepared:
+        """Read what must be known of ``again``, join it with ``selection``, and make the intent."""
+        fresh = selection or Selection(batch=_EMPTY, cursor=cursor)
+        if selection is not None and self.transformation.skips_noncurrent:
+            fresh = _without_noncurrent(selection)
+        found = len(fresh.batch)
+        bytes_found = sum(fresh.batch.sizes) if self.source.counts_bytes else 0
+        batch, intent, follows = fresh.batch, None, {}
+        if not self.dry_run:
+            rows = _Rows.of(fresh)
+            if again:
+                rows = (await self._read_again(again)).join(rows)
+            batch = rows.batch
+            follows = rows.follows() if again or fresh.pinned is not None else {}
+            intent = rows.intent(self.transformation, follows)
+        return Prepared(
+            intent=intent,
+            batch=batch,
+            follows=follows,
+            cursor=fresh.cursor,
+            found=found,
+            bytes_found=bytes_found,
+        )
+
+    async def act(self, prepared: Prepared, intent: Intent) -> Ending:
+        """Do what was announced, to announced objects only.
+
+        Failures that are TRANSIENT leave the effect unknown: those objects are looked at.
+        """
+        ending = Ending(failures=_known_failures(intent, self.bucket))
+        indexes = [i for i, flags in enumerate(intent.flags) if flags & NEEDED]
+        unknown: list[int] = []
+        if indexes:
+            batch = prepared.batch
+            called = batch if len(indexes) == len(batch) else batch.pick(indexes)
+            self._may_send()
+            try:
+                outcome = await self.transformation.act(self.store, self.bucket, called)
+            except Error as error:
+                if error.code not in TRANSIENT:
+                    raise
+                unknown = indexes
+            else:
+                for place, failure in outcome.failures.items():
+                    if failure.code in TRANSIENT:
+                        unknown.append(indexes[place])
+                    else:
+                        self._judge(intent, indexes[place], failure, ending)
+        if unknown:
+            await self._look(intent, unknown, ending)
+        for repeat, first in prepared.follows.items():
+            if first in ending.failures:
+                ending.failures[repeat] = ending.failures[first]
+            elif first in ending.again:
+                ending.again[repeat] = ending.again[first]
+        return ending
+
+    async def settle(self, intent: Intent) -> Ending:
+        """Judge the objects of an open intent by reads alone, after a crash."""
+        ending = Ending(failures=_known_failures(intent, self.bucket))
+        open_ = [i for i in range(len(intent)) if i not in ending.failures]
+        await self._look(intent, open_, ending)
+        return ending
+
+    def _judge(self, intent: Intent, index: int, failure: Failure, ending: Ending) -> None:
+        moved = failure.code is Code.ABORTED
+        if self.transformation.gone_is_done and (moved or failure.code is Code.NOT_FOUND):
+            return
+        if moved:
+            self._again(intent, index, failure, ending)
+        else:
+            ending.failures[index] = failure
+
+    def _again(self, intent: Intent, index: int, failure: Failure, ending: Ending) -> None:
+        tries = (intent.flags[index] & TRIES) + 1
+        if tries > MAX_TRIES:
+            ending.failures[index] = failure
+        else:
+            ending.again[index] = tries
+
+    async def _look(self, intent: Intent, indexes: Sequence[int], ending: Ending) -> None:
+        """Judge some objects of an intent by what is there now; writes into ``ending``."""
+        if not indexes:
+            return
+        names = [intent.names[i] for i in indexes]
+        generations = [intent.generations[i] for i in indexes]
+        now = await self._read(names, generations)
+        if not self.transformation.gone_is_done:
+            now = await self._with_live(now, [intent.flags[i] & PINNED for i in indexes])
+        checksums = [intent.checksums[i] for i in indexes] if intent.checksums else []
+        verdicts = self.transformation.settle(Announced(names, generations, checksums), now)
+        for place, (index, verdict) in enumerate(zip(indexes, verdicts, strict=True)):
+            if verdict is Verdict.MISSING:
+                ending.failures[index] = _not_found(self.bucket, intent.names[index])
+            elif verdict is Verdict.AGAIN:
+                self._see_again(intent, index, now.generations[place], ending)
+
+    def _see_again(self, intent: Intent, index: int, generation: int, ending: Ending) -> None:
+        if generation == intent.generations[index]:
+            ending.again[index] = intent.flags[index] & TRIES
+        elif intent.flags[index] & PINNED:
+            ending.failures[index] = _left(
+                self.bucket, intent.names[index], intent.generations[index]
+            )
+        else:
+            self._again(intent, index, _moving(self.bucket, intent.names[index]), ending)
+
+    async def _with_live(self, now: Batch, pinned: Sequence[int]) -> Batch:
+        """``now`` with the live object of the name in each place where the announced generation is
+        gone or has become noncurrent. A noncurrent version that the user named stays in view,
+        except for a rewrite, which makes its version noncurrent itself."""
+        stays = [bool(one) and not self.transformation.keeps_checksum for one in pinned]
+        rows = zip(now.generations, now.columns["live"], stays, strict=True)
+        gone = [
+            index
+            for index, (generation, live, stay) in enumerate(rows)
+            if generation == ABSENT or not (live or stay)
+        ]
+        if not gone:
+            return now
+        there = await self._read([now.names[i] for i in gone], [ABSENT] * len(gone))
+        order = list(range(len(now)))
+        for place, index in enumerate(gone):
+            order[index] = len(now) + place
+        return (now + there).pick(order)
+
+    async def _read_again(self, again: Again) -> _Rows:
+        """What is there of objects that moved: the announced generation where that is all that
+        counts, else the live one."""
+        keep = self.transformation.gone_is_done
+        wanted = [
+            generation if keep or flags & PINNED else ABSENT
+            for generation, flags in zip(again.generations, again.flags, strict=True)
+        ]
+        batch = await self._read(again.names, wanted)
+        rows = _Rows(batch=batch, flags=list(again.flags))
+        for index, flags in enumerate(again.flags):
+            there = batch.generations[index] != ABSENT
+            if keep:
+                live = batch.columns["live"][index] or self.transformation.versions
+                if not (there and live):
+                    rows.settled[index] = (again.generations[index], again.sizes[index])
+            elif flags & PINNED and not there:
+                name, generation = again.names[index], again.generations[index]
+                rows.refused[index] = _left(self.bucket, name, generation)
+        return rows
+
+    async def _read(self, names: Sequence[str], generations: Sequence[int]) -> Batch:
+        call = partial(
+            self.store.read_objects,
+            self.bucket,
+            names,
+            generations,
+            columns=(*self.transformation.columns, "live"),
+        )
+        return await retrying(call, self._stop)
+
+
+_EMPTY = Batch(names=[], generations=[], metagenerations=[], sizes=[], columns={})
+
+
+@dataclass(slots=True, kw_only=True)
+class _Rows:
+    """Objects on their way into an intent. ``settled``: those of which it turned out meanwhile
+    that they are done, with the generation and size that were announced for them."""
+
+    batch: Batch
+    flags: list[int]
+    refused: dict[int, Failure] = field(default_factory=dict)
+    settled: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    @staticmethod
+    def of(selection: Selection) -> _Rows:
+        pinned = selection.pinned
+        flags = [PINNED * one for one in pinned] if pinned else [0] * len(selection.batch)
+        return _Rows(batch=selection.batch, flags=flags, refused=dict(selection.refused))
+
+    def join(self, other: _Rows) -> _Rows:
+        offset = len(self.flags)
+        batch = self.batch + other.batch if len(other.flags) else self.batch
+        return _Rows(
+            batch=batch,
+            flags=self.flags + other.flags,
+            refused=self.refused | {i + offset: one for i, one in other.refused.items()},
+            settled=self.settled,
+        )
+
+    def follows(self) -> dict[int, int]:
+        """Rows of the same name and generation as an earlier one, and that one."""
+        keys = list(zip(self.batch.names, self.batch.generations, strict=True))
+        if len(set(keys)) == len(keys):
+            return {}
+        first: dict[tuple[str, int], int] = {}
+        repeats = {}
+        for index, key in enumerate(keys):
+            if first.setdefault(key, index) != index:
+                repeats[index] = first[key]
+        return repeats
+
+    def intent(self, transformation: Transformation, follows: Mapping[int, int]) -> Intent:
+        batch = self.batch
+        plan = transformation.plan(batch)
+        needed = list(plan.needed)
+        for index in _chain(_absent(batch), self.refused, self.settled, follows):
+            needed[index] = False
+        sizes = [0] * len(batch)
+        if transformation.counts_bytes:
+            sizes = [size * one for size, one in zip(batch.sizes, needed, strict=True)]
+        generations = batch.generations
+        if self.settled:
+            generations = list(generations)
+            for index, (generation, size) in self.settled.items():
+                generations[index], sizes[index] = generation, size
+        contexts = plan.contexts or ()
+        if contexts and not all(needed):
+            none = type(contexts[0])()
+            contexts = [c if one else none for c, one in zip(contexts, needed, strict=True)]
+        return Intent(
+            names=batch.names,
+            generations=generations,
+            sizes=sizes,
+            flags=[f | NEEDED * one for f, one in zip(self.flags, needed, strict=True)],
+            contexts=contexts,
+            checksums=batch.columns["checksum"] if transformation.keeps_checksum else (),
+            refused=self.refused,
+        )
+
+
+def next_round(intent: Intent, ending: Ending) -> Again:
+    """The objects of an intent that are to be announced once more."""
+    indexes = sorted(ending.again)
+    return Again(
+        names=[intent.names[i] for i in indexes],
+        generations=[intent.generations[i] for i in indexes],
+        sizes=[intent.sizes[i] for i in indexes],
+        flags=[(intent.flags[i] & PINNED) | ending.again[i] for i in indexes],
+    )
+
+
+def give_up(intent: Intent, error: Error) -> Ending:
+    """The ending of an intent whose objects can no longer be looked at: all failed."""
+    failure = Failure(error.code, error.message)
+    return Ending(failures=dict.fromkeys(range(len(intent)), failure))
+
+
+def _without_noncurrent(selection: Selection) -> Selection:
+    """The selection without noncurrent versions that a manifest names."""
+    batch = selection.batch
+    if selection.pinned is None or "live" not in batch.columns or all(batch.columns["live"]):
+        return selection
+    keep = [
+        index
+        for index, live in enumerate(batch.columns["live"])
+        if live or batch.generations[index] == ABSENT
+    ]
+    place = {index: new for new, index in enumerate(keep)}
+    return Selection(
+        batch=batch.pick(keep),
+        cursor=selection.cursor,
+        pinned=[selection.pinned[i] for i in keep],
+        refused={place[i]: failure for i, failure in selection.refused.items()},
+    )
+
+
+def _absent(batch: Batch) -> Iterable[int]:
+    if ABSENT not in batch.generations:
+        return ()
+    return (i for i, generation in enumerate(batch.generations) if generation == ABSENT)
+
+
+def _chain(*many: Iterable[int]) -> Iterable[int]:
+    for one in many:
+        yield from one
+
+
+def _known_failures(intent: Intent, bucket: str) -> dict[int, Failure]:
+    """What failed by being announced: absent objects and entries that cannot be tried."""
+    failures = dict(intent.refused)
+    if ABSENT in intent.generations:
+        for index, generation in enumerate(intent.generations):
+            if generation == ABSENT and index not in failures:
+                failures[index] = _not_found(bucket, intent.names[index])
+    return failures
+
+
+def _not_found(bucket: str, name: str) -> Failure:
+    return Failure(Code.NOT_FOUND, f"No such object: {bucket}/{name}")
+
+
+def _left(bucket: str, name: str, generation: int) -> Failure:
+    return Failure(
+        Code.FAILED_PRECONDITION,
+        f"Object '{bucket}/{name}' is no longer of generation {generation}, which was asked for.",
+    )
+
+
+def _moving(bucket: str, name: str) -> Failure:
+    return Failure(
+        Code.ABORTED,
+        f"Object '{bucket}/{name}' was changed by somebody else each of {MAX_TRIES + 1} times"
+        " that it was looked at.",
+    )
