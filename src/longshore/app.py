@@ -13,7 +13,6 @@ from longshore.clock import SYSTEM_CLOCK
 from longshore.data_dir import DataDirLock
 from longshore.database import Database, shards
 from longshore.engine import action_log
-from longshore.engine.pace import wait_for_event
 from longshore.errors import FailedPrecondition, InvalidArgument
 from longshore.runner import Runner
 from longshore.settings import Settings
@@ -71,7 +70,7 @@ async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Even
         kept = await database.read(shards.existing, list(found))
         paths = [path for shard, files in found.items() if shard not in kept for path in files]
         await asyncio.to_thread(action_log.remove, paths)
-        if await wait_for_event(stop, _SWEEP_SECONDS):
+        if await SYSTEM_CLOCK.wait(stop, _SWEEP_SECONDS):
             return
 
 

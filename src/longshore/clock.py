@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import suppress
 from typing import Protocol
 
 
@@ -16,8 +17,8 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Seconds that never run backwards, for deadlines and rates."""
 
-    async def sleep(self, seconds: float) -> None:
-        """Return after ``seconds``."""
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        """Return when ``event`` is set, or after ``seconds``; whether it is set."""
 
 
 class SystemClock:
@@ -29,8 +30,10 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), seconds)
+        return event.is_set()
 
 
 SYSTEM_CLOCK = SystemClock()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 
 from longshore.clock import Clock
 from longshore.store import PAGE_SIZE
@@ -36,16 +35,9 @@ class Pace:
         start = max(self._next, now - self.batch_size / self._rate)
         self._next = start + self.batch_size / self._rate
         if start > now:
-            await wait_for_event(stop, start - now)
+            await self._clock.wait(stop, start - now)
 
     def give_back(self, objects: int) -> None:
         """Say that a reserved batch came out smaller, by so many objects."""
         if self._rate is not None:
             self._next -= objects / self._rate
-
-
-async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
-    """Wait at most ``seconds`` for an event; whether it is set."""
-    with suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), seconds)
-    return event.is_set()

@@ -20,9 +20,9 @@ async def plan(
     """Split a bucket operation. What cannot be read or done at all ends it FAILED, before any
     object is touched. Raises LeaseLost as soon as a newer attempt owns the shard."""
     try:
-        work = Work(shard, stores, stop, lambda: None)
+        work = Work(shard, stores, clock, stop, lambda: None)
         work.transformation.check(work.store.capabilities)
-        ranges = await retrying(partial(work.source.split, stores, shard.bucket), stop)
+        ranges = await retrying(partial(work.source.split, stores, shard.bucket), stop, clock)
     except Error as error:
         await database.write(
             shards.finish,

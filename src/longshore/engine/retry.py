@@ -7,7 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from longshore.engine.pace import wait_for_event
+from longshore.clock import Clock
 from longshore.errors import Code, Error
 
 T = TypeVar("T")
@@ -22,7 +22,7 @@ FIRST_DELAY_SECONDS = 0.1
 MAX_DELAY_SECONDS = 10.0
 
 
-async def retrying(call: Callable[[], Awaitable[T]], stop: asyncio.Event) -> T:
+async def retrying(call: Callable[[], Awaitable[T]], stop: asyncio.Event, clock: Clock) -> T:
     """What ``call()`` gives, called at most MAX_CALLS times while its failures are TRANSIENT.
 
     Waits between calls grow exponentially with full jitter; when ``stop`` is set nothing is waited
@@ -34,11 +34,6 @@ async def retrying(call: Callable[[], Awaitable[T]], stop: asyncio.Event) -> T:
         except Error as error:
             if error.code not in TRANSIENT or stop.is_set() or number + 1 == MAX_CALLS:
                 raise
-        await back_off(number, stop)
+        longest = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**number)
+        await clock.wait(stop, random.uniform(0, longest))  # noqa: S311 - jitter, no secret
     raise AssertionError("unreachable: the last call returned or raised")
-
-
-async def back_off(number: int, stop: asyncio.Event) -> None:
-    """Wait before the call after the ``number``-th failed one (from 0)."""
-    longest = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2**number)
-    await wait_for_event(stop, random.uniform(0, longest))  # noqa: S311 - jitter, no secret

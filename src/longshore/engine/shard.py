@@ -63,7 +63,13 @@ class ShardRun:
         object counted.
         """
         try:
-            work = Work(self._shard, self._stores, self._running.stop, self._running.lease.check)
+            work = Work(
+                self._shard,
+                self._stores,
+                self._clock,
+                self._running.stop,
+                self._running.lease.check,
+            )
         except Error as error:
             await self._finish(State.FAILED, error)
             return
@@ -78,7 +84,7 @@ class ShardRun:
     async def _carry(self, work: Work) -> None:
         if self._open is not None:
             await self._count(self._open, await work.settle(self._open), settled=True)
-        reader = _Reader(work, self._stores, self._shard, self._pace)
+        reader = _Reader(work, self._stores, self._shard, self._clock)
         try:
             while prepared := await self._read(work, reader):  # read
                 if self._running.handing_back:
@@ -184,18 +190,19 @@ class ShardRun:
 class _Reader:
     """The selections of a shard's source, opened again at the cursor after a passing failure."""
 
-    def __init__(self, work: Work, stores: Stores, shard: Shard, pace: Pace) -> None:
+    def __init__(self, work: Work, stores: Stores, shard: Shard, clock: Clock) -> None:
         self.cursor: Cursor = shard.cursor
         self._work = work
         self._stores = stores
         self._shard = shard
-        self._room = pace.batch_size
+        self._clock = clock
+        self._room = 1
         self._selections: AsyncIterator[Selection] | None = None
 
     async def next(self, room: int, stop: asyncio.Event) -> Selection | None:
         """The next selection of at most ``room`` objects, or None at the end of the range."""
         self._room = room
-        selection = await retrying(self._next, stop)
+        selection = await retrying(self._next, stop, self._clock)
         if selection is not None:
             self.cursor = selection.cursor
         return selection

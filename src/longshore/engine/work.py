@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from longshore import extensions
+from longshore.clock import Clock
 from longshore.engine.intent import MAX_TRIES, NEEDED, PINNED, TRIES, Intent
 from longshore.engine.retry import TRANSIENT, retrying
 from longshore.errors import Code, Error
@@ -59,7 +60,12 @@ class Work:
     """One shard's objects, through its source, its store and its transformation."""
 
     def __init__(
-        self, shard: Shard, stores: Stores, stop: asyncio.Event, may_send: Callable[[], None]
+        self,
+        shard: Shard,
+        stores: Stores,
+        clock: Clock,
+        stop: asyncio.Event,
+        may_send: Callable[[], None],
     ) -> None:
         """``may_send()`` is asked before every call that changes objects, and raises LeaseLost."""
         name, data = shard.source
@@ -71,6 +77,7 @@ class Work:
         self.store: Store = stores.for_bucket(shard.bucket)
         self.bucket = shard.bucket
         self.dry_run = shard.dry_run
+        self._clock = clock
         self._stop = stop
         self._may_send = may_send
 
@@ -234,7 +241,7 @@ class Work:
             generations,
             columns=(*self.transformation.columns, "live"),
         )
-        return await retrying(call, self._stop)
+        return await retrying(call, self._stop, self._clock)
 
 
 _EMPTY = Batch(names=[], generations=[], metagenerations=[], sizes=[], columns={})

@@ -13,7 +13,7 @@ from longshore.database import Database, shards
 from longshore.database.shards import LeaseLost
 from longshore.engine.action_log import ActionLog
 from longshore.engine.lease import Lease
-from longshore.engine.pace import Pace, wait_for_event
+from longshore.engine.pace import Pace
 from longshore.engine.planning import plan
 from longshore.engine.shard import Running, ShardRun
 from longshore.errors import Error, Internal, Unavailable
@@ -52,7 +52,7 @@ class Worker:
         """
         while not stop.is_set():
             if not await self._poll():
-                await wait_for_event(stop, POLL_SECONDS)
+                await self._clock.wait(stop, POLL_SECONDS)
             if self._broken:
                 raise Unavailable("The database failed under a shard; a new worker goes on.")
         for running in self._running.values():

@@ -24,7 +24,6 @@ from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database, shards
 from longshore.database.shards import Lease
-from longshore.engine.pace import wait_for_event
 from longshore.engine.worker import Worker
 from longshore.errors import Error
 from longshore.settings import Settings
@@ -84,7 +83,7 @@ class LocalRunner:
             deaths = 0 if lived > 2 * _MAX_BACK_OFF_SECONDS else deaths + 1
             pause = min(_MAX_BACK_OFF_SECONDS, 0.1 * 2 ** (deaths - 1)) if deaths else 0.0
             telemetry.warning("worker died", worker=name, exit=code, restart_seconds=pause)
-            await wait_for_event(stop, pause)
+            await SYSTEM_CLOCK.wait(stop, pause)
 
     async def _run_one(self, name: str, stop: asyncio.Event) -> int:
         process = await asyncio.create_subprocess_exec(
@@ -126,7 +125,7 @@ class LocalRunner:
         Judged here alone, by one monotonic clock. The worker stopped sending well before: its own
         deadline lies a call's timeout earlier.
         """
-        while not await wait_for_event(stop, _WATCH_SECONDS):
+        while not await SYSTEM_CLOCK.wait(stop, _WATCH_SECONDS):
             leases = {one.shard: one for one in await self._database.read(shards.leases)}
             now = SYSTEM_CLOCK.monotonic()
             self._watched = {shard: self._seen(lease, now) for shard, lease in leases.items()}
