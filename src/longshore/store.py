@@ -8,7 +8,7 @@ that the call as a whole failed. A store never retries: the engine does, in one 
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -86,6 +86,17 @@ class Batch:
             sizes=[self.sizes[i] for i in indexes],
             columns={name: [c[i] for i in indexes] for name, c in self.columns.items()},
         )
+
+
+class NewObject(NamedTuple):
+    """An object to be written: ``content`` is the bytes, or the file that has them.
+
+    ``metadata``: columns to set, by the names of COLUMNS.
+    """
+
+    name: str
+    content: bytes | Path
+    metadata: Mapping[str, Any] = {}
 
 
 class Failure(NamedTuple):
@@ -182,6 +193,13 @@ class Store(Protocol):
 
         ``metadata``: columns to set, by the names of COLUMNS. Raises PermissionDenied where a hold
         or retention protects the object that is there.
+        """
+
+    async def write_objects(self, bucket: str, objects: Iterable[NewObject]) -> Outcome:
+        """Create or replace many objects, as fast as the service can; failures go by position.
+
+        No file's content is in memory as a whole. The caller decides how many it hands over at a
+        time, for its progress.
         """
 
     async def delete_objects(self, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
