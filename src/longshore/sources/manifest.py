@@ -1,0 +1,380 @@
+"""Objects by a CSV of their names, itself an object: ``manifest``."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from itertools import accumulate
+from typing import Any, cast
+
+from longshore.errors import Code, DataLoss, InvalidArgument, NotFound, Violation
+from longshore.names import is_bucket_name
+from longshore.source import BatchSize, Cursor, Range, Selection
+from longshore.store import ABSENT, COLUMNS, Batch, Failure, Stores
+
+_LOCATION = re.compile(r"gs://([^/*]+)/((?:[^*]*/)?)([^/*]*\*?[^/*]*\.csv)")
+_GENERATION = re.compile(r"[0-9]{1,19}")
+_MAX_GENERATION = 2**63 - 1
+_MAX_NAME_BYTES = 1024
+_MAX_ROW_BYTES = 64 << 10
+_BLOCK_BYTES = 64 << 10
+_decode = partial(str, encoding="utf-8", errors="surrogateescape")
+
+
+def from_message(message: Any) -> dict[str, Any]:
+    """The bucket and the name of the manifest, in which one ``*`` may stand for any part of the
+    file name; raises InvalidArgument with the reasons of the API's catalogue."""
+    location = message.manifest_location
+    if not location:
+        text = "manifest_location is empty; it must be gs://BUCKET/[PATH/]NAME.csv."
+        raise InvalidArgument(
+            text,
+            reason="MANIFEST_LOCATION_REQUIRED",
+            violations=(Violation("manifest_location", text),),
+        )
+    match = _LOCATION.fullmatch(location)
+    if match is None or not is_bucket_name(match[1]) or match[3] == ".csv":
+        text = (
+            f"{location!r} is no manifest_location; it must be gs://BUCKET/[PATH/]NAME.csv, with"
+            " at most one '*', in the file's name."
+        )
+        raise InvalidArgument(
+            text,
+            reason="MANIFEST_LOCATION_INVALID",
+            metadata={"manifest_location": location},
+            violations=(Violation("manifest_location", text),),
+        )
+    return {"bucket": match[1], "name": match[2] + match[3]}
+
+
+def open_source(data: Mapping[str, Any]) -> Manifest:
+    """What the data asks for."""
+    return Manifest(bucket=data["bucket"], name=data["name"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Rows ``bucket,name[,generation]`` of CSV files (RFC 4180, UTF-8) in any configured bucket.
+
+    A range is a part of one file's bytes that begins and ends at a row, in the generation that was
+    there when the job was planned. A cursor is the offset and the line number of the next row.
+    """
+
+    bucket: str
+    name: str
+
+    counts_bytes = False
+
+    async def split(self, stores: Stores, bucket: str) -> list[Range]:
+        """One range per file; raises NotFound if there is no such file or no such bucket."""
+        await stores.for_bucket(bucket).get_bucket(bucket)
+        ranges: list[Range] = [
+            {
+                "bucket": self.bucket,
+                "name": name,
+                "generation": generation,
+                "start": 0,
+                "end": size,
+                "line": 1,
+            }
+            async for name, generation, size in self._files(stores)
+        ]
+        if not ranges:
+            raise NotFound(f"There is no manifest at gs://{self.bucket}/{self.name}.")
+        return ranges
+
+    async def _files(self, stores: Stores) -> AsyncIterator[tuple[str, int, int]]:
+        """Name, generation and size of each file that the location matches."""
+        head, star, tail = self.name.partition("*")
+        pattern = re.compile(re.escape(head) + "[^/]*" * len(star) + re.escape(tail))
+        async for page in stores.for_bucket(self.bucket).list_objects(self.bucket, prefix=head):
+            for file in zip(page.names, page.generations, page.sizes, strict=True):
+                if pattern.fullmatch(file[0]):
+                    yield file
+
+    async def read(
+        self,
+        stores: Stores,
+        bucket: str,
+        range_: Range,
+        cursor: Cursor,
+        *,
+        columns: Sequence[str],
+        versions: bool,
+        size: BatchSize,
+    ) -> AsyncGenerator[Selection, None]:
+        """A selection is what the next rows name. A row that cannot be read is refused; a row
+        without a generation means the live version, whatever ``versions`` says.
+
+        Raises NotFound or DataLoss if the planned generation of the file cannot be read any more.
+        """
+        store = stores.for_bucket(bucket)
+        wanted = tuple(dict.fromkeys((*columns, "live")))
+        cursor = cursor or {"offset": range_["start"], "line": range_["line"]}
+        file = f"gs://{range_['bucket']}/{range_['name']}"
+        blocks = _blocks(stores, range_, cursor["offset"])
+        async with aclosing(blocks):
+            reader = Reader(blocks, offset=cursor["offset"], line=cursor["line"])
+            while rows := await reader.take(Rows(bucket=bucket, file=file), size()):
+                names, generations = rows.names, rows.generations
+                batch = await store.read_objects(bucket, names, generations, columns=wanted)
+                pinned = [generation != ABSENT for generation in generations]
+                yield Selection(
+                    batch=_with_refused(batch, rows.refused),
+                    cursor={"offset": reader.offset, "line": reader.line},
+                    pinned=pinned + [False] * len(rows.refused) if any(pinned) else None,
+                    refused=dict(enumerate(rows.refused.values(), len(batch))),
+                )
+
+
+async def _blocks(stores: Stores, range_: Range, offset: int) -> AsyncGenerator[bytes, None]:
+    """The bytes of the range from ``offset`` on, in blocks small enough to be cut into lines."""
+    bucket, name, generation = range_["bucket"], range_["name"], range_["generation"]
+    left = range_["end"] - offset
+    if not left:
+        return
+    content = stores.for_bucket(bucket).read_bytes(bucket, name, generation, start=offset)
+    try:
+        async with aclosing(cast("AsyncGenerator[bytes, None]", content)) as pieces:
+            async for piece in pieces:
+                for start in range(0, min(len(piece), left), _BLOCK_BYTES):
+                    yield piece[start : min(start + _BLOCK_BYTES, left)]
+                left -= len(piece)
+                if left <= 0:
+                    return
+    except NotFound as error:
+        raise NotFound(
+            f"The manifest gs://{bucket}/{name} was replaced or deleted while the job was reading"
+            f" it (generation {generation}); start a new job for the rows that are left."
+        ) from error
+    raise DataLoss(
+        f"The manifest gs://{bucket}/{name} (generation {generation}) ends {left} bytes before"
+        f" byte {range_['end']}, where it ended when the job was planned."
+    )
+
+
+def _with_refused(batch: Batch, refused: Mapping[str, Failure]) -> Batch:
+    """``batch`` and, behind its objects, an entry for each row that was refused."""
+    if not refused:
+        return batch
+    count = len(refused)
+    return batch + Batch(
+        names=list(refused),
+        generations=[ABSENT] * count,
+        metagenerations=[0] * count,
+        sizes=[0] * count,
+        columns={name: [COLUMNS[name]()] * count for name in batch.columns},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """What the rows of a file name in one bucket; ``refused`` goes by where a row stands."""
+
+    bucket: str
+    file: str
+    names: list[str] = field(default_factory=list)
+    generations: list[int] = field(default_factory=list)
+    refused: dict[str, Failure] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.names) + len(self.refused)
+
+    def add_plain(self, text: str, count: int) -> bool:
+        """Take in ``count`` lines if each is a row that needs no CSV parser; False, and none
+        taken, otherwise. Only for speed: what it takes, ``add`` would take likewise."""
+        pairs = _plain_rows(self.bucket).findall(text)
+        if len(pairs) != count:
+            return False
+        own = [pair for pair in pairs if pair[0]]
+        self.names.extend([name for name, _ in own])
+        self.generations.extend([int(generation or ABSENT) for _, generation in own])
+        return True
+
+    def add(self, cells: list[str], line: int) -> None:
+        """Take in a row; blank ones and those of other buckets are passed over."""
+        if cells[1:] and cells[0] != self.bucket and _is_utf8(cells[0]):
+            return
+        if not cells[1:] and not "".join(cells).strip():
+            return
+        if problem := _problem(cells):
+            self.refuse(line, problem)
+            return
+        self.names.append(cells[1])
+        self.generations.append(int(cells[2] or ABSENT) if cells[2:] else ABSENT)
+
+    def refuse(self, line: int, problem: str) -> None:
+        """Note that the row which begins at ``line`` cannot be tried."""
+        where = f"{self.file.rpartition('/')[2]} line {line}"
+        message = f"Line {line} of the manifest {self.file}: {problem}"
+        self.refused[where] = Failure(Code.INVALID_ARGUMENT, message)
+
+
+@lru_cache(maxsize=16)
+def _plain_rows(bucket: str) -> re.Pattern[str]:
+    """A line that is a row of ``bucket`` (name and generation) or another bucket's (two ""), and
+    has neither quotes nor a name that might be too long."""
+    own = re.escape(bucket) + ","
+    name, generation, others = r'[^,"\r\n]{1,256}', "[1-9][0-9]{0,17}", r'[^,"\r\n]+,[^"\r\n]*'
+    return re.compile(
+        f"^(?:{own}({name})(?:,({generation})?)?|(?!{own}){others})\r?$", re.MULTILINE
+    )
+
+
+def _problem(cells: list[str]) -> str:
+    """What keeps a row from naming an object; "" if nothing does."""
+    if not 2 <= len(cells) <= 3:
+        return f"it must have the cells bucket,name[,generation], not {len(cells)}."
+    name = cells[1]
+    if not (_is_utf8(name) and _is_utf8(cells[0])):
+        return "it is not valid UTF-8."
+    if not name:
+        return "the object's name is empty."
+    if len(name) > _MAX_NAME_BYTES // 4 and len(name.encode()) > _MAX_NAME_BYTES:
+        return f"the object's name has more than {_MAX_NAME_BYTES} bytes."
+    if cells[2:] and cells[2] and not _is_generation(cells[2]):
+        return f"{cells[2][:50]!r} is no generation: a number from 1 to {_MAX_GENERATION}."
+    return ""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:  # bytes that are not UTF-8 were decoded as surrogates
+        return False
+
+
+def _is_generation(text: str) -> bool:
+    return _GENERATION.fullmatch(text) is not None and 1 <= int(text) <= _MAX_GENERATION
+
+
+class Reader:
+    """The rows of a file, one after the other, and the exact place of the next one.
+
+    Between two rows there is no state but that place, so reading may begin anew at any of them.
+    Memory is bounded, whatever the file holds: a row that is longer than 64 KiB, or is no CSV, is
+    refused for its first line, and the next line begins the next row.
+    """
+
+    def __init__(self, blocks: AsyncIterator[bytes], *, offset: int, line: int) -> None:
+        self._blocks = blocks
+        self._at_end = False
+        self._first_row = offset == 0
+        self._first_line = line
+        self._start = offset
+        self._lines: list[bytes] = []  # with their ends; the last one may lack its own
+        self._ends: list[int] = []  # the offsets at which they end
+        self._next = 0  # the index of the line at which the next row begins
+        self._received = offset
+        self._tail = b""
+
+    @property
+    def offset(self) -> int:
+        """The offset of the next row."""
+        return self._ends[self._next - 1] if self._next else self._start
+
+    @property
+    def line(self) -> int:
+        """The line number of the next row, from 1."""
+        return self._first_line + self._next
+
+    async def take(self, rows: Rows, limit: int) -> Rows:
+        """``rows``, filled up to ``limit`` as far as the file goes."""
+        while len(rows) < limit and (self._next < len(self._lines) or await self._fill()):
+            if not (self._parse_plain(rows, limit) or self._parse(rows, limit)):
+                await self._fill()
+        return rows
+
+    def _parse_plain(self, rows: Rows, limit: int) -> bool:
+        """Take in the next lines if all of them are plain: a short cut to ``_parse``."""
+        lines = self._lines[self._next : self._next + limit - len(rows)]
+        try:
+            text = b"".join(lines).decode()
+        except UnicodeDecodeError:
+            return False
+        if self._first_row or not rows.add_plain(text, len(lines)):
+            return False
+        self._next += len(lines)
+        return True
+
+    def _parse(self, rows: Rows, limit: int) -> bool:
+        """Take in rows of the lines there are; False if the next row needs more of them."""
+        while len(rows) < limit and self._next < len(self._lines):
+            if not self._parse_until_refused(rows, limit):
+                return False
+        return True
+
+    def _parse_until_refused(self, rows: Rows, limit: int) -> bool:
+        begin = self._next
+        lines = map(self._lines.__getitem__, range(begin, len(self._lines)))
+        reader = csv.reader(map(_decode, lines), strict=True)
+        while len(rows) < limit:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return True
+            except csv.Error as error:
+                return self._refuse(rows, begin + reader.line_num, f"it is no CSV ({error}).")
+            after = begin + reader.line_num
+            if after - self._next > 1 and self._ends[after - 1] - self.offset > _MAX_ROW_BYTES:
+                return self._refuse(rows, after, "")
+            if not self._first_row:
+                rows.add(cells, self.line)
+            elif "".join(cells).strip():
+                self._first_row = False
+                if [cell.lower() for cell in cells[:2]] != ["bucket", "name"]:
+                    rows.add(cells, self.line)
+            self._next = after
+        return True
+
+    def _refuse(self, rows: Rows, after: int, problem: str) -> bool:
+        """Refuse the next row, of which the lines before the index ``after`` have been seen, for
+        its first line; False if it may still turn out to be whole."""
+        is_long = self._ends[after - 1] - self.offset > _MAX_ROW_BYTES
+        if after == len(self._lines) and not is_long and not self._at_end:
+            return False
+        if is_long:
+            problem = f"its row has more than {_MAX_ROW_BYTES} bytes; is a quote not closed?"
+        rows.refuse(self.line, problem)
+        self._first_row = False
+        self._next += 1
+        return True
+
+    async def _fill(self) -> bool:
+        """Read on until there is one more line at least; False if the file is at its end."""
+        self._first_line, self._start = self.line, self.offset
+        del self._lines[: self._next], self._ends[: self._next]
+        self._next = 0
+        while not self._at_end:
+            block = await anext(self._blocks, b"")
+            head, newline, rest = block.partition(b"\n")
+            # Of a longer line the rest is not kept: it is refused whatever follows.
+            line = (self._tail + head)[: _MAX_ROW_BYTES + 1] + newline
+            line_end = self._received + len(head + newline)
+            self._received += len(block)
+            self._tail = b""
+            self._at_end = not block
+            if newline:
+                lines = [line, *io.BytesIO(rest).readlines()]
+                if not lines[-1].endswith(b"\n"):
+                    self._tail = lines.pop()
+                self._append(lines, line_end)
+                return True
+            if not self._at_end:
+                self._tail = line
+            elif line:
+                self._append([line], line_end)
+                return True
+        return False
+
+    def _append(self, lines: list[bytes], first_end: int) -> None:
+        self._ends += accumulate(map(len, lines[1:]), initial=first_end)
+        if self._start == 0 and not self._lines:
+            lines[0] = lines[0].removeprefix(codecs.BOM_UTF8)
+        self._lines += lines
