@@ -1,0 +1,181 @@
+"""One bucket as this process has it open: a reader and a writer, each in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from longshore import errors
+from longshore.clock import Clock
+from longshore.stores.local import contents, schema
+from longshore.stores.local.transaction import Transaction
+
+T = TypeVar("T")
+_VACUUM_PAGES = 256
+_VACUUM_SECONDS = 0.5
+
+
+class Gone(Exception):
+    """The bucket was deleted while it was open; one of that name may exist again."""
+
+
+class OpenBucket:
+    """The two connections of a bucket; both are made when they are first needed.
+
+    Every transaction begins by reading the bucket's own row, so it goes by the rules that hold
+    now, and one that comes after the bucket's deletion raises Gone and writes nothing.
+    """
+
+    def __init__(self, name: str, home: Path, clock: Clock) -> None:
+        self.name = name
+        self.home = home
+        self._clock = clock
+        self._reader = _Thread(name, home, read_only=True)
+        self._writer = _Thread(name, home, read_only=False)
+        self._swept = False
+
+    async def read(self, work: Callable[[Transaction], T]) -> T:
+        """What ``work`` gives, in a transaction that sees one state of the bucket."""
+        return await self._reader.run(lambda: self._transact(self._reader, "BEGIN", work))
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """What ``work`` gives, once its changes are durable; none are made if it raises."""
+        return await self._writer.run(lambda: self._write(work))
+
+    def discard(self, files: list[int]) -> None:
+        """Remove files that are in ``gc``, some time soon."""
+        self._writer.later(lambda: self._collect(files))
+
+    async def close(self) -> None:
+        """Give freed space back and let go; waits for what is running."""
+        await self._reader.close(lambda connection: None)
+        await self._writer.close(_vacuum)
+
+    def _write(self, work: Callable[[Transaction], T]) -> T:
+        if not self._swept:
+            self._transact(self._writer, "BEGIN IMMEDIATE", contents.sweep)
+            self._swept = True
+        transactions = []
+
+        def note(transaction: Transaction) -> T:
+            transactions.append(transaction)
+            return work(transaction)
+
+        answer = self._transact(self._writer, "BEGIN IMMEDIATE", note)
+        if files := transactions[0].unused_files:
+            self.discard(files)
+        return answer
+
+    def _collect(self, files: list[int]) -> None:
+        # What fails here stays in gc and is swept when the bucket is next opened.
+        with contextlib.suppress(OSError, errors.Error, Gone):
+            self._transact(self._writer, "BEGIN IMMEDIATE", lambda t: contents.remove(t, files))
+
+    def _transact(self, thread: _Thread, begin: str, work: Callable[[Transaction], T]) -> T:
+        connection = thread.connection()
+        connection.execute(begin)
+        try:
+            answer = work(self._transaction(thread, connection))
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        return answer
+
+    def _transaction(self, thread: _Thread, connection: sqlite3.Connection) -> Transaction:
+        bucket = schema.read_rules(connection, self.name)
+        if bucket is None:
+            raise Gone
+        return Transaction(
+            connection=connection,
+            bucket=bucket,
+            now_us=self._clock.now_us(),
+            content=self.home / schema.CONTENT,
+            map_patches=thread.map_patches,
+        )
+
+
+class _Thread:
+    """A connection and the one thread that uses it."""
+
+    def __init__(self, bucket: str, home: Path, *, read_only: bool) -> None:
+        self._bucket = bucket
+        self._home = home
+        self._read_only = read_only
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"bucket-{bucket}")
+        self.map_patches: dict[str, Callable[[str], str | None]] = {}
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives in the thread, with SQLite's errors as ours."""
+        if self._closed:
+            raise Gone
+        return await self._submit(work)
+
+    def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
+        return asyncio.get_running_loop().run_in_executor(self._executor, self._call, work)
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do ``work`` in the thread after what is waiting; nobody waits for it but ``close``."""
+        self._executor.submit(self._call, work)
+
+    def connection(self) -> sqlite3.Connection:
+        """The connection, made at the first call."""
+        if self._connection is None:
+            try:
+                connection = schema.connect(self._home, read_only=self._read_only)
+            except FileNotFoundError:
+                raise Gone from None
+            # An UPDATE calls this for each row; what it does to which column is in map_patches.
+            connection.create_function("patched", 2, lambda c, text: self.map_patches[c](text))
+            self._connection = connection
+        return self._connection
+
+    async def close(self, last_work: Callable[[sqlite3.Connection], None]) -> None:
+        """Do ``last_work`` and close."""
+
+        def finish() -> None:
+            if self._connection is not None:
+                with contextlib.closing(self._connection) as connection:
+                    last_work(connection)
+
+        if not self._closed:
+            self._closed = True
+            await self._submit(finish)
+            self._executor.shutdown()
+
+    def _call(self, work: Callable[[], T]) -> T:
+        try:
+            return work()
+        except sqlite3.Error as error:
+            raise _translate(error, self._bucket) from error
+
+
+def _vacuum(connection: sqlite3.Connection) -> None:
+    end = time.monotonic() + _VACUUM_SECONDS
+    while connection.execute("PRAGMA freelist_count").fetchone()[0] and time.monotonic() < end:
+        connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+
+
+def _translate(error: sqlite3.Error, bucket: str) -> errors.Error:
+    name = getattr(error, "sqlite_errorname", "")
+    text = f"The database of bucket '{bucket}' says: {error}"
+    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+        return errors.Unavailable(
+            f"{text}. Other processes kept it busy for {schema.BUSY_SECONDS:.0f} s."
+        )
+    if name.startswith("SQLITE_FULL"):
+        return errors.ResourceExhausted(f"{text}. Free some space on its disk.")
+    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+        return errors.DataLoss(f"{text}. Restore the bucket from a backup.")
+    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
+        return errors.Unavailable(f"{text}. Check the disk and the permissions of its folder.")
+    return errors.Internal(text)

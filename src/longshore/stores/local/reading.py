@@ -1,0 +1,164 @@
+"""Reading: pages of a listing and what is there for given names, as columns; and contents."""
+
+# ruff: noqa: S608 - statements are put together of our own column names; values are bound
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from typing import Any, BinaryIO, NamedTuple
+
+from longshore.errors import DataLoss, NotFound
+from longshore.object_rules import check_known, missing
+from longshore.store import ABSENT, COLUMNS, Batch
+from longshore.stores.local.transaction import Transaction
+
+_AFTER_ALL_NAMES = b"\xff"  # no UTF-8 has this byte
+_NAMES_PER_QUERY = 1000
+
+
+class Range(NamedTuple):
+    """What of a bucket to list: names from ``lower`` on and before ``upper``.
+
+    ``inside``: (name, generation) of a version after which to go on, among those of its name.
+    """
+
+    lower: bytes
+    upper: bytes
+    inside: tuple[bytes, int] | None = None
+
+
+def name_range(prefix: str, after: str, after_generation: int | None, before: str | None) -> Range:
+    """The range that the arguments of ``list_objects`` mean."""
+    start, last = encode(prefix), encode(after)
+    lower = max(start, last + b"\0") if after else start
+    upper = start[:-1] + bytes([start[-1] + 1]) if start else _AFTER_ALL_NAMES
+    if before is not None:
+        upper = min(upper, encode(before))
+    if after_generation is None or not start <= last < upper:
+        return Range(lower, upper)
+    return Range(lower, upper, (last, after_generation))
+
+
+def rest(names: Range, listed: Batch) -> Range:
+    """What is left of a range after a page of it."""
+    last = encode(listed.names[-1])
+    return Range(last + b"\0", names.upper, (last, listed.generations[-1]))
+
+
+def page(
+    transaction: Transaction, *, names: Range, limit: int, versions: bool, columns: Sequence[str]
+) -> Batch:
+    """The first ``limit`` objects of ``names``."""
+    rows: list[tuple[Any, ...]] = []
+    select = _select(columns)
+    execute = transaction.connection.execute
+    if versions and names.inside:
+        where = "name = ? AND generation < ? ORDER BY generation DESC LIMIT ?"
+        rows = execute(f"{select} {where}", (*names.inside, limit)).fetchall()
+    if len(rows) < limit:
+        live = "" if versions else "AND live"
+        where = f"name >= ? AND name < ? {live} ORDER BY name, generation DESC LIMIT ?"
+        rest = (names.lower, names.upper, limit - len(rows))
+        rows += execute(f"{select} {where}", rest).fetchall()
+    return _batch(rows, columns)
+
+
+def there(
+    transaction: Transaction,
+    *,
+    names: Sequence[str],
+    generations: Sequence[int],
+    columns: Sequence[str],
+) -> Batch:
+    """What is there of each (name, generation), or for ABSENT of each live name, in that order."""
+    wanted = list(zip(map(encode, names), generations, strict=True))
+    found: dict[tuple[bytes, int], tuple[Any, ...]] = {}
+    for start in range(0, len(wanted), _NAMES_PER_QUERY):
+        _find(transaction, wanted[start : start + _NAMES_PER_QUERY], columns, found)
+    zero = (ABSENT, 0, 0, *(COLUMNS[column]() for column in columns))
+    rows = [(key[0], *found.get(key, zero)) for key in wanted]
+    return _batch(rows, columns)
+
+
+def _find(
+    transaction: Transaction,
+    wanted: Sequence[tuple[bytes, int]],
+    columns: Sequence[str],
+    found: dict[tuple[bytes, int], tuple[Any, ...]],
+) -> None:
+    execute = transaction.connection.execute
+    named = {key for key in wanted if key[1] != ABSENT}
+    live = {name for name, generation in wanted if generation == ABSENT}
+    if named:
+        marks = ", ".join(["(?, ?)"] * len(named))
+        where = f"(name, generation) IN (VALUES {marks})"
+        values = [value for key in named for value in key]
+        for name, *rest in execute(f"{_select(columns)} {where}", values):
+            found[name, rest[0]] = tuple(rest)
+    if live:
+        where = f"name IN ({', '.join('?' * len(live))}) AND live"
+        for name, *rest in execute(f"{_select(columns)} {where}", list(live)):
+            found[name, ABSENT] = tuple(rest)
+
+
+def open_content(
+    transaction: Transaction, *, name: str, generation: int, lost: int = 0
+) -> BinaryIO | int:
+    """The content of a version, or of the live object for ABSENT; raises NotFound.
+
+    What is open can be read to its end, whatever becomes of the object. Another process may remove
+    the file after this transaction's view of the bucket was taken: then its number is given, and
+    the caller asks again with it as ``lost``. If it still is the object's file, DataLoss.
+    """
+    which = "live" if generation == ABSENT else "generation = ?"
+    row = transaction.connection.execute(
+        f"SELECT generation, size, file FROM object WHERE name = ? AND {which}",
+        (encode(name), generation)[: 1 if generation == ABSENT else 2],
+    ).fetchone()
+    path = f"{transaction.bucket.name}/{name}"
+    if row is None:
+        raise NotFound(missing(path, live=False).message)
+    generation, size, file = row
+    if file:
+        try:
+            return (transaction.content / str(file)).open("rb", buffering=0)
+        except FileNotFoundError:
+            if file != lost:
+                return int(file)
+            raise DataLoss(f"The content of '{path}' is missing: file {file}.") from None
+    row = transaction.connection.execute(
+        "SELECT data FROM inline_content WHERE generation = ?", (generation,)
+    ).fetchone()
+    data: bytes = row[0] if row else b""
+    if len(data) != size:
+        raise DataLoss(f"The content of '{path}' is missing from the bucket's database.")
+    return io.BytesIO(data)
+
+
+def _select(columns: Sequence[str]) -> str:
+    for column in columns:
+        check_known("column of an object", column, COLUMNS)
+    wanted = ", ".join(("name", "generation", "metageneration", "size", *columns))
+    return f"SELECT {wanted} FROM object WHERE"
+
+
+def _batch(rows: list[tuple[Any, ...]], columns: Sequence[str]) -> Batch:
+    names, generations, metagenerations, sizes, *rest = (
+        map(list, zip(*rows, strict=True)) if rows else [[] for _ in range(4 + len(columns))]
+    )
+    asked = {
+        name: list(map(bool, values)) if COLUMNS[name] is bool else values
+        for name, values in zip(columns, rest, strict=True)
+    }
+    return Batch(
+        names=[name.decode("utf-8", "surrogatepass") for name in names],
+        generations=generations,
+        metagenerations=metagenerations,
+        sizes=sizes,
+        columns=asked,
+    )
+
+
+def encode(name: str) -> bytes:
+    """The bytes to look for: what no object can be named is looked for as well, and not found."""
+    return name.encode("utf-8", "surrogatepass")

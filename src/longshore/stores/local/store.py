@@ -1,0 +1,241 @@
+"""The contract of store.Store over the open buckets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from longshore import object_rules as rules
+from longshore.clock import SYSTEM_CLOCK, Clock
+from longshore.errors import FailedPrecondition, InvalidArgument, NotFound
+from longshore.patch import Patch
+from longshore.store import (
+    ABSENT,
+    PAGE_SIZE,
+    Batch,
+    Bucket,
+    Capabilities,
+    Failure,
+    NewObject,
+    Outcome,
+)
+from longshore.stores.local import contents, folder, reading, receiving, schema, writing
+from longshore.stores.local.bucket import Gone, OpenBucket
+from longshore.stores.local.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class LocalStore:
+    """The buckets in ``directory``. Opens each when it is first used and keeps it open.
+
+    A call that was cancelled while it ran in a bucket's thread may still have its effect.
+    """
+
+    def __init__(self, directory: Path, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._directory = directory
+        self._clock = clock
+        self._open: dict[str, OpenBucket] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            patch_columns=rules.PATCH_COLUMNS, versions=True, rewrite=True, preconditions=True
+        )
+
+    async def list_objects(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        after: str = "",
+        after_generation: int | None = None,
+        before: str | None = None,
+        versions: bool = False,
+        columns: Sequence[str] = (),
+        page_size: int = PAGE_SIZE,
+    ) -> AsyncIterator[Batch]:
+        """Pages, each of one state of the bucket."""
+        names = reading.name_range(prefix, after, after_generation, before)
+        while True:
+            page = partial(
+                reading.page, names=names, limit=page_size, versions=versions, columns=columns
+            )
+            batch = await self._read(bucket, page)
+            if batch.names:
+                yield batch
+            if len(batch) < page_size:
+                return
+            names = reading.rest(names, batch)
+
+    async def read_objects(
+        self,
+        bucket: str,
+        names: Sequence[str],
+        generations: Sequence[int],
+        *,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        """What is there now, position by position."""
+        there = partial(reading.there, names=names, generations=generations, columns=columns)
+        return await self._read(bucket, there)
+
+    async def read_bytes(
+        self, bucket: str, name: str, generation: int = ABSENT, *, start: int = 0
+    ) -> AsyncIterator[bytes]:
+        """The content of one version to its end, even if that is deleted meanwhile."""
+        if start < 0:
+            raise InvalidArgument(f"Cannot read from byte {start} on: it must not be negative.")
+        find = partial(reading.open_content, name=name, generation=generation)
+        source: BinaryIO | int = 0
+        while isinstance(source, int):
+            source = await self._read(bucket, partial(find, lost=source))
+        with source:
+            source.seek(start)
+            while piece := await asyncio.to_thread(source.read, contents.PIECE_BYTES):
+                yield piece
+
+    async def write_object(
+        self, bucket: str, name: str, content: AsyncIterable[bytes], **metadata: Any
+    ) -> int:
+        """Create or replace the live object and give its generation."""
+        rules.check_name(name)
+        await self.get_bucket(bucket)
+        try:
+            return await receiving.write(self._bucket(bucket), name, content, metadata)
+        except Gone:
+            raise folder.no_bucket(bucket) from None
+
+    async def write_objects(self, bucket: str, objects: Iterable[NewObject]) -> Outcome:
+        """Create or replace many objects, hundreds in a transaction."""
+        await self.get_bucket(bucket)
+        try:
+            return await receiving.write_many(self._bucket(bucket), objects)
+        except Gone:
+            raise folder.no_bucket(bucket) from None
+
+    async def delete_objects(self, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
+        """Delete each (name, generation)."""
+        return await self._in_parts(bucket, batch, partial(writing.delete, permanent=permanent))
+
+    async def patch_objects(
+        self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
+    ) -> Outcome:
+        """Change the metadata of each (name, generation)."""
+        change = partial(writing.patch, change=patch, match_metageneration=match_metageneration)
+        return await self._in_parts(bucket, batch, change)
+
+    async def rewrite_objects(
+        self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
+    ) -> Outcome:
+        """Make each a new generation. The key's name is recorded only: nothing is encrypted."""
+        rewrite = partial(writing.rewrite, storage_class=storage_class, kms_key=kms_key)
+        return await self._in_parts(bucket, batch, rewrite)
+
+    async def list_buckets(self) -> AsyncIterator[Bucket]:
+        """Every bucket, by name; opens no more than one at a time for it."""
+        for name in await asyncio.to_thread(folder.names, self._directory):
+            was_open = name in self._open
+            with contextlib.suppress(NotFound):  # deleted meanwhile
+                yield await self.get_bucket(name)
+            if not was_open and name in self._open:
+                await self._open.pop(name).close()
+
+    async def get_bucket(self, bucket: str) -> Bucket:
+        """The bucket's rules."""
+        return await self._read(bucket, lambda transaction: transaction.bucket)
+
+    async def create_bucket(self, bucket: Bucket) -> Bucket:
+        """Make a bucket, as of now; raises AlreadyExists."""
+        made = replace(bucket, create_time_us=self._clock.now_us())
+        await asyncio.to_thread(folder.create, self._directory, made)
+        return made
+
+    async def update_bucket(self, bucket: str, **changes: Any) -> Bucket:
+        """Change rules; they hold for every call that begins after this one."""
+        rules.check_bucket_changes(changes)
+
+        def update(transaction: Transaction) -> Bucket:
+            changed = replace(transaction.bucket, **changes)
+            rules.check_bucket(changed)
+            schema.write_rules(transaction.connection, changed)
+            return changed
+
+        return await self._write(bucket, update)
+
+    async def delete_bucket(self, bucket: str) -> None:
+        """Remove an empty bucket; raises FailedPrecondition if there is any version in it."""
+
+        def mark(transaction: Transaction) -> None:
+            if transaction.connection.execute("SELECT 1 FROM object LIMIT 1").fetchone():
+                raise FailedPrecondition(
+                    f"The bucket '{bucket}' is not empty: delete its objects and all their"
+                    " noncurrent versions first."
+                )
+            transaction.connection.execute("UPDATE bucket SET deleted = 1")
+
+        await self._write(bucket, mark)
+        await self._forget(bucket)
+        await asyncio.to_thread(folder.remove_deleted, self._directory, bucket)
+
+    async def close(self) -> None:
+        """Let go of connections and files."""
+        for name in list(self._open):
+            await self._forget(name)
+
+    async def _in_parts(
+        self,
+        bucket: str,
+        batch: Batch,
+        verb: Callable[[Transaction, list[writing.Target]], dict[int, Failure]],
+    ) -> Outcome:
+        targets = writing.targets(batch)
+        failures: dict[int, Failure] = {}
+        for start in range(0, len(targets), writing.MAX_ROWS):
+            part = targets[start : start + writing.MAX_ROWS]
+            failed = await self._write(bucket, partial(_run, verb, part))
+            failures |= {start + index: failure for index, failure in failed.items()}
+        return Outcome(failures=failures)
+
+    async def _read(self, bucket: str, work: Callable[[Transaction], T]) -> T:
+        return await self._attempt(bucket, lambda opened: opened.read(work))
+
+    async def _write(self, bucket: str, work: Callable[[Transaction], T]) -> T:
+        return await self._attempt(bucket, lambda opened: opened.write(work))
+
+    async def _attempt(self, bucket: str, call: Callable[[OpenBucket], Awaitable[T]]) -> T:
+        """What ``call`` gives; if the bucket was deleted, of the one that has its name now."""
+        gone: Path | None = None
+        while True:
+            opened = self._bucket(bucket)
+            if opened.home == gone:  # marked as deleted, but not removed yet
+                raise folder.no_bucket(bucket)
+            try:
+                return await call(opened)
+            except Gone:
+                gone = opened.home
+                if self._open.get(bucket) is opened:
+                    await self._forget(bucket)
+
+    def _bucket(self, name: str) -> OpenBucket:
+        if name not in self._open:
+            home = folder.find(self._directory, name)
+            self._open[name] = OpenBucket(name, home, self._clock)
+        return self._open[name]
+
+    async def _forget(self, bucket: str) -> None:
+        if opened := self._open.pop(bucket, None):
+            await opened.close()
+
+
+def _run(
+    verb: Callable[[Transaction, list[writing.Target]], T],
+    targets: list[writing.Target],
+    transaction: Transaction,
+) -> T:
+    return verb(transaction, targets)
