@@ -1,0 +1,287 @@
+"""The servicer of google.cloud.storagebatchoperations.v1.StorageBatchOperations.
+
+Methods are called by the name of their RPC in snake_case, with the request message, and give the
+reply message; errors are errors.Error. Each change is one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from longshore import names
+from longshore.api import messages, validation, wire
+from longshore.api.conditions import Field, Fields, Kind
+from longshore.api.listing import Listing, Order
+from longshore.clock import Clock
+from longshore.database import Database
+from longshore.database import jobs as statements
+from longshore.database.jobs import Counted, NewJob, Request
+from longshore.database.tables import bucket_operations, jobs
+from longshore.errors import AlreadyExists, Error, FailedPrecondition, NotFound
+from longshore.model import State
+from longshore.names import BucketOperationName, JobName
+
+CANCELLING_WAIT_SECONDS = 5.0
+"""How long the deletion of a job that is being cancelled waits for its end."""
+_WAIT_STEP_SECONDS = 0.05
+
+_COUNTERS = {
+    "total_object_count": "total",
+    "succeeded_object_count": "succeeded",
+    "failed_object_count": "failed",
+    "total_bytes_found": "bytes_found",
+    "total_bytes_transformed": "bytes_transformed",
+    "object_custom_contexts_created": "contexts_created",
+    "object_custom_contexts_deleted": "contexts_deleted",
+    "object_custom_contexts_updated": "contexts_updated",
+}
+_JOB_ORDER = Order(
+    columns={"name": jobs.c.job_id, "create_time": jobs.c.create_us}, id=jobs.c.id, default="name"
+)
+_BUCKET_OPERATION_ORDER = Order(
+    columns={
+        "name": bucket_operations.c.bucket_operation_id,
+        "create_time": bucket_operations.c.create_us,
+    },
+    id=bucket_operations.c.id,
+    default="create_time",  # all are created at once, so this is the order of the bucket list
+)
+
+
+def not_found(name: object) -> NotFound:
+    """The error for a resource that is not there; the message has its whole name."""
+    return NotFound(f"Resource '{name}' was not found.", reason="RESOURCE_NOT_FOUND")
+
+
+class Jobs:
+    """Create, get, list, cancel and delete jobs; get and list their bucket operations."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def create_job(self, request: Any) -> Any:
+        """The operation of a new job, or of the one that the same request made before."""
+        project = names.parse_location(request.parent)
+        repeatable = _repeatable(request, "CreateJob", project)
+        new = validation.new_job(project, request.job_id or names.new_job_id(), request.job)
+        return messages.operation_message(
+            await self._database.write(_create, new, repeatable, self._clock.now_us())
+        )
+
+    async def get_job(self, request: Any) -> Any:
+        """The job with its counters so far."""
+        name = names.parse_job(request.name)
+        return messages.job_message(await self._database.read(_get, name))
+
+    async def list_jobs(self, request: Any) -> Any:
+        """A page of the project's jobs, by name unless asked otherwise."""
+        project = names.parse_location(request.parent, wildcard=True)
+        listing = Listing.of(
+            request,
+            scope=f"jobs of {project}",
+            order_by=request.order_by,
+            order=_JOB_ORDER,
+            fields=job_fields(project),
+        )
+        counted = await self._database.read(statements.list_jobs, project, listing.page)
+        rows, token = listing.split(counted)
+        reply = wire.ListJobsResponse(next_page_token=token)
+        reply.jobs.extend(messages.job_message(one) for one in rows)
+        return reply
+
+    async def cancel_job(self, request: Any) -> Any:
+        """{}; the job ends soon after. Raises FailedPrecondition if it already has, otherwise."""
+        name = names.parse_job(request.name)
+        repeatable = _repeatable(request, "CancelJob", name.project)
+        await self._database.write(_cancel, name, repeatable, self._clock.now_us())
+        return wire.CancelJobResponse()
+
+    async def delete_job(self, request: Any) -> Any:
+        """{}; the job and its bucket operations are gone, its operation stays readable.
+
+        Raises FailedPrecondition for an open job (one that is being cancelled gets
+        CANCELLING_WAIT_SECONDS to end) and for a multi-bucket job without ``force``.
+        """
+        name = names.parse_job(request.name)
+        repeatable = _repeatable(request, "DeleteJob", name.project)
+        deadline = self._clock.monotonic() + CANCELLING_WAIT_SECONDS
+        while not await self._database.write(
+            _delete, name, request.force, repeatable, self._clock.now_us()
+        ):
+            if self._clock.monotonic() >= deadline:
+                raise _still_open(name, "being cancelled")
+            await self._clock.wait(asyncio.Event(), _WAIT_STEP_SECONDS)
+        return wire.Empty()
+
+    async def get_bucket_operation(self, request: Any) -> Any:
+        """A job's part in one bucket."""
+        name = names.parse_bucket_operation(request.name)
+        parent, part = await self._database.read(_get_bucket_operation, name)
+        return messages.bucket_operation_message(part, parent, messages.load(parent.message))
+
+    async def list_bucket_operations(self, request: Any) -> Any:
+        """A page of a job's parts, in the order of its bucket list unless asked otherwise."""
+        name = names.parse_job(request.parent)
+        listing = Listing.of(
+            request,
+            scope=f"bucket operations of {name}",
+            order_by=request.order_by,
+            order=_BUCKET_OPERATION_ORDER,
+            fields=_bucket_operation_fields(name),
+        )
+        parent, counted = await self._database.read(_list_bucket_operations, name, listing)
+        rows, token = listing.split(counted)
+        config = messages.load(parent.message)
+        reply = wire.ListBucketOperationsResponse(next_page_token=token)
+        reply.bucket_operations.extend(
+            messages.bucket_operation_message(one, parent, config) for one in rows
+        )
+        return reply
+
+
+def job_fields(project: str) -> Fields:
+    """What a filter of jobs may name."""
+    return {
+        "name": Field(kind=Kind.TEXT, column=jobs.c.job_id, prefix=str(JobName(project, ""))),
+        "state": Field(kind=Kind.STATE, column=jobs.c.state),
+        "create_time": Field(kind=Kind.TIME, column=jobs.c.create_us),
+        "schedule_time": Field(kind=Kind.TIME, column=jobs.c.schedule_us),
+        "complete_time": Field(kind=Kind.TIME, column=jobs.c.complete_us),
+        "dry_run": Field(kind=Kind.BOOL, column=jobs.c.dry_run),
+        "is_multi_bucket_job": Field(kind=Kind.BOOL, column=jobs.c.multi_bucket),
+        **_counter_fields(jobs),
+    }
+
+
+def _bucket_operation_fields(name: JobName) -> Fields:
+    columns = bucket_operations.c
+    prefix = str(BucketOperationName(name.project, name.job, ""))
+    return {
+        "name": Field(kind=Kind.TEXT, column=columns.bucket_operation_id, prefix=prefix),
+        "bucket_name": Field(kind=Kind.TEXT, column=columns.bucket),
+        "state": Field(kind=Kind.STATE, column=columns.state),
+        "create_time": Field(kind=Kind.TIME, column=columns.create_us),
+        "start_time": Field(kind=Kind.TIME, column=columns.start_us),
+        "complete_time": Field(kind=Kind.TIME, column=columns.complete_us),
+        **_counter_fields(bucket_operations),
+    }
+
+
+def _counter_fields(table: Any) -> Fields:
+    return {
+        f"counters.{field}": Field(kind=Kind.INT, column=statements.current_value(table, column))
+        for field, column in _COUNTERS.items()
+    }
+
+
+def _repeatable(request: Any, method: str, project: str) -> Request | None:
+    """How to recognise a repetition of ``request``; None if it has no request id."""
+    request_id = validation.check_request_id(request.request_id)
+    if not request_id:
+        return None
+    content = type(request)()
+    content.CopyFrom(request)
+    content.ClearField("request_id")
+    digest = hashlib.blake2b(content.SerializeToString(deterministic=True), digest_size=16)
+    return Request(project, method, request_id, digest.digest())
+
+
+def _create(
+    connection: Connection, new: NewJob, repeatable: Request | None, now_us: int
+) -> Counted:
+    if repeatable and (first := statements.replayed(connection, repeatable)):
+        row = statements.job_by_row_id(connection, first.job)
+        if row is None or row.operation_delete_us is not None:
+            raise NotFound(
+                f"The request {repeatable.request_id!r} created a job before, and its operation has"
+                " been deleted since. Choose a new request id to create another job."
+            )
+        return statements.count_jobs(connection, [row])[0]
+    name = JobName(new.project, new.job_id)
+    if statements.find_job(connection, *name) is not None:
+        raise AlreadyExists(
+            f"Resource '{name}' already exists; choose another job id or delete that job.",
+            reason="RESOURCE_ALREADY_EXISTS",
+        )
+    job = statements.create_job(connection, new, now_us)
+    if repeatable:
+        statements.remember(connection, repeatable, job, now_us)
+    row = statements.find_job(connection, *name)
+    assert row is not None  # noqa: S101 - inserted a moment ago, in this transaction
+    return statements.count_jobs(connection, [row])[0]
+
+
+def _find(connection: Connection, name: JobName) -> Row[Any]:
+    row = statements.find_job(connection, *name)
+    if row is None:
+        raise not_found(name)
+    return row
+
+
+def _get(connection: Connection, name: JobName) -> Counted:
+    return statements.count_jobs(connection, [_find(connection, name)])[0]
+
+
+def _cancel(connection: Connection, name: JobName, repeatable: Request | None, now_us: int) -> None:
+    if repeatable and statements.replayed(connection, repeatable):
+        return
+    row = _find(connection, name)
+    if State(row.state) in (State.SUCCEEDED, State.FAILED):
+        raise FailedPrecondition(
+            f"Job '{name}' has ended as {row.state} and can't be cancelled any more.",
+            reason="JOB_FINISHED",
+        )
+    statements.cancel_job(connection, row.id, now_us)
+    if repeatable:
+        statements.remember(connection, repeatable, row.id, now_us)
+
+
+def _delete(
+    connection: Connection, name: JobName, force: bool, repeatable: Request | None, now_us: int
+) -> bool:
+    """Whether the job is gone now; if not, it is being cancelled."""
+    if repeatable and statements.replayed(connection, repeatable):
+        return True
+    row = _find(connection, name)
+    if row.multi_bucket and not force:
+        raise FailedPrecondition(
+            f"Job '{name}' has several bucket operations; set force=true to delete them with it.",
+            reason="FORCE_REQUIRED",
+        )
+    if State(row.state).open:
+        if row.cancel_us is not None:
+            return False
+        raise _still_open(name, row.state)
+    statements.delete_job(connection, row, now_us)
+    if repeatable:
+        statements.remember(connection, repeatable, row.id, now_us)
+    return True
+
+
+def _still_open(name: JobName, state: str) -> Error:
+    return FailedPrecondition(
+        f"Job '{name}' is {state}; cancel it and wait for its end, then delete it.",
+        reason="JOB_NOT_FINISHED",
+    )
+
+
+def _get_bucket_operation(
+    connection: Connection, name: BucketOperationName
+) -> tuple[Row[Any], Counted]:
+    parent = statements.find_job(connection, name.project, name.job)
+    row = parent and statements.find_bucket_operation(connection, parent.id, name.bucket_operation)
+    if parent is None or row is None:
+        raise not_found(name)
+    return parent, statements.count_bucket_operations(connection, [row])[0]
+
+
+def _list_bucket_operations(
+    connection: Connection, name: JobName, listing: Listing
+) -> tuple[Row[Any], list[Counted]]:
+    parent = _find(connection, name)
+    return parent, statements.list_bucket_operations(connection, parent.id, listing.page)

@@ -1,0 +1,102 @@
+"""The servicer of google.longrunning.Operations: each operation is a view of a job's row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, Row
+
+from longshore import names
+from longshore.api import messages, wire
+from longshore.api.conditions import Field, Fields, Kind
+from longshore.api.jobs import not_found
+from longshore.api.listing import Listing, Order
+from longshore.clock import Clock
+from longshore.database import Database
+from longshore.database import jobs as statements
+from longshore.database.jobs import Counted
+from longshore.database.tables import jobs
+from longshore.errors import Unimplemented
+from longshore.names import OperationName
+
+# Ids begin with the time, so the order of names is that of creation.
+_ORDER = Order(columns={"name": jobs.c.operation_id}, id=jobs.c.id, default="name")
+
+
+class Operations:
+    """Get, list, cancel and delete the operations of jobs."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def get_operation(self, request: Any) -> Any:
+        """The operation as its job's row has it now."""
+        name = names.parse_operation(request.name)
+        return messages.operation_message(await self._database.read(_get, name))
+
+    async def list_operations(self, request: Any) -> Any:
+        """A page of the project's operations, by name."""
+        project = names.parse_location(request.name, wildcard=True)
+        if request.return_partial_success:
+            raise Unimplemented("return_partial_success is not supported: leave it out.")
+        listing = Listing.of(
+            request,
+            scope=f"operations of {project}",
+            order_by="",
+            order=_ORDER,
+            fields=_fields(project),
+        )
+        counted = await self._database.read(statements.list_operations, project, listing.page)
+        rows, token = listing.split(counted)
+        reply = wire.ListOperationsResponse(next_page_token=token)
+        reply.operations.extend(messages.operation_message(one) for one in rows)
+        return reply
+
+    async def cancel_operation(self, request: Any) -> Any:
+        """{}; the operation ends soon after with code 1. A finished one stays as it is."""
+        name = names.parse_operation(request.name)
+        await self._database.write(_cancel, name, self._clock.now_us())
+        return wire.Empty()
+
+    async def delete_operation(self, request: Any) -> Any:
+        """{}; the operation is gone from get and list. Its job stays and is not cancelled."""
+        name = names.parse_operation(request.name)
+        await self._database.write(_delete, name, self._clock.now_us())
+        return wire.Empty()
+
+
+def _fields(project: str) -> Fields:
+    prefix = str(OperationName(project, ""))
+    return {
+        "name": Field(kind=Kind.TEXT, column=jobs.c.operation_id, prefix=prefix),
+        "done": Field(kind=Kind.BOOL, column=jobs.c.complete_us.is_not(None)),
+        "metadata.create_time": Field(kind=Kind.TIME, column=jobs.c.create_us),
+        "metadata.end_time": Field(kind=Kind.TIME, column=jobs.c.complete_us),
+        "metadata.requested_cancellation": Field(
+            kind=Kind.BOOL, column=jobs.c.cancel_us.is_not(None)
+        ),
+        "metadata.job.name": Field(
+            kind=Kind.TEXT, column=jobs.c.job_id, prefix=str(names.JobName(project, ""))
+        ),
+        "metadata.job.state": Field(kind=Kind.STATE, column=jobs.c.state),
+    }
+
+
+def _find(connection: Connection, name: OperationName) -> Row[Any]:
+    row = statements.find_operation(connection, *name)
+    if row is None:
+        raise not_found(name)
+    return row
+
+
+def _get(connection: Connection, name: OperationName) -> Counted:
+    return statements.count_jobs(connection, [_find(connection, name)])[0]
+
+
+def _cancel(connection: Connection, name: OperationName, now_us: int) -> None:
+    statements.cancel_job(connection, _find(connection, name).id, now_us)
+
+
+def _delete(connection: Connection, name: OperationName, now_us: int) -> None:
+    statements.delete_operation(connection, _find(connection, name), now_us)

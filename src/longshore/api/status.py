@@ -1,0 +1,63 @@
+"""One error, three spellings: canonical code, google.rpc.Status, HTTP reply with Google's body."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from longshore.api import wire
+from longshore.api.json_messages import to_json
+from longshore.errors import Code, Error
+
+DOMAIN = "storagebatchoperations.googleapis.com"
+
+HTTP: Mapping[Code, int] = {
+    Code.OK: 200,
+    Code.CANCELLED: 499,
+    Code.UNKNOWN: 500,
+    Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
+    Code.NOT_FOUND: 404,
+    Code.ALREADY_EXISTS: 409,
+    Code.PERMISSION_DENIED: 403,
+    Code.RESOURCE_EXHAUSTED: 429,
+    Code.FAILED_PRECONDITION: 400,
+    Code.ABORTED: 409,
+    Code.OUT_OF_RANGE: 400,
+    Code.UNIMPLEMENTED: 501,
+    Code.INTERNAL: 500,
+    Code.UNAVAILABLE: 503,
+    Code.DATA_LOSS: 500,
+    Code.UNAUTHENTICATED: 401,
+}
+
+
+def to_status(error: Error) -> Any:
+    """The google.rpc.Status of ``error``, with its ErrorInfo and BadRequest where it has them."""
+    status = wire.Status(code=error.code, message=error.message)
+    if error.reason:
+        info = wire.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+        status.details.append(wire.pack(info))
+    if error.violations:
+        bad_request = wire.BadRequest()
+        for violation in error.violations:
+            bad_request.field_violations.add(
+                field=violation.field, description=violation.description
+            )
+        status.details.append(wire.pack(bad_request))
+    return status
+
+
+def http_error(error: Error) -> tuple[int, dict[str, Any]]:
+    """HTTP status and JSON body of ``error``."""
+    status = to_status(error)
+    details = [to_json(detail) for detail in status.details]
+    return HTTP[error.code], body(HTTP[error.code], error.code.name, error.message, details)
+
+
+def body(http: int, status: str, message: str, details: list[Any] | None = None) -> dict[str, Any]:
+    """Google's error envelope, in which ``code`` is the HTTP status."""
+    error: dict[str, Any] = {"code": http, "message": message, "status": status}
+    if details:
+        error["details"] = details
+    return {"error": error}

@@ -1,0 +1,325 @@
+"""The statements of the API: jobs, their bucket operations and operations, remembered requests.
+
+What the engine needs of a new job is plain data in three places: the job's row (transformation),
+its bucket operations' rows (sources) and, per bucket operation, one shard without a range, whose
+work is to plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    case,
+    delete,
+    func,
+    insert,
+    null,
+    select,
+    update,
+)
+
+from longshore import names
+from longshore.database.rollup import (
+    Totals,
+    counters_of_bucket_operations,
+    counters_of_jobs,
+    lock_job,
+    roll_up,
+)
+from longshore.database.tables import bucket_operations, jobs, requests, shards
+from longshore.errors import InvalidArgument
+from longshore.model import COUNTER_NAMES, Counters, Errors, State, load_errors
+
+REQUEST_MEMORY_US = 24 * 3600 * 1_000_000
+"""How long a request id is remembered; the API promises an hour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewPart:
+    """A job's part in one bucket: the source's name and its plain data."""
+
+    bucket: str
+    source_name: str
+    source: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A checked job. ``message`` is the Job as its creator set it; ``log_states`` which outcomes
+    are logged."""
+
+    project: str
+    job_id: str
+    message: bytes
+    dry_run: bool
+    transformation_name: str
+    transformation: Mapping[str, Any]
+    log_states: Sequence[str]
+    parts: Sequence[NewPart]
+
+
+class Counted(NamedTuple):
+    """A row of a job or bucket operation with what has been counted for it so far."""
+
+    row: Row[Any]
+    counters: Counters
+    errors: Errors
+
+
+class Request(NamedTuple):
+    """The identity of a request that its sender may repeat, and a digest of what it asks for."""
+
+    project: str
+    method: str
+    request_id: str
+    fingerprint: bytes
+
+
+class Page(NamedTuple):
+    """Which rows of a list, in which order, how many at most."""
+
+    conditions: Sequence[ColumnElement[bool]]
+    order: Sequence[ColumnElement[Any]]
+    limit: int
+
+
+def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
+    """Insert a QUEUED job with all that the engine needs; gives the row's id.
+
+    Its id must be free (``find_job``).
+    """
+    job = connection.execute(
+        insert(jobs).returning(jobs.c.id),
+        {
+            "project": new.project,
+            "job_id": new.job_id,
+            "operation_id": names.new_operation_id(now_us),
+            "message": new.message,
+            "state": State.QUEUED.value,
+            "dry_run": new.dry_run,
+            "multi_bucket": len(new.parts) > 1,
+            "transformation_name": new.transformation_name,
+            "transformation": dict(new.transformation),
+            "log_states": list(new.log_states),
+            "create_us": now_us,
+        },
+    ).scalar_one()
+    connection.execute(
+        insert(bucket_operations),
+        [
+            {
+                "job": job,
+                "bucket_operation_id": names.new_bucket_operation_id(),
+                "position": position,
+                "bucket": part.bucket,
+                "source_name": part.source_name,
+                "source": dict(part.source),
+                "state": State.QUEUED.value,
+                "create_us": now_us,
+            }
+            for position, part in enumerate(new.parts)
+        ],
+    )
+    ids = connection.scalars(
+        select(bucket_operations.c.id)
+        .where(bucket_operations.c.job == job)
+        .order_by(bucket_operations.c.position)
+    ).all()
+    connection.execute(
+        insert(shards),
+        [
+            {
+                "job": job,
+                "bucket_operation": one,
+                "state": State.QUEUED.value,
+                "range": null(),
+                "cursor": {},
+            }
+            for one in ids
+        ],
+    )
+    return int(job)
+
+
+def cancel_job(connection: Connection, job: int, now_us: int) -> None:
+    """Ask for the end of an open job; asking again changes nothing.
+
+    What has not begun ends now, and with it the job if nothing else is open. A running shard, and
+    one that has announced something, hears it from the engine.
+    """
+    lock_job(connection, job)
+    asked = connection.execute(
+        update(jobs)
+        .where(jobs.c.id == job, jobs.c.cancel_us.is_(None), jobs.c.complete_us.is_(None))
+        .values(cancel_us=now_us)
+    )
+    if asked.rowcount == 0:
+        return
+    connection.execute(
+        update(shards)
+        .where(
+            shards.c.job == job,
+            shards.c.state == State.QUEUED.value,
+            shards.c.intent.is_(None),
+        )
+        .values(state=State.CANCELED.value)
+    )
+    roll_up(connection, job, now_us)
+
+
+def delete_job(connection: Connection, row: Row[Any], now_us: int) -> None:
+    """Remove a finished job and its parts; its row stays while its operation is to be seen."""
+    connection.execute(delete(bucket_operations).where(bucket_operations.c.job == row.id))
+    if row.operation_delete_us is not None:
+        connection.execute(delete(jobs).where(jobs.c.id == row.id))
+    else:
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(job_delete_us=now_us))
+
+
+def delete_operation(connection: Connection, row: Row[Any], now_us: int) -> None:
+    """Forget a job's operation. The job stays and is not cancelled."""
+    if row.job_delete_us is not None:
+        connection.execute(delete(jobs).where(jobs.c.id == row.id))
+    else:
+        values = {"operation_delete_us": now_us}
+        connection.execute(update(jobs).where(jobs.c.id == row.id).values(values))
+
+
+def find_job(connection: Connection, project: str, job_id: str) -> Row[Any] | None:
+    """The row of a job that has not been deleted."""
+    return connection.execute(
+        select(jobs).where(
+            jobs.c.project == project, jobs.c.job_id == job_id, jobs.c.job_delete_us.is_(None)
+        )
+    ).one_or_none()
+
+
+def find_operation(connection: Connection, project: str, operation_id: str) -> Row[Any] | None:
+    """The row of the job whose operation this is, if the operation has not been deleted."""
+    return connection.execute(
+        select(jobs).where(
+            jobs.c.project == project,
+            jobs.c.operation_id == operation_id,
+            jobs.c.operation_delete_us.is_(None),
+        )
+    ).one_or_none()
+
+
+def find_bucket_operation(
+    connection: Connection, job: int, bucket_operation_id: str
+) -> Row[Any] | None:
+    """The row of a job's part."""
+    return connection.execute(
+        select(bucket_operations).where(
+            bucket_operations.c.job == job,
+            bucket_operations.c.bucket_operation_id == bucket_operation_id,
+        )
+    ).one_or_none()
+
+
+def job_by_row_id(connection: Connection, job: int) -> Row[Any] | None:
+    """A job's row by its own id, deleted or not."""
+    return connection.execute(select(jobs).where(jobs.c.id == job)).one_or_none()
+
+
+def list_jobs(connection: Connection, project: str, page: Page) -> list[Counted]:
+    """Jobs of a project that have not been deleted."""
+    statement = select(jobs).where(jobs.c.project == project, jobs.c.job_delete_us.is_(None))
+    return count_jobs(connection, _rows(connection, statement, page))
+
+
+def list_operations(connection: Connection, project: str, page: Page) -> list[Counted]:
+    """The jobs of a project whose operations have not been deleted."""
+    statement = select(jobs).where(jobs.c.project == project, jobs.c.operation_delete_us.is_(None))
+    return count_jobs(connection, _rows(connection, statement, page))
+
+
+def list_bucket_operations(connection: Connection, job: int, page: Page) -> list[Counted]:
+    """The parts of a job."""
+    statement = select(bucket_operations).where(bucket_operations.c.job == job)
+    return count_bucket_operations(connection, _rows(connection, statement, page))
+
+
+def count_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Counted]:
+    """``rows`` of jobs with their counters: summed over the shards of those that are open."""
+    return _count(rows, counters_of_jobs(connection, _open(rows)))
+
+
+def count_bucket_operations(connection: Connection, rows: Sequence[Row[Any]]) -> list[Counted]:
+    """``rows`` of bucket operations with their counters, likewise."""
+    return _count(rows, counters_of_bucket_operations(connection, _open(rows)))
+
+
+def _rows(connection: Connection, statement: Select[Any], page: Page) -> Sequence[Row[Any]]:
+    chosen = statement.where(*page.conditions).order_by(*page.order).limit(page.limit)
+    return connection.execute(chosen).all()
+
+
+def _open(rows: Sequence[Row[Any]]) -> list[int]:
+    return [row.id for row in rows if State(row.state).open]
+
+
+def _count(rows: Sequence[Row[Any]], sums: Mapping[int, Totals]) -> list[Counted]:
+    counted = []
+    for row in rows:
+        if State(row.state).open:
+            counters, errors = sums.get(row.id, (Counters(), {}))
+        else:
+            values = {name: row._mapping[name] for name in COUNTER_NAMES}
+            counters, errors = Counters(**values), load_errors(row.errors)
+        counted.append(Counted(row, counters, errors))
+    return counted
+
+
+def current_value(table: Any, name: str) -> ColumnElement[int]:
+    """A counter of a job or bucket operation as an expression, for conditions on lists."""
+    key = shards.c.job if table is jobs else shards.c.bucket_operation
+    running = (
+        select(func.coalesce(func.sum(shards.c[name]), 0))
+        .where(key == table.c.id)
+        .scalar_subquery()
+    )
+    return case((table.c.complete_us.is_(None), running), else_=table.c[name])
+
+
+def replayed(connection: Connection, request: Request) -> Row[Any] | None:
+    """The remembered first request with this id; None if this one is the first.
+
+    Raises InvalidArgument if the first one asked for something else.
+    """
+    first = connection.execute(
+        select(requests).where(
+            requests.c.project == request.project,
+            requests.c.method == request.method,
+            requests.c.request_id == request.request_id,
+        )
+    ).one_or_none()
+    if first is not None and first.fingerprint != request.fingerprint:
+        raise InvalidArgument(
+            f"The request id {request.request_id!r} was used before, with other content. Repeat"
+            " that request unchanged, or choose a new id.",
+            reason="REQUEST_ID_REUSED",
+        )
+    return first
+
+
+def remember(connection: Connection, request: Request, job: int, now_us: int) -> None:
+    """Keep a request that succeeded, for whoever repeats it; forget those of days ago."""
+    connection.execute(delete(requests).where(requests.c.create_us < now_us - REQUEST_MEMORY_US))
+    connection.execute(
+        insert(requests).values(
+            project=request.project,
+            method=request.method,
+            request_id=request.request_id,
+            fingerprint=request.fingerprint,
+            job=job,
+            create_us=now_us,
+        )
+    )
