@@ -46,18 +46,26 @@ async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) ->
     async def ready() -> Mapping[str, bool]:
         return {"workers": runner.ready()}
 
-    server = make_server(make_app(database, SYSTEM_CLOCK, ready), host, port)
+    try:
+        server = make_server(make_app(database, SYSTEM_CLOCK, ready), host, port)
+    except OSError as error:
+        await database.close()
+        raise FailedPrecondition(
+            f"Cannot listen on {settings.rest.listen}: {error.strerror}. Choose another address"
+            " with --listen."
+        ) from error
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    telemetry.event("serving", rest=f"http://{host}:{port}", taken_over=released)
+    telemetry.event("serving", rest=f"http://{host}:{server.port}", taken_over=released)
     try:
         async with asyncio.TaskGroup() as group:
             group.create_task(runner.run(stop))
             group.create_task(_sweep_logs(settings, database, stop))
-            await server.serve()  # ends when `stop` is set
-            stop.set()
+            group.create_task(server.serve())
+            await stop.wait()
+            server.should_exit = True
     finally:
         await database.close()
     return 0

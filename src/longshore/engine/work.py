@@ -99,7 +99,7 @@ class Work:
             if again:
                 rows = (await self._read_again(again)).join(rows)
             batch = rows.batch
-            follows = rows.follows() if again or fresh.pinned is not None else {}
+            follows = rows.follows()
             intent = rows.intent(self.transformation, follows)
         return Prepared(
             intent=intent,
@@ -275,9 +275,9 @@ class _Rows:
 
     def follows(self) -> dict[int, int]:
         """Rows of the same name and generation as an earlier one, and that one."""
-        keys = list(zip(self.batch.names, self.batch.generations, strict=True))
-        if len(set(keys)) == len(keys):
+        if len(set(self.batch.names)) == len(self.batch):
             return {}
+        keys = zip(self.batch.names, self.batch.generations, strict=True)
         first: dict[tuple[str, int], int] = {}
         repeats = {}
         for index, key in enumerate(keys):

@@ -20,7 +20,7 @@ from longshore.errors import Error, Internal, Unavailable
 from longshore.model import Shard
 from longshore.settings import Settings
 from longshore.store import Stores
-from longshore.telemetry import event, failure
+from longshore.telemetry import event, failure, warning
 
 POLL_SECONDS: Final = 0.05
 """How often a worker asks the database, in one query, for cancelled jobs and free shards."""
@@ -86,7 +86,13 @@ class Worker:
         self._running[shard.id] = running
         task = asyncio.create_task(self._carry(running), name=f"shard-{shard.id}-{shard.attempt}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (broken := task.exception()) is not None:
+            warning("shard left", task=task.get_name(), why=repr(broken))
+            self._broken = True
 
     async def _carry(self, running: Running) -> None:
         shard = running.shard
@@ -101,8 +107,7 @@ class Worker:
         except LeaseLost as lost:
             event("lease lost", shard=shard.id, attempt=shard.attempt, why=lost)
         except SQLAlchemyError:
-            failure("database failed", shard=shard.id, attempt=shard.attempt)
-            self._broken = True
+            raise  # the worker ends; what it had is in the last checkpoint
         except Exception as bug:
             failure("shard failed", shard=shard.id, job=shard.job_id, bucket=shard.bucket)
             await self._give_up(shard, bug)

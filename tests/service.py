@@ -1,0 +1,172 @@
+"""The real service, as processes: started, asked over HTTP, killed and started again."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+
+from longshore.settings import Settings, StoreSettings
+from longshore.store import Stores
+
+PROJECT = "projects/local/locations/global"
+START_SECONDS = 5.0
+
+
+class Service:
+    """``longshore serve`` in a directory of its own, on a free port of 127.0.0.1."""
+
+    def __init__(
+        self, directory: Path, *, rate: float | None = None, gate: Path | None = None
+    ) -> None:
+        self.directory = directory
+        self.gate = gate
+        self.port = _free_port()
+        self.data_dir = directory / "data"
+        cap = f"max_objects_per_second = {rate}\n" if rate else ""
+        self.config = directory / "longshore.toml"
+        self.config.write_text(
+            f'data_dir = "{self.data_dir}"\n[rest]\nlisten = "127.0.0.1:{self.port}"\n'
+            f'[stores.main]\nkind = "local"\nbuckets = ["*"]\n{cap}'
+        )
+        local = StoreSettings(name="main", kind="local", buckets=("*",))
+        self.stores = Stores(Settings(data_dir=self.data_dir, stores={"main": local}))
+        self.store = self.stores.open("main")
+        self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    def start(self) -> float:
+        """Start it and wait until it answers; gives the seconds that took."""
+        environment = dict(os.environ)
+        if self.gate is not None:
+            environment["PYTHONPATH"] = str(Path(__file__).parent / "crash" / "gate")
+            environment["GATE_DIR"] = str(self.gate)
+        self.starts += 1
+        log = (self.directory / f"serve-{self.starts}.log").open("wb")
+        began = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "longshore", "serve", "--config", str(self.config)],
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
+        log.close()
+        self.until(self._healthy, START_SECONDS + 10, "answer /healthz")
+        return time.monotonic() - began
+
+    def _healthy(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise AssertionError(f"serve ended:\n{self.log()}")
+        try:
+            return self.http.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def log(self) -> str:
+        return (self.directory / f"serve-{self.starts}.log").read_text()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in children.split()]
+
+    def kill(self) -> None:
+        """SIGKILL for the service and its workers, all at once."""
+        assert self._process is not None
+        for pid in [self.pid, *self.workers()]:
+            os.kill(pid, signal.SIGKILL)
+        self._process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM, and wait for a clean end."""
+        if self._process is None or self._process.poll() is not None:
+            return 0
+        self._process.terminate()
+        return self._process.wait(10)
+
+    def create(self, bucket: str | list[str], source: dict[str, Any], what: dict[str, Any]) -> str:
+        """Create a job that logs everything; gives its operation's name."""
+        buckets = [bucket] if isinstance(bucket, str) else bucket
+        body = {
+            "bucketList": {"buckets": [{"bucket": one, **source} for one in buckets]},
+            "loggingConfig": {
+                "logActions": ["TRANSFORM"],
+                "logActionStates": ["SUCCEEDED", "FAILED"],
+            },
+            **what,
+        }
+        reply = self.http.post(f"/v1/{PROJECT}/jobs", json=body)
+        assert reply.status_code == 200, reply.text
+        return str(reply.json()["name"])
+
+    def get(self, name: str) -> dict[str, Any]:
+        reply = self.http.get(f"/v1/{name}")
+        assert reply.status_code == 200, reply.text
+        return dict(reply.json())
+
+    def job_of(self, operation: str) -> dict[str, Any]:
+        return self.get(self.get(operation)["metadata"]["job"]["name"])
+
+    def done(self, operation: str, seconds: float = 60) -> dict[str, Any]:
+        """The job, once its operation is done."""
+        self.until(lambda: self.get(operation).get("done", False), seconds, "finish the job")
+        return self.job_of(operation)
+
+    def until(self, true: Callable[[], Any], seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, f"did not {what} in {seconds} s:\n{self.log()}"
+            time.sleep(0.01)
+
+    def records(self) -> list[dict[str, Any]]:
+        """Every record of every job's log."""
+        files = sorted((self.data_dir / "logs").glob("*/*/shard-*.jsonl"))
+        lines = [line for file in files for line in file.read_bytes().splitlines()]
+        return [orjson.loads(line)["jsonPayload"] for line in lines]
+
+    def listing(self, bucket: str, prefix: str = "", columns: Iterable[str] = ()) -> Any:
+        """All live objects as one batch."""
+
+        async def read() -> Any:
+            whole = None
+            pages = self.store.list_objects(bucket, prefix=prefix, columns=tuple(columns))
+            async for page in pages:
+                whole = page if whole is None else whole + page
+            return whole
+
+        return asyncio.run(read())
+
+    def close(self) -> None:
+        self.stop()
+        self.http.close()
+        asyncio.run(self.stores.close())
+
+
+def counters(job: dict[str, Any]) -> dict[str, int]:
+    return {name: int(value) for name, value in job.get("counters", {}).items()}
+
+
+async def stream(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
