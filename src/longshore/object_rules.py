@@ -12,9 +12,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from longshore.errors import Code, InvalidArgument
+from longshore.errors import (
+    AlreadyExists,
+    Code,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+)
 from longshore.names import is_bucket_name
 from longshore.patch import UNCHANGED, MapPatch, Patch, Retention, load_map
 from longshore.store import COLUMNS, Bucket, Failure
@@ -261,6 +268,30 @@ def noncurrent(path: str) -> Failure:
     return Failure(
         Code.FAILED_PRECONDITION,
         f"Object '{path}' is a noncurrent version; only live ones are rewritten.",
+    )
+
+
+def unreadable(path: Path, error: OSError) -> Failure:
+    """The failure for a new object whose file cannot be read."""
+    code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.UNAVAILABLE
+    return Failure(code, f"Cannot read {path}: {error.strerror}.")
+
+
+def no_bucket(name: str) -> NotFound:
+    """The error for a bucket that is not there."""
+    return NotFound(f"The specified bucket does not exist: '{name}'.")
+
+
+def bucket_exists(name: str) -> AlreadyExists:
+    """The error for making a bucket twice."""
+    return AlreadyExists(f"The bucket '{name}' already exists.")
+
+
+def not_empty(name: str) -> FailedPrecondition:
+    """The error for deleting a bucket that has objects."""
+    return FailedPrecondition(
+        f"The bucket '{name}' is not empty: delete its objects and all their noncurrent versions"
+        " first."
     )
 
 

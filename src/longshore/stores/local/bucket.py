@@ -74,7 +74,7 @@ class OpenBucket:
 
     def _collect(self, files: list[int]) -> None:
         # What fails here stays in gc and is swept when the bucket is next opened.
-        with contextlib.suppress(OSError, errors.Error, Gone):
+        with contextlib.suppress(OSError, sqlite3.Error, Gone):
             self._transact(self._writer, "BEGIN IMMEDIATE", lambda t: contents.remove(t, files))
 
     def _transact(self, thread: _Thread, begin: str, work: Callable[[Transaction], T]) -> T:
@@ -125,7 +125,8 @@ class _Thread:
 
     def later(self, work: Callable[[], None]) -> None:
         """Do ``work`` in the thread after what is waiting; nobody waits for it but ``close``."""
-        self._executor.submit(self._call, work)
+        if not self._closed:
+            self._executor.submit(self._call, work)
 
     def connection(self) -> sqlite3.Connection:
         """The connection, made at the first call."""

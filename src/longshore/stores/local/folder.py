@@ -15,7 +15,7 @@ import uuid
 from pathlib import Path
 
 from longshore import object_rules
-from longshore.errors import AlreadyExists, NotFound
+from longshore.errors import NotFound
 from longshore.names import is_bucket_name
 from longshore.store import Bucket
 from longshore.stores.local import schema
@@ -35,12 +35,7 @@ def find(directory: Path, bucket: str) -> Path:
                     return home
         except (FileNotFoundError, NotADirectoryError):
             pass
-    raise no_bucket(bucket)
-
-
-def no_bucket(name: str) -> NotFound:
-    """The error for a bucket that is not there."""
-    return NotFound(f"The specified bucket does not exist: '{name}'.")
+    raise object_rules.no_bucket(bucket)
 
 
 def names(directory: Path) -> list[str]:
@@ -67,7 +62,7 @@ def create(directory: Path, bucket: Bucket) -> None:
     except OSError:
         shutil.rmtree(made, ignore_errors=True)
         if (directory / bucket.name).exists():
-            raise AlreadyExists(f"The bucket '{bucket.name}' already exists.") from None
+            raise object_rules.bucket_exists(bucket.name) from None
         raise
     schema.sync_folder(directory)
 

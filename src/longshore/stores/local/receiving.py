@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import AsyncIterable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from longshore import object_rules as rules
-from longshore.errors import Code, InvalidArgument, PermissionDenied
+from longshore.errors import InvalidArgument, PermissionDenied
 from longshore.store import Failure, NewObject, Outcome
 from longshore.stores.local import contents, writing
 from longshore.stores.local.bucket import OpenBucket
@@ -120,7 +119,7 @@ def _read_small(new: NewObject) -> Content | Failure | None:
             with new.content.open("rb", buffering=0) as file:
                 data = file.read(INLINE_MAX_BYTES + 1)
         except OSError as error:
-            return _unreadable(new.content, error)
+            return rules.unreadable(new.content, error)
     return contents.inline(data) if len(data) <= INLINE_MAX_BYTES else None
 
 
@@ -133,13 +132,8 @@ def _fill(file: StagedFile, new: NewObject) -> Content | Failure:
             while piece := source.read(contents.PIECE_BYTES):
                 file.write(piece)
     except OSError as error:
-        return _unreadable(new.content, error)
+        return rules.unreadable(new.content, error)
     return file.finish()
-
-
-def _unreadable(path: Path, error: OSError) -> Failure:
-    code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.UNAVAILABLE
-    return Failure(code, f"Cannot read {path}: {error.strerror}.")
 
 
 def _put(

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from longshore import object_rules as rules
 from longshore.clock import SYSTEM_CLOCK, Clock
-from longshore.errors import FailedPrecondition, InvalidArgument, NotFound
+from longshore.errors import InvalidArgument, NotFound
 from longshore.patch import Patch
 from longshore.store import (
     ABSENT,
@@ -109,7 +109,7 @@ class LocalStore:
         try:
             return await receiving.write(self._bucket(bucket), name, content, metadata)
         except Gone:
-            raise folder.no_bucket(bucket) from None
+            raise rules.no_bucket(bucket) from None
 
     async def write_objects(self, bucket: str, objects: Iterable[NewObject]) -> Outcome:
         """Create or replace many objects, hundreds in a transaction."""
@@ -117,7 +117,7 @@ class LocalStore:
         try:
             return await receiving.write_many(self._bucket(bucket), objects)
         except Gone:
-            raise folder.no_bucket(bucket) from None
+            raise rules.no_bucket(bucket) from None
 
     async def delete_objects(self, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
         """Delete each (name, generation)."""
@@ -173,10 +173,7 @@ class LocalStore:
 
         def mark(transaction: Transaction) -> None:
             if transaction.connection.execute("SELECT 1 FROM object LIMIT 1").fetchone():
-                raise FailedPrecondition(
-                    f"The bucket '{bucket}' is not empty: delete its objects and all their"
-                    " noncurrent versions first."
-                )
+                raise rules.not_empty(bucket)
             transaction.connection.execute("UPDATE bucket SET deleted = 1")
 
         await self._write(bucket, mark)
@@ -214,7 +211,7 @@ class LocalStore:
         while True:
             opened = self._bucket(bucket)
             if opened.home == gone:  # marked as deleted, but not removed yet
-                raise folder.no_bucket(bucket)
+                raise rules.no_bucket(bucket)
             try:
                 return await call(opened)
             except Gone:
