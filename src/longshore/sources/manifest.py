@@ -255,7 +255,8 @@ def _is_generation(text: str) -> bool:
 
 
 class Reader:
-    """The rows of a file, one after the other, and the exact place of the next one.
+    """The rows of a file, one after the other, and the exact place of the next one. A block has at
+    most 64 KiB.
 
     Between two rows there is no state but that place, so reading may begin anew at any of them.
     Memory is bounded, whatever the file holds: a row that is longer than 64 KiB, or is no CSV, is

@@ -1,0 +1,312 @@
+"""The rows of a manifest: what is read, what is refused, and that reading may begin anew anywhere
+between two rows."""
+
+import asyncio
+import codecs
+import csv
+import io
+import tracemalloc
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from longshore.errors import Code, InvalidArgument
+from longshore.sources import manifest
+from longshore.sources.manifest import Reader, Rows
+from tests.unit.messages import message
+
+BUCKET = "harbour"
+FILE = "gs://lists/all/manifest.csv"
+
+
+async def pieces_of(content: bytes, size: int) -> AsyncIterator[bytes]:
+    for start in range(0, len(content), size):
+        yield content[start : start + size]
+
+
+async def read(
+    content: bytes, *, limit: int = 1000, piece: int = 1 << 16, restart: bool = False
+) -> Rows:
+    """Everything in ``content``, in batches of ``limit``; with ``restart`` from a new reader for
+    each of them, as if the worker had died in between."""
+    everything = Rows(bucket=BUCKET, file=FILE)
+    reader = Reader(pieces_of(content, piece), offset=0, line=1)
+    while rows := await reader.take(Rows(bucket=BUCKET, file=FILE), limit):
+        assert len(rows) <= limit
+        everything.names.extend(rows.names)
+        everything.generations.extend(rows.generations)
+        assert not everything.refused.keys() & rows.refused.keys()
+        everything.refused.update(rows.refused)
+        if restart:
+            rest = pieces_of(content[reader.offset :], piece)
+            reader = Reader(rest, offset=reader.offset, line=reader.line)
+    assert reader.offset == len(content)
+    return everything
+
+
+def objects(rows: Rows) -> list[tuple[str, int]]:
+    return list(zip(rows.names, rows.generations, strict=True))
+
+
+def refused_lines(rows: Rows) -> list[int]:
+    """The lines of the refused rows; each refusal must say where, and in which file."""
+    lines = []
+    for where, failure in rows.refused.items():
+        line = int(where.removeprefix("manifest.csv line "))
+        assert failure.code is Code.INVALID_ARGUMENT
+        assert failure.message.startswith(f"Line {line} of the manifest {FILE}: ")
+        lines.append(line)
+    return lines
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"harbour,a\nharbour,b,5\n",
+        b"harbour,a\nharbour,b,5",
+        b"harbour,a\r\nharbour,b,5\r\n",
+        b"bucket,name,generation\nharbour,a\nharbour,b,5\n",
+        b"bucket,name\nharbour,a,\nharbour,b,5\n",
+        b'"Bucket","NAME","x"\r\n"harbour","a"\r\n"harbour","b","5"',
+        b"\xef\xbb\xbfharbour,a\nharbour,b,5\n",
+        b'\xef\xbb\xbf"harbour","a"\nharbour,b,0005\n',
+        b"\xef\xbb\xbfbucket,name\nharbour,a\nharbour,b,5\n",
+        b"\n\r\n \nbucket,name\n\nharbour,a\n\n\r\n\t\nharbour,b,5\n\n",
+        b"other,x\nharbour,a\nother,y,bad,cells,here\nother,z,-1\nharbour,b,5\nothers,\xff\n,x\n,,\n",
+    ],
+)
+@pytest.mark.parametrize("restart", [False, True])
+async def test_the_same_two_rows(content: bytes, restart: bool) -> None:
+    for limit in (1, 2, 3):
+        for piece in (1, 2, 7, 100):
+            rows = await read(content, limit=limit, piece=piece, restart=restart)
+            assert objects(rows) == [("a", 0), ("b", 5)]
+            assert not rows.refused
+
+
+async def test_names_may_hold_whatever_csv_can_quote() -> None:
+    names = [
+        'a"b',
+        "a,b",
+        "a\nb",
+        "a\r\nb",
+        "\r",
+        '"',
+        "é\U0001f600",
+        " b ",
+        "\x00",
+        "a'b",
+        "x" * 1024,
+    ]
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows((BUCKET, name, 7) for name in names)
+    for limit in (1, 3, 100):
+        rows = await read(text.getvalue().encode(), limit=limit, piece=5, restart=True)
+        assert objects(rows) == [(name, 7) for name in names]
+        assert not rows.refused
+
+
+async def test_only_the_first_row_may_be_a_header() -> None:
+    rows = await read(b"harbour,a\nbucket,name\nharbour,b\n")
+    assert rows.names == ["a", "b"]
+    assert not rows.refused  # it is a row of the bucket named "bucket"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        b"harbour",
+        b"other",
+        b"harbour,a,1,x",
+        b"harbour,",
+        b"harbour,,5",
+        b"harbour,a,0",
+        b"harbour,a,-1",
+        b"harbour,a,+1",
+        b"harbour,a,1.0",
+        b"harbour,a, 1",
+        b"harbour,a,9223372036854775808",
+        b"harbour,a,99999999999999999999",
+        "harbour,a,٣".encode(),
+        b"harbour,\xff",
+        b"harbour,a,\xff",
+        b"\xff,a",
+        b"harbour,\xed\xa0\x80",
+        b"harbour," + b"x" * 1025,
+        b"harbour," + "é".encode() * 513,
+        b"harbour,a\rb",
+        b'harbour,"a"b',
+        b'"harbour,a',
+    ],
+)
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_bad_row_is_refused_and_the_others_are_read(row: bytes, restart: bool) -> None:
+    content = b"harbour,first,9223372036854775807\n\n" + row + b"\nharbour,last\n"
+    for limit in (1, 2, 3):
+        rows = await read(content, limit=limit, piece=3, restart=restart)
+        assert objects(rows) == [("first", 9223372036854775807), ("last", 0)]
+        assert refused_lines(rows) == [3]
+
+
+async def test_lines_are_counted_through_quoted_newlines() -> None:
+    content = b'harbour,"a\nb\r\nc"\nharbour\nharbour,"\n\n\n"\nharbour\n'
+    rows = await read(content, limit=1, restart=True)
+    assert rows.names == ["a\nb\r\nc", "\n\n\n"]
+    assert refused_lines(rows) == [4, 9]
+
+
+async def test_an_open_quote_costs_one_row_and_little_memory() -> None:
+    good = b"harbour,%06d\n" * 50_000 % tuple(range(50_000))
+    content = b'harbour,"open\n' + good
+    rows = await read(content, limit=1000)
+    assert refused_lines(rows) == [1]
+    assert "is a quote not closed?" in rows.refused["manifest.csv line 1"].message
+    assert len(rows.names) == 50_000
+
+
+async def test_a_quoted_row_of_just_64_kib_is_read_and_one_byte_more_is_not() -> None:
+    # It names no object, since a name is shorter; what counts is which rows come after it.
+    fill = (64 << 10) - len(b'"\n",harbour,x\n')
+    for more, refused in ((0, []), (1, [1, 2])):
+        row = b'"' + b"y" * (fill + more) + b'\n",harbour,x\n'
+        rows = await read(row + b"harbour,last\n", piece=10_000)
+        assert rows.names == ["last"]
+        assert refused_lines(rows) == refused
+
+
+async def test_memory_is_bounded_by_no_newline_at_all() -> None:
+    async def zeros() -> AsyncIterator[bytes]:
+        for _ in range(400):
+            yield b"0" * (1 << 16)
+        yield b"\nharbour,last\n"
+
+    tracemalloc.start()
+    try:
+        reader = Reader(zeros(), offset=0, line=1)
+        rows = await reader.take(Rows(bucket=BUCKET, file=FILE), 1000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert rows.names == ["last"]
+    assert refused_lines(rows) == [1]
+    assert reader.offset == 400 * (1 << 16) + len(b"\nharbour,last\n")
+    assert peak < 1 << 20
+
+
+tokens = st.sampled_from(
+    [
+        *(text.encode() for text in ("harbour", "other", "name", "bucket", "é", "\U0001f600")),
+        *(b",", b",", b'"', b'"', b"\n", b"\n", b"\r\n", b"\r", b"0", b"1", b" ", b"\x00", b"\xff"),
+        *(b"harbour,a\n", b"harbour,b,2\n", b'harbour,"c\n', b"y" * 30, codecs.BOM_UTF8),
+    ]
+)
+contents = st.lists(tokens, max_size=40).map(b"".join)
+few = st.integers(min_value=1, max_value=7)
+
+
+@given(contents, few, few, st.sampled_from([40, 64 << 10]))
+def test_any_content_is_the_same_for_any_batches_pieces_and_restarts(
+    content: bytes, limit: int, piece: int, max_row_bytes: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(manifest, "_MAX_ROW_BYTES", max_row_bytes)
+        whole = asyncio.run(read(content, piece=max_row_bytes))
+        parts = asyncio.run(read(content, limit=limit, piece=piece, restart=True))
+    assert parts == whole
+
+
+cells = st.text(st.sampled_from('ab,"\r\n é\U0001f600\x00'), min_size=1, max_size=6)
+many_rows = st.lists(
+    st.tuples(
+        st.sampled_from([BUCKET, BUCKET, "other"]), cells, st.none() | st.integers(1, 2**63 - 1)
+    ),
+    max_size=20,
+)
+
+
+@given(
+    many_rows,
+    # With "\n" Python's writer would leave a "\r" without the quotes that RFC 4180 asks for.
+    st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL), ("\n", csv.QUOTE_ALL)]),
+    few,
+)
+def test_what_a_csv_writer_writes_is_read(
+    rows: list[tuple[str, str, int | None]], style: tuple[str, int], limit: int
+) -> None:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator=style[0], quoting=style[1])
+    writer.writerows(row if row[2] else row[:2] for row in rows)
+    found = asyncio.run(read(text.getvalue().encode(), limit=limit, piece=11, restart=True))
+    assert objects(found) == [(row[1], row[2] or 0) for row in rows if row[0] == BUCKET]
+    assert not found.refused
+
+
+@given(contents.filter(lambda content: b"\n" not in content and content))
+def test_the_short_cut_for_plain_lines_takes_what_the_parser_takes(line: bytes) -> None:
+    text = line.decode(errors="replace")
+    short, long = (Rows(bucket=BUCKET, file=FILE) for _ in range(2))
+    if short.add_plain(text, 1):
+        for row in csv.reader([text], strict=True):
+            long.add(row, 1)
+        assert short == long
+
+
+# where a manifest may be
+
+
+def data_of(location: str) -> dict[str, str]:
+    return manifest.from_message(message("Manifest", {"manifestLocation": location}))
+
+
+@pytest.mark.parametrize(
+    ("location", "bucket", "name"),
+    [
+        ("gs://lists/manifest.csv", "lists", "manifest.csv"),
+        ("gs://lists/a/b c/m.csv", "lists", "a/b c/m.csv"),
+        ("gs://lists//m.csv", "lists", "/m.csv"),
+        ("gs://lists/a/*.csv", "lists", "a/*.csv"),
+        ("gs://lists/a/part-*-of-9.csv", "lists", "a/part-*-of-9.csv"),
+        ("gs://lists/a/m.csv/*.x.csv", "lists", "a/m.csv/*.x.csv"),
+    ],
+)
+def test_locations(location: str, bucket: str, name: str) -> None:
+    assert data_of(location) == {"bucket": bucket, "name": name}
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "manifest.csv",
+        "s3://lists/m.csv",
+        "gs://lists",
+        "gs://lists/",
+        "gs://lists/m.txt",
+        "gs://lists/m.csv.gz",
+        "gs://lists/m.csv*",
+        "gs://lists/.csv",
+        "gs:///m.csv",
+        "gs://l*sts/m.csv",
+        "gs://lists/*/m.csv",
+        "gs://lists/a*/m.csv",
+        "gs://lists/**.csv",
+        "gs://lists/a*b*.csv",
+        "gs://LISTS/m.csv",
+        " gs://lists/m.csv",
+        "gs://lists/m.csv\n",
+    ],
+)
+def test_wrong_locations(location: str) -> None:
+    with pytest.raises(InvalidArgument) as error:
+        data_of(location)
+    assert error.value.reason == "MANIFEST_LOCATION_INVALID"
+    assert error.value.metadata == {"manifest_location": location}
+    assert [one.field for one in error.value.violations] == ["manifest_location"]
+
+
+def test_a_location_is_required() -> None:
+    with pytest.raises(InvalidArgument) as error:
+        data_of("")
+    assert error.value.reason == "MANIFEST_LOCATION_REQUIRED"
+    assert [one.field for one in error.value.violations] == ["manifest_location"]
