@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import io
 import os
 import pickle
 import signal
@@ -155,13 +156,13 @@ async def _end(process: Process) -> None:
 def main() -> None:
     """The body of a worker process."""
     _die_with_parent()
-    stdin = sys.stdin.buffer
-    (length,) = _LENGTH.unpack(stdin.read(_LENGTH.size))
+    stdin = io.FileIO(0, closefd=False)
+    (length,) = _LENGTH.unpack(_read(stdin, _LENGTH.size))
     # From our own parent, over a pipe that nobody else can write to.
-    name, parent, settings = pickle.loads(stdin.read(length))  # noqa: S301
+    name, parent, settings = pickle.loads(_read(stdin, length))  # noqa: S301
     if os.getppid() != parent:
         return  # the parent died before it could be watched
-    threading.Thread(target=_exit_at_end_of_input, daemon=True).start()
+    threading.Thread(target=_exit_at_end, args=(stdin,), daemon=True).start()
     telemetry.set_up()
     asyncio.run(_work(name, settings))
 
@@ -188,8 +189,20 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _exit_at_end_of_input() -> None:
-    sys.stdin.buffer.read()
+def _read(stdin: io.FileIO, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        piece = stdin.read(size - len(data))
+        if not piece:
+            raise SystemExit(1)  # the parent died while it spoke
+        data += piece
+    return bytes(data)
+
+
+def _exit_at_end(stdin: io.FileIO) -> None:
+    # Unbuffered: a lock on a buffer would be in the way of the interpreter's own end.
+    while stdin.read(1):
+        pass
     os._exit(1)
 
 
