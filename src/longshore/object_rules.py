@@ -271,7 +271,7 @@ def noncurrent(path: str) -> Failure:
     )
 
 
-def unreadable(path: Path, error: OSError) -> Failure:
+def unreadable(path: Path | str, error: OSError) -> Failure:
     """The failure for a new object whose file cannot be read."""
     code = Code.NOT_FOUND if isinstance(error, FileNotFoundError) else Code.UNAVAILABLE
     return Failure(code, f"Cannot read {path}: {error.strerror}.")

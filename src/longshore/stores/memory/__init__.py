@@ -1,0 +1,242 @@
+"""A store in the memory of one process: for tests, and to measure the engine without a disk.
+
+It has the semantics of the local store (both decide by object_rules) and lives as long as its
+Store object: other processes, and workers in particular, do not see it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from longshore import object_rules as rules
+from longshore.clock import SYSTEM_CLOCK, Clock
+from longshore.errors import InvalidArgument, NotFound, PermissionDenied
+from longshore.patch import Patch
+from longshore.settings import StoreSettings
+from longshore.store import (
+    ABSENT,
+    COLUMNS,
+    PAGE_SIZE,
+    Batch,
+    Bucket,
+    Capabilities,
+    Failure,
+    NewObject,
+    Outcome,
+    Store,
+)
+from longshore.stores.memory.versions import MemoryBucket, Version
+
+_FIXED = ("name", "generation", "metageneration", "size")
+
+
+def open_store(settings: StoreSettings, data_dir: Path) -> Store:
+    """A new, empty store. It takes no options and keeps nothing in ``data_dir``."""
+    for option in settings.options:
+        raise InvalidArgument(f"The memory store {settings.name!r} has no option {option!r}.")
+    return MemoryStore()
+
+
+class MemoryStore:
+    """Buckets in dictionaries. For what its methods promise see the contract, store.Store."""
+
+    def __init__(self, clock: Clock = SYSTEM_CLOCK) -> None:
+        self._clock = clock
+        self._buckets: dict[str, MemoryBucket] = {}
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            patch_columns=rules.PATCH_COLUMNS, versions=True, rewrite=True, preconditions=True
+        )
+
+    async def list_objects(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        after: str = "",
+        after_generation: int | None = None,
+        before: str | None = None,
+        versions: bool = False,
+        columns: Sequence[str] = (),
+        page_size: int = PAGE_SIZE,
+    ) -> AsyncIterator[Batch]:
+        _check_columns(columns)
+        position = after, after_generation
+        while True:
+            found = await self._bucket(bucket)
+            page: list[Version] = []
+            for name in found.names_from(max(prefix, position[0])):
+                if not name.startswith(prefix) or (before is not None and name >= before):
+                    break
+                of_name = found.versions(name, noncurrent=versions)
+                if name == position[0]:
+                    bound = position[1] or 0
+                    of_name = (v for v in of_name if versions and v.generation < bound)
+                page += of_name
+                if len(page) >= page_size:
+                    break
+            del page[page_size:]
+            if page:
+                yield _batch(page, columns)
+            if len(page) < page_size:
+                return
+            position = page[-1].name, page[-1].generation
+
+    async def read_objects(
+        self,
+        bucket: str,
+        names: Sequence[str],
+        generations: Sequence[int],
+        *,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        _check_columns(columns)
+        found = await self._bucket(bucket)
+        versions = [
+            found.find(name, generation) or Version(name=name)
+            for name, generation in zip(names, generations, strict=True)
+        ]
+        return _batch(versions, columns)
+
+    async def read_bytes(
+        self, bucket: str, name: str, generation: int = ABSENT, *, start: int = 0
+    ) -> AsyncIterator[bytes]:
+        if start < 0:
+            raise InvalidArgument(f"Cannot read from byte {start} on: it must not be negative.")
+        found = await self._bucket(bucket)
+        version = found.find(name, generation)
+        if version is None:
+            raise NotFound(rules.missing(found.path(name), live=False).message)
+        content = version.content
+        for position in range(start, len(content), 1 << 20):
+            yield content[position : position + (1 << 20)]
+
+    async def write_object(
+        self, bucket: str, name: str, content: AsyncIterable[bytes], **metadata: Any
+    ) -> int:
+        rules.check_name(name)
+        await self._bucket(bucket)
+        data = b"".join([piece async for piece in content])
+        written = (await self._bucket(bucket)).write(NewObject(name, data, metadata))
+        if isinstance(written, Failure):
+            raise PermissionDenied(written.message)
+        return written
+
+    async def write_objects(self, bucket: str, objects: Iterable[NewObject]) -> Outcome:
+        found = await self._bucket(bucket)
+        written = enumerate(map(found.write, objects))
+        return Outcome(failures={i: one for i, one in written if isinstance(one, Failure)})
+
+    async def delete_objects(self, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
+        found = await self._bucket(bucket)
+        delete = partial(found.delete, permanent=permanent)
+        return _each(found, batch, [not permanent] * len(batch), delete)
+
+    async def patch_objects(
+        self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
+    ) -> Outcome:
+        found = await self._bucket(bucket)
+        named = batch.metagenerations if match_metageneration else None
+        return _each(found, batch, _means_live(batch), found.change(patch), named)
+
+    async def rewrite_objects(
+        self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
+    ) -> Outcome:
+        found = await self._bucket(bucket)
+
+        def rewrite(version: Version) -> Failure | None:
+            if version.live:
+                return found.rewrite(version, storage_class, kms_key)
+            return rules.noncurrent(found.path(version.name))
+
+        return _each(found, batch, _means_live(batch), rewrite)
+
+    async def list_buckets(self) -> AsyncIterator[Bucket]:
+        for name in sorted(self._buckets):
+            if name in self._buckets:
+                yield self._buckets[name].rules
+
+    async def get_bucket(self, bucket: str) -> Bucket:
+        return (await self._bucket(bucket)).rules
+
+    async def create_bucket(self, bucket: Bucket) -> Bucket:
+        rules.check_bucket(bucket)
+        if bucket.name in self._buckets:
+            raise rules.bucket_exists(bucket.name)
+        made = replace(bucket, create_time_us=self._clock.now_us())
+        self._buckets[bucket.name] = MemoryBucket(made, self._clock)
+        return made
+
+    async def update_bucket(self, bucket: str, **changes: Any) -> Bucket:
+        rules.check_bucket_changes(changes)
+        found = await self._bucket(bucket)
+        changed = replace(found.rules, **changes)
+        rules.check_bucket(changed)
+        found.rules = changed
+        return changed
+
+    async def delete_bucket(self, bucket: str) -> None:
+        found = await self._bucket(bucket)
+        if found.live or found.noncurrent:
+            raise rules.not_empty(bucket)
+        del self._buckets[bucket]
+
+    async def close(self) -> None:
+        """Keeps everything: there is nothing to let go of."""
+
+    async def _bucket(self, name: str) -> MemoryBucket:
+        await asyncio.sleep(0)  # as a store that waits for something, let others run
+        if name not in self._buckets:
+            raise rules.no_bucket(name)
+        return self._buckets[name]
+
+
+def _each(
+    bucket: MemoryBucket,
+    batch: Batch,
+    means_live: list[bool],
+    act: Callable[[Version], Failure | None],
+    metagenerations: list[int] | None = None,
+) -> Outcome:
+    """Do ``act`` to each version that is there, and of the named metageneration if any is."""
+    failures: dict[int, Failure] = {}
+    for index, name in enumerate(batch.names):
+        version = bucket.find(name, batch.generations[index] or -1)
+        if version is None or (means_live[index] and not version.live):
+            failures[index] = rules.missing(bucket.path(name), live=name in bucket.live)
+        elif metagenerations and version.metageneration != metagenerations[index]:
+            failures[index] = rules.moved(bucket.path(name))
+        elif failure := act(version):
+            failures[index] = failure
+    return Outcome(failures=failures)
+
+
+def _means_live(batch: Batch) -> list[bool]:
+    return batch.columns.get("live") or [True] * len(batch)
+
+
+def _check_columns(columns: Sequence[str]) -> None:
+    for column in columns:
+        rules.check_known("column of an object", column, COLUMNS)
+
+
+def _batch(versions: list[Version], columns: Sequence[str]) -> Batch:
+    rows = map(attrgetter(*_FIXED, *columns), versions)
+    names, generations, metagenerations, sizes, *asked = (
+        map(list, zip(*rows, strict=True)) if versions else [[] for _ in (*_FIXED, *columns)]
+    )
+    return Batch(
+        names=names,
+        generations=generations,
+        metagenerations=metagenerations,
+        sizes=sizes,
+        columns=dict(zip(columns, asked, strict=True)),
+    )

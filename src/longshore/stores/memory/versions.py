@@ -1,0 +1,223 @@
+"""The versions in a bucket of the memory store, and how each is changed."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+from zlib import crc32
+
+from longshore import object_rules as rules
+from longshore.clock import Clock
+from longshore.errors import InvalidArgument
+from longshore.patch import MapPatch, Patch
+from longshore.store import ABSENT, PAGE_SIZE, Bucket, Failure, NewObject
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Version:
+    """One version of an object, or with nothing but a name the want of one."""
+
+    name: str
+    generation: int = ABSENT
+    metageneration: int = 0
+    size: int = 0
+    content: bytes = b""
+    live: bool = False
+    retained_from_us: int = 0
+    temporary_hold: bool = False
+    event_based_hold: bool = False
+    content_type: str = ""
+    content_encoding: str = ""
+    content_language: str = ""
+    content_disposition: str = ""
+    cache_control: str = ""
+    custom_time_us: int = 0
+    retention: str = ""
+    custom_metadata: str = ""
+    contexts: str = ""
+    acl: str = ""
+    storage_class: str = ""
+    kms_key: str = ""
+    checksum: str = ""
+    create_time_us: int = 0
+    update_time_us: int = 0
+
+
+_guard = attrgetter(*rules.Guard._fields)
+
+
+class MemoryBucket:
+    """Versions by name: the live ones, and the noncurrent ones with the newest first."""
+
+    def __init__(self, bucket: Bucket, clock: Clock) -> None:
+        self.rules = bucket
+        self.clock = clock
+        self.live: dict[str, Version] = {}
+        self.noncurrent: dict[str, list[Version]] = {}
+        self._names: list[str] = []
+        self._sorted = True
+        self._last_number = 0
+
+    def names_from(self, start: str) -> Iterator[str]:
+        """Names in order, ``start`` being the first possible; some may have no version left.
+
+        Code points and the bytes of UTF-8 have the same order.
+        """
+        known = len(self.live) + len(self.noncurrent)
+        if not self._sorted or len(self._names) > 2 * known + PAGE_SIZE:
+            self._names = sorted({*self.live, *self.noncurrent})
+            self._sorted = True
+        names = self._names
+        return (names[i] for i in range(bisect_left(names, start), len(names)))
+
+    def versions(self, name: str, *, noncurrent: bool) -> Iterator[Version]:
+        """The live version of a name, and if asked for the others, the newest first."""
+        if name in self.live:
+            yield self.live[name]
+        if noncurrent:
+            yield from self.noncurrent.get(name, ())
+
+    def find(self, name: str, generation: int) -> Version | None:
+        """One version, or for ABSENT the live one."""
+        live = self.live.get(name)
+        if generation == ABSENT or (live is not None and live.generation == generation):
+            return live
+        found = (v for v in self.noncurrent.get(name, ()) if v.generation == generation)
+        return next(found, None)
+
+    def write(self, new: NewObject) -> int | Failure:
+        """Create or replace the live object: its generation, or why not."""
+        try:
+            rules.check_name(new.name)
+            data = new.content if isinstance(new.content, bytes) else new.content.read_bytes()
+        except InvalidArgument as error:
+            return Failure(error.code, error.message)
+        except OSError as error:
+            return rules.unreadable(str(new.content), error)
+        now_us = self.clock.now_us()
+        columns = rules.new_object(self.rules, new.metadata, now_us)
+        before = self.live.get(new.name)
+        if before is not None and (failure := self._retire(before)):
+            return failure
+        version = Version(
+            name=new.name,
+            size=len(data),
+            content=data,
+            checksum=f"{crc32(data):08x}",
+            live=True,
+            **columns,
+        )
+        return self._add(version, now_us)
+
+    def rewrite(self, version: Version, storage_class: str, kms_key: str) -> Failure | None:
+        """Replace a live version by a copy with another class or key; or what forbids that."""
+        new = copy(version)
+        failure = self._retire(version)
+        if failure is None:
+            new.storage_class = storage_class or new.storage_class
+            new.kms_key = kms_key or new.kms_key
+            new.event_based_hold = self.rules.default_event_based_hold and not new.retention
+            self._add(new, self.clock.now_us())
+        return failure
+
+    def delete(self, version: Version, *, permanent: bool) -> Failure | None:
+        """Delete a version; or what forbids that."""
+        if not permanent:
+            return self._retire(version)
+        failure = self._refuse_removal(version, archived=False)
+        if failure is not None:
+            return failure
+        if version.live:
+            del self.live[version.name]
+        else:
+            self.noncurrent[version.name].remove(version)
+            if not self.noncurrent[version.name]:
+                del self.noncurrent[version.name]
+        return None
+
+    def change(self, patch: Patch) -> Callable[[Version], Failure | None]:
+        """A function that makes the change in a version, or gives what forbids it."""
+        now_us = self.clock.now_us()
+        refused = rules.refuse_patch(self.rules, patch, now_us)
+        if refused is not None:
+            return lambda _version: refused
+        changes = patch.changes()
+        names = (*changes, *rules.CHANGE_COLUMNS)
+        values_of = attrgetter(*names)
+        allowed: set[tuple[Any, ...]] = set()
+        set_ = _setter(changes)
+
+        def change(version: Version) -> Failure | None:
+            values = values_of(version)
+            if values not in allowed:  # metadata repeats a great deal, so does what is judged
+                before = dict(zip(names, values, strict=True))
+                after = rules.apply_changes(before, changes)
+                path, override = self.path(version.name), patch.override_unlocked_retention
+                if failure := rules.refuse_change(path, before, after, override=override):
+                    return failure
+                allowed.add(values)
+            was_held = version.event_based_hold
+            set_(version)
+            if was_held and not version.event_based_hold:
+                version.retained_from_us = now_us
+            version.metageneration += 1
+            version.update_time_us = now_us
+            return None
+
+        return change
+
+    def path(self, name: str) -> str:
+        """How messages call an object."""
+        return f"{self.rules.name}/{name}"
+
+    def _add(self, version: Version, now_us: int) -> int:
+        self._last_number = max(self._last_number + 1, now_us)
+        version.generation = self._last_number
+        version.metageneration = 1
+        version.retained_from_us = version.create_time_us = version.update_time_us = now_us
+        self.live[version.name] = version
+        if self._names and version.name <= self._names[-1]:
+            self._sorted = False
+        else:
+            self._names.append(version.name)
+        return version.generation
+
+    def _retire(self, live: Version) -> Failure | None:
+        archived = self.rules.versioning
+        failure = self._refuse_removal(live, archived=archived)
+        if failure is None:
+            del self.live[live.name]
+            if archived:
+                live.live = False
+                self.noncurrent.setdefault(live.name, []).insert(0, live)
+        return failure
+
+    def _refuse_removal(self, version: Version, *, archived: bool) -> Failure | None:
+        period = self.rules.retention_period_seconds
+        held = version.temporary_hold or version.event_based_hold or version.retention
+        if not held and not period:
+            return None
+        guard = rules.Guard(*_guard(version))
+        path = self.path(version.name)
+        return rules.refuse_removal(path, guard, period, self.clock.now_us(), archived=archived)
+
+
+def _setter(changes: Mapping[str, Any]) -> Callable[[Version], None]:
+    plain = [(name, value) for name, value in changes.items() if not isinstance(value, MapPatch)]
+    maps = [(name, value) for name, value in changes.items() if isinstance(value, MapPatch)]
+    known: dict[tuple[str, str], str] = {}
+
+    def set_(version: Version) -> None:
+        for name, value in plain:
+            setattr(version, name, value)
+        for name, change in maps:
+            text = getattr(version, name)
+            if (name, text) not in known:
+                known[name, text] = change.apply(text)
+            setattr(version, name, known[name, text])
+
+    return set_
