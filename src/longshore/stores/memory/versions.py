@@ -148,12 +148,13 @@ class MemoryBucket:
         changes = patch.changes()
         names = (*changes, *rules.CHANGE_COLUMNS)
         values_of = attrgetter(*names)
+        # Only a change of these columns can be forbidden by what the object is like.
+        judged = not changes.keys().isdisjoint(rules.CHANGE_COLUMNS)
         allowed: set[tuple[Any, ...]] = set()
         set_ = _setter(changes)
 
         def change(version: Version) -> Failure | None:
-            values = values_of(version)
-            if values not in allowed:  # metadata repeats a great deal, so does what is judged
+            if judged and (values := values_of(version)) not in allowed:
                 before = dict(zip(names, values, strict=True))
                 after = rules.apply_changes(before, changes)
                 path, override = self.path(version.name), patch.override_unlocked_retention
