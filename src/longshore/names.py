@@ -15,7 +15,7 @@ from longshore.errors import InvalidArgument, NotFound
 LOCATION = "global"
 JOB_ID_MAX_LENGTH = 128
 _JOB_ID = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_BUCKET = re.compile(r"[a-z0-9]([a-z0-9._-]{0,220}[a-z0-9])?")
 _PROJECT = re.compile(r"[^/\x00-\x1f\x7f]{1,128}")
 
 
@@ -107,7 +107,9 @@ def check_job_id(job_id: str) -> None:
 
 
 def is_bucket_name(name: str) -> bool:
-    """Whether ``name`` is one that Cloud Storage and S3 could give: no slash, no leading dot."""
+    """Whether ``name`` is one that a store could give: no slash, no dot at its ends.
+
+    Shorter ones than Cloud Storage allows are accepted, as its examples use them."""
     return _BUCKET.fullmatch(name) is not None
 
 

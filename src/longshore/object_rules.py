@@ -220,7 +220,7 @@ def check_bucket(bucket: Bucket) -> None:
     """Raises InvalidArgument for a name or a rule that no bucket can have."""
     if not is_bucket_name(bucket.name):
         raise InvalidArgument(
-            f"{bucket.name!r} is no bucket name: use 3 to 222 lower-case letters, digits, '-',"
+            f"{bucket.name!r} is no bucket name: use 1 to 222 lower-case letters, digits, '-',"
             " '_' and '.', with a letter or a digit at both ends."
         )
     if not 0 <= bucket.retention_period_seconds <= RETENTION_MAX_SECONDS:
