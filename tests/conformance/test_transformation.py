@@ -1,0 +1,367 @@
+"""What every transformation promises, on every store.
+
+Another transformation is one line: an entry of CASES, with what makes it needed and what it brings
+about. See house.md, "Settling", for the rules that are kept here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore import extensions
+from longshore.errors import Code, Unimplemented
+from longshore.store import ABSENT, COLUMNS, Batch, Capabilities
+from longshore.transformation import (
+    Announced,
+    ContextDelta,
+    Delete,
+    PatchObjects,
+    Rewrite,
+    Transformation,
+    Verdict,
+)
+from tests.conformance.yard import BUCKET, KINDS, Yard
+
+NAMES = ["a", "b/c", "b/d\n", "é"]
+DONE, AGAIN, MISSING = Verdict.DONE, Verdict.AGAIN, Verdict.MISSING
+
+
+@dataclass(frozen=True)
+class Case:
+    """A transformation as its plain data, what an object ``before`` has, and ``after`` it.
+
+    ``after`` None: the object is gone.
+    """
+
+    name: str
+    data: Mapping[str, Any]
+    after: Mapping[str, Any] | None
+    before: Mapping[str, Any] = field(default_factory=dict)
+    delta: ContextDelta | None = None
+
+    def open(self) -> Transformation:
+        module = extensions.load("transformations", self.name)
+        transformation: Transformation = module.open_transformation(self.data)
+        return transformation
+
+
+CONTEXTS = {"updates": {"new": "1", "old": "2"}, "removals": ["gone"], "clear": False}
+YEAR_2100_US = 4_102_444_800_000_000
+CASES = [
+    Case("delete_object", {"permanent": False}, None),
+    Case("delete_object", {"permanent": True}, None),
+    Case("put_object_hold", {"temporary_hold": True}, {"temporary_hold": True}),
+    Case(
+        "put_metadata",
+        {"content_type": None, "custom_time_us": 5, "custom_metadata": {"k": "v", "x": ""}},
+        {"content_type": "", "custom_time_us": 5, "custom_metadata": '{"k":"v","y":"2"}'},
+        {"content_type": "a/b", "custom_metadata": '{"x":"1","y":"2"}'},
+    ),
+    Case(
+        "put_metadata",
+        {"retention": f"Unlocked@{YEAR_2100_US}"},
+        {"retention": f"Unlocked@{YEAR_2100_US}"},
+        {"retention": f"Unlocked@{YEAR_2100_US + 1}"},
+    ),
+    Case(
+        "rewrite_object",
+        {"storage_class": "COLDLINE", "kms_key": ""},
+        {"storage_class": "COLDLINE", "kms_key": "k1"},
+        {"storage_class": "NEARLINE", "kms_key": "k1"},
+    ),
+    Case(
+        "rewrite_object",
+        {"storage_class": "ARCHIVE", "kms_key": "k2"},
+        {"storage_class": "ARCHIVE", "kms_key": "k2"},
+        {"storage_class": "ARCHIVE", "kms_key": "k1"},
+    ),
+    Case(
+        "update_object_custom_context",
+        CONTEXTS,
+        {"contexts": '{"keep":"3","new":"1","old":"2"}'},
+        {"contexts": '{"gone":"0","keep":"3","old":"1"}'},
+        ContextDelta(created=1, deleted=1, updated=1),
+    ),
+    Case(
+        "update_object_custom_context",
+        {"updates": {}, "removals": [], "clear": True},
+        {"contexts": ""},
+        {"contexts": '{"a":"1","b":"2"}'},
+        ContextDelta(deleted=2),
+    ),
+    Case(
+        "set_object_acls",
+        {"grants": {"allUsers": "READER"}, "removals": ["allAuthenticatedUsers"]},
+        {"acl": '{"allUsers":"READER"}'},
+        {"acl": '{"allAuthenticatedUsers":"OWNER"}'},
+    ),
+]
+KEEPING = [case for case in CASES if case.after is not None]
+PATCHING = [case for case in KEEPING if case.name != "rewrite_object"]
+
+
+def one_line(case: Case) -> str:
+    return f"{case.name}-{CASES.index(case)}"
+
+
+every_case = pytest.mark.parametrize("case", CASES, ids=one_line)
+every_keeping_case = pytest.mark.parametrize("case", KEEPING, ids=one_line)
+every_patching_case = pytest.mark.parametrize("case", PATCHING, ids=one_line)
+
+
+@pytest.fixture(params=KINDS)
+async def yard(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Yard]:
+    yard = Yard(request.param, tmp_path)
+    yield yard
+    await yard.stores.close()
+
+
+async def announce(yard: Yard, case: Case, names: list[str] = NAMES) -> tuple[Batch, Announced]:
+    """Objects that need the transformation, as they would be announced."""
+    for name in names:
+        await yard.write(name, name.encode(), **case.before)
+    return await announce_again(yard, case, names)
+
+
+async def announce_again(
+    yard: Yard, case: Case, names: list[str] = NAMES
+) -> tuple[Batch, Announced]:
+    batch = await yard.read(names, columns=(*case.open().columns, "live"))
+    checksums = batch.columns["checksum"] if case.open().keeps_checksum else []
+    return batch, Announced(batch.names, batch.generations, checksums)
+
+
+async def settled(yard: Yard, case: Case, announced: Announced) -> list[Verdict]:
+    """The verdicts upon what is there now, read as the contract of ``settle`` says."""
+    transformation = case.open()
+    columns = (*transformation.columns, "live")
+    names, generations = list(announced.names), list(announced.generations)
+    now = await yard.read(names, generations, columns=columns)
+    if not transformation.gone_is_done:
+        # The announced generation where that still is live, else the live object of its name.
+        rows = zip(generations, now.columns["live"], strict=True)
+        live = [generation if is_live else ABSENT for generation, is_live in rows]
+        now = await yard.read(names, live, columns=columns)
+    return transformation.settle(announced, now)
+
+
+async def release(yard: Yard, case: Case, names: list[str]) -> None:
+    """Let the test delete or overwrite objects that a hold or a retention of the case protects."""
+    data = {
+        "put_object_hold": {"temporary_hold": False},
+        "put_metadata": {"retention": ""},
+    }.get(case.name)
+    if data is not None:
+        undo = extensions.load("transformations", case.name).open_transformation(data)
+        batch = await yard.read(names, columns=("live",))
+        assert not (await undo.act(yard.store, BUCKET, batch)).failures
+
+
+def test_every_transformation_has_a_case() -> None:
+    assert {case.name for case in CASES} == set(extensions.known("transformations"))
+
+
+@every_case
+def test_it_says_what_it_must_see(case: Case) -> None:
+    transformation = case.open()
+    assert set(transformation.columns) <= COLUMNS.keys()
+    assert isinstance(transformation, Delete | PatchObjects | Rewrite)
+    assert transformation.keeps_checksum <= ("checksum" in transformation.columns)
+
+
+@every_case
+async def test_it_is_done_once_and_the_second_time_there_is_nothing_to_do(
+    yard: Yard, case: Case
+) -> None:
+    await yard.make()
+    transformation = case.open()
+    transformation.check(yard.store.capabilities)
+    batch, announced = await announce(yard, case)
+    plan = transformation.plan(batch)
+    assert plan.needed == [True] * len(NAMES)
+    assert plan.contexts == (None if case.delta is None else [case.delta] * len(NAMES))
+
+    assert await settled(yard, case, announced) == [AGAIN] * len(NAMES)
+    assert not (await transformation.act(yard.store, BUCKET, batch)).failures
+    assert await settled(yard, case, announced) == [DONE] * len(NAMES)
+
+    if case.after is None:
+        assert await yard.names(versions=True) == []
+        return
+    now = await yard.read(NAMES, columns=(*case.after, *transformation.columns))
+    assert {name: now.columns[name] for name in case.after} == {
+        name: [value] * len(NAMES) for name, value in case.after.items()
+    }
+    again = transformation.plan(now)
+    assert again.needed == [False] * len(NAMES)
+    assert again.contexts is None or set(again.contexts) == {ContextDelta()}
+
+
+@every_case
+async def test_what_is_gone_is_not_found_unless_it_was_to_go(yard: Yard, case: Case) -> None:
+    await yard.make()
+    transformation = case.open()
+    batch, announced = await announce(yard, case)
+    await release(yard, case, ["a"])
+    await yard.delete("a")
+    outcome = await transformation.act(yard.store, BUCKET, batch)
+    assert {index: failure.code for index, failure in outcome.failures.items()} == {
+        0: Code.NOT_FOUND
+    }
+    gone = DONE if transformation.gone_is_done else MISSING
+    assert await settled(yard, case, announced) == [gone, DONE, DONE, DONE]
+
+
+@every_case
+async def test_what_was_overwritten_is_left_alone_and_looked_at_again(
+    yard: Yard, case: Case
+) -> None:
+    """A newer generation was not announced, so the act must not touch it; a delete is done."""
+    await yard.make()
+    transformation = case.open()
+    batch, announced = await announce(yard, case)
+    await release(yard, case, ["b/c"])
+    newer = await yard.write("b/c", b"other cargo")
+    outcome = await transformation.act(yard.store, BUCKET, batch)
+    assert {index: failure.code for index, failure in outcome.failures.items()} == {1: Code.ABORTED}
+    moved = DONE if transformation.gone_is_done else AGAIN
+    assert await settled(yard, case, announced) == [DONE, moved, DONE, DONE]
+    now = await yard.read(["b/c"], columns=tuple(COLUMNS))
+    assert now.generations == [newer]
+    assert now.metagenerations == [1]
+
+
+@every_case
+async def test_what_was_deleted_and_made_again_was_not_chosen(yard: Yard, case: Case) -> None:
+    await yard.make()
+    transformation = case.open()
+    _, announced = await announce(yard, case, ["a"])
+    await release(yard, case, ["a"])
+    await yard.delete("a")
+    newer = await yard.write("a", b"other cargo")
+    wanted = [DONE if transformation.gone_is_done else AGAIN]
+    assert await settled(yard, case, announced) == wanted
+    assert await yard.names() == [("a", newer)]
+
+
+@every_keeping_case
+async def test_in_a_versioned_bucket_the_live_version_counts(yard: Yard, case: Case) -> None:
+    """A rewrite makes its own version noncurrent, and is done all the same."""
+    await yard.make(versioning=True)
+    transformation = case.open()
+    batch, announced = await announce(yard, case)
+    assert await settled(yard, case, announced) == [AGAIN] * len(NAMES)
+    assert not (await transformation.act(yard.store, BUCKET, batch)).failures
+    assert await settled(yard, case, announced) == [DONE] * len(NAMES)
+    await release(yard, case, ["a"])
+    await yard.write("a", b"other cargo")
+    assert await settled(yard, case, announced) == [AGAIN, DONE, DONE, DONE]
+
+
+@every_patching_case
+async def test_a_patch_is_done_whoever_did_it(yard: Yard, case: Case) -> None:
+    """Same generation and wanted state: nobody can know who brought it about."""
+    await yard.make()
+    transformation = case.open()
+    batch, announced = await announce(yard, case)
+    assert not (await transformation.act(yard.store, BUCKET, batch.pick([0]))).failures
+    assert await settled(yard, case, announced) == [DONE, AGAIN, AGAIN, AGAIN]
+
+
+@every_patching_case
+async def test_counted_contexts_are_changed_only_as_they_were_seen(yard: Yard, case: Case) -> None:
+    """Where deltas are computed from what was read, any change in between is ABORTED; elsewhere a
+    change of other fields does not matter."""
+    await yard.make()
+    transformation = case.open()
+    batch, announced = await announce(yard, case)
+    touch = extensions.load("transformations", "put_metadata").open_transformation(
+        {"cache_control": "no-store"}
+    )
+    assert not (await touch.act(yard.store, BUCKET, batch.pick([2]))).failures
+    outcome = await transformation.act(yard.store, BUCKET, batch)
+    failed = {index: failure.code for index, failure in outcome.failures.items()}
+    assert failed == ({} if case.delta is None else {2: Code.ABORTED})
+    moved = DONE if case.delta is None else AGAIN
+    assert await settled(yard, case, announced) == [DONE, DONE, moved, DONE]
+
+
+@every_patching_case
+async def test_a_patch_keeps_generation_content_and_all_other_columns(
+    yard: Yard, case: Case
+) -> None:
+    await yard.make()
+    transformation = case.open()
+    batch, _ = await announce(yard, case)
+    before = await yard.read(NAMES, columns=tuple(COLUMNS))
+    assert not (await transformation.act(yard.store, BUCKET, batch)).failures
+    after = await yard.read(NAMES, columns=tuple(COLUMNS))
+    assert after.generations == before.generations
+    assert after.metagenerations == [number + 1 for number in before.metagenerations]
+    assert after.sizes == before.sizes
+    changed = {name for name in COLUMNS if after.columns[name] != before.columns[name]}
+    assert changed - {"update_time_us"} == set(case.after or ())
+
+
+@pytest.mark.parametrize("case", [one for one in CASES if one.name == "rewrite_object"])
+async def test_a_rewrite_is_another_generation_of_the_same_content(yard: Yard, case: Case) -> None:
+    await yard.make()
+    transformation = case.open()
+    batch, announced = await announce(yard, case)
+    await transformation.act(yard.store, BUCKET, batch)
+    after, _ = await announce_again(yard, case)
+    assert all(new > old for new, old in zip(after.generations, batch.generations, strict=True))
+    assert after.columns["checksum"] == batch.columns["checksum"]
+    # Another content in the wanted class and under the wanted key is not ours.
+    await yard.write("a", b"other cargo", **(case.after or {}))
+    assert await settled(yard, case, announced) == [AGAIN, DONE, DONE, DONE]
+
+
+@pytest.mark.parametrize("permanent", [False, True])
+async def test_deleting_in_a_versioned_bucket(yard: Yard, permanent: bool) -> None:
+    case = Case("delete_object", {"permanent": permanent}, None)
+    transformation = case.open()
+    await yard.make(versioning=True)
+    (older,) = await yard.write_all("a")
+    (newer,) = await yard.write_all("a")
+    assert transformation.versions is permanent
+    assert transformation.skips_noncurrent is not permanent
+    batch, announced = await announce_again(yard, case, ["a"])
+    assert await settled(yard, case, announced) == [AGAIN]
+    assert not (await transformation.act(yard.store, BUCKET, batch)).failures
+    assert await settled(yard, case, announced) == [DONE]
+    left = [("a", older)] if permanent else [("a", newer), ("a", older)]
+    assert await yard.names(versions=True) == left
+    # A noncurrent version is there for a permanent delete only.
+    noncurrent = Announced(["a"], [older], [])
+    assert await settled(yard, case, noncurrent) == [AGAIN if permanent else DONE]
+
+
+@pytest.mark.parametrize("case", [one for one in CASES if one not in PATCHING], ids=one_line)
+async def test_a_hold_refuses_its_object_alone(yard: Yard, case: Case) -> None:
+    await yard.make()
+    transformation = case.open()
+    for name in NAMES:
+        await yard.write(name, name.encode(), **case.before, temporary_hold=name == "a")
+    batch, announced = await announce_again(yard, case)
+    outcome = await transformation.act(yard.store, BUCKET, batch)
+    failed = {index: failure.code for index, failure in outcome.failures.items()}
+    assert failed == {0: Code.PERMISSION_DENIED}
+    assert await settled(yard, case, announced) == [AGAIN, DONE, DONE, DONE]
+
+
+@every_case
+def test_what_a_store_cannot_do_is_refused_beforehand(case: Case) -> None:
+    nothing = Capabilities(
+        patch_columns=frozenset(), versions=False, rewrite=False, preconditions=False
+    )
+    if case.name == "delete_object":
+        case.open().check(nothing)
+    else:
+        with pytest.raises(Unimplemented):
+            case.open().check(nothing)
