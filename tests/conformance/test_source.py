@@ -398,3 +398,18 @@ async def test_a_large_manifest_is_read_in_its_pieces(yard: Yard) -> None:
     assert names_of(selections) == names
     middle = selections[9].cursor
     assert names_of(await reading.all(range_, middle, sizes=(999,))) == names[10_000:]
+
+
+async def test_a_manifest_may_be_cut_where_a_row_begins(yard: Yard) -> None:
+    await yard.make()
+    names = [f"{number:05}" for number in range(20_000)]
+    await write_manifest(yard, "m.csv", [(BUCKET, name) for name in names])
+    reading = Reading(yard, "manifest", {"bucket": LISTS, "name": "m.csv"})
+    (whole,) = await reading.split()
+    bytes_a_row = whole["end"] // len(names)
+    for rows in (0, 1, 5_000, len(names)):
+        cut = rows * bytes_a_row
+        halves = [whole | {"end": cut}, whole | {"start": cut, "line": rows + 1}]
+        parts = [names_of(await reading.all(half)) for half in halves]
+        assert list(map(len, parts)) == [rows, len(names) - rows]
+        assert parts[0] + parts[1] == names
