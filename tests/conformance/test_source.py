@@ -10,16 +10,16 @@ import io
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longshore import extensions
 from longshore.errors import Code, Error, NotFound
+from longshore.settings import Settings
 from longshore.source import Range, Selection
-from longshore.store import ABSENT
-from tests.conformance.yard import BUCKET, KINDS, Yard
+from longshore.store import ABSENT, Store, Stores
+from tests.conformance.shelf import BUCKET, Shelf
 
 CHOSEN = [f"a/{number:03}" for number in range(40)] + ["b", "b\n,\"'", "é/\U0001f600"]
 WRITTEN = [*CHOSEN, "a", "c/1", "z"]
@@ -27,32 +27,46 @@ LISTS = "lists"
 Row = tuple[Any, ...]
 
 
-async def prefixes(yard: Yard) -> dict[str, Any]:
+async def prefixes(yard: Shelf) -> dict[str, Any]:
     return {"prefixes": ["a/", "b", "é/"]}
 
 
-async def manifest(yard: Yard) -> dict[str, Any]:
+async def manifest(yard: Shelf) -> dict[str, Any]:
     await write_manifest(yard, "m/part-1.csv", [(BUCKET, name) for name in CHOSEN[::2]])
     await write_manifest(yard, "m/part-2.csv", [(BUCKET, name) for name in CHOSEN[1::2]])
     return {"bucket": LISTS, "name": "m/part-*.csv"}
 
 
-SOURCES: dict[str, Callable[[Yard], Awaitable[dict[str, Any]]]] = {
+SOURCES: dict[str, Callable[[Shelf], Awaitable[dict[str, Any]]]] = {
     "prefix_list": prefixes,
     "manifest": manifest,
 }
 every_source = pytest.mark.parametrize("name", SOURCES)
 
 
-@pytest.fixture(params=KINDS)
-async def yard(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Yard]:
-    yard = Yard(request.param, tmp_path)
-    await yard.make(LISTS)
-    yield yard
-    await yard.stores.close()
+@pytest.fixture
+async def yard(bare: Shelf) -> Shelf:
+    """A store of each kind, with a bucket for manifests but none for the job."""
+    await bare.make(LISTS)
+    return bare
 
 
-async def write_manifest(yard: Yard, name: str, rows: Iterable[Row]) -> int:
+class OneStore(Stores):
+    """Every bucket is in the store under test."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(Settings())
+        self._store = store
+
+    def for_bucket(self, bucket: str) -> Store:
+        return self._store
+
+
+async def write_all(yard: Shelf, *names: str, **metadata: Any) -> list[int]:
+    return [await yard.write(name, name.encode(), **metadata) for name in names]
+
+
+async def write_manifest(yard: Shelf, name: str, rows: Iterable[Row]) -> int:
     text = io.StringIO(newline="")
     csv.writer(text).writerows(rows)
     return await yard.write(name, text.getvalue().encode(), bucket=LISTS)
@@ -61,8 +75,8 @@ async def write_manifest(yard: Yard, name: str, rows: Iterable[Row]) -> int:
 class Reading:
     """A source that is read shard by shard, as the engine does."""
 
-    def __init__(self, yard: Yard, name: str, data: dict[str, Any]) -> None:
-        self.stores = yard.stores
+    def __init__(self, yard: Shelf, name: str, data: dict[str, Any]) -> None:
+        self.stores = OneStore(yard.store)
         self.source = extensions.load("sources", name).open_source(json.loads(json.dumps(data)))
 
     async def split(self, bucket: str = BUCKET) -> list[Range]:
@@ -109,10 +123,10 @@ def names_of(selections: Iterable[Selection]) -> list[str]:
 @every_source
 @pytest.mark.parametrize("sizes", [(1000,), (1,), (7,), (3, 11, 1), (5, 5, 5, 2)])
 async def test_each_object_is_chosen_once_whatever_the_size_of_batches(
-    yard: Yard, name: str, sizes: tuple[int, ...]
+    yard: Shelf, name: str, sizes: tuple[int, ...]
 ) -> None:
     await yard.make()
-    generations = dict(zip(WRITTEN, await yard.write_all(*WRITTEN), strict=True))
+    generations = dict(zip(WRITTEN, await write_all(yard, *WRITTEN), strict=True))
     reading = Reading(yard, name, await SOURCES[name](yard))
     found = []
     for range_ in await reading.split():
@@ -127,9 +141,9 @@ async def test_each_object_is_chosen_once_whatever_the_size_of_batches(
 
 
 @every_source
-async def test_reading_goes_on_at_any_cursor(yard: Yard, name: str) -> None:
+async def test_reading_goes_on_at_any_cursor(yard: Shelf, name: str) -> None:
     await yard.make()
-    await yard.write_all(*WRITTEN)
+    await write_all(yard, *WRITTEN)
     reading = Reading(yard, name, await SOURCES[name](yard))
     for range_ in await reading.split():
         selections = await reading.all(range_, sizes=(4, 3))
@@ -143,10 +157,10 @@ async def test_reading_goes_on_at_any_cursor(yard: Yard, name: str) -> None:
 
 @every_source
 async def test_the_columns_asked_for_come_with_whether_an_object_is_live(
-    yard: Yard, name: str
+    yard: Shelf, name: str
 ) -> None:
     await yard.make()
-    await yard.write_all(*WRITTEN, content_type="a/b")
+    await write_all(yard, *WRITTEN, content_type="a/b")
     reading = Reading(yard, name, await SOURCES[name](yard))
     for range_ in await reading.split():
         for selection in await reading.all(range_):
@@ -158,20 +172,20 @@ async def test_the_columns_asked_for_come_with_whether_an_object_is_live(
 
 
 @every_source
-async def test_a_bucket_that_does_not_exist_is_not_found(yard: Yard, name: str) -> None:
+async def test_a_bucket_that_does_not_exist_is_not_found(yard: Shelf, name: str) -> None:
     reading = Reading(yard, name, await SOURCES[name](yard))
     with pytest.raises(NotFound, match=BUCKET):
         await reading.split()
 
 
 @every_source
-async def test_reading_may_be_given_up_at_any_time(yard: Yard, name: str) -> None:
+async def test_reading_may_be_given_up_at_any_time(yard: Shelf, name: str) -> None:
     await yard.make()
-    await yard.write_all(*WRITTEN)
+    await write_all(yard, *WRITTEN)
     reading = Reading(yard, name, await SOURCES[name](yard))
     range_, *_ = await reading.split()
     selections = reading.source.read(
-        yard.stores, BUCKET, range_, {}, columns=(), versions=False, size=lambda: 2
+        reading.stores, BUCKET, range_, {}, columns=(), versions=False, size=lambda: 2
     )
     assert len((await anext(selections)).batch) == 2
     await selections.aclose()
@@ -186,23 +200,23 @@ def test_every_source_is_tried_here() -> None:
 # prefix_list
 
 
-async def test_a_prefix_list_counts_the_bytes_it_finds_and_a_manifest_does_not(yard: Yard) -> None:
+async def test_a_prefix_list_counts_the_bytes_it_finds_and_a_manifest_does_not(yard: Shelf) -> None:
     assert Reading(yard, "prefix_list", {"prefixes": [""]}).source.counts_bytes
     assert not Reading(yard, "manifest", {"bucket": LISTS, "name": "m.csv"}).source.counts_bytes
 
 
-async def test_everything_is_listed_in_order(yard: Yard) -> None:
+async def test_everything_is_listed_in_order(yard: Shelf) -> None:
     await yard.make()
-    await yard.write_all(*WRITTEN)
+    await write_all(yard, *WRITTEN)
     reading = Reading(yard, "prefix_list", {"prefixes": [""]})
     (range_,) = await reading.split()
     assert names_of(await reading.all(range_, sizes=(9,))) == sorted(WRITTEN)
 
 
-async def test_a_range_ends_and_begins_where_it_says(yard: Yard) -> None:
+async def test_a_range_ends_and_begins_where_it_says(yard: Shelf) -> None:
     """However a listing is split, each object is in one range."""
     await yard.make()
-    await yard.write_all(*WRITTEN)
+    await write_all(yard, *WRITTEN)
     reading = Reading(yard, "prefix_list", {"prefixes": ["a"]})
     (whole,) = await reading.split()
     halves = [whole | {"before": "a/017\x00"}, whole | {"after": "a/017"}]
@@ -212,28 +226,28 @@ async def test_a_range_ends_and_begins_where_it_says(yard: Yard) -> None:
     assert parts[0] + parts[1] == names_of(await reading.all(whole))
 
 
-async def test_what_is_written_behind_the_cursor_is_not_chosen(yard: Yard) -> None:
+async def test_what_is_written_behind_the_cursor_is_not_chosen(yard: Shelf) -> None:
     await yard.make()
-    await yard.write_all("b", "d", "f")
+    await write_all(yard, "b", "d", "f")
     reading = Reading(yard, "prefix_list", {"prefixes": [""]})
     (range_,) = await reading.split()
     found = []
     async for selection in reading.read(range_, sizes=(1,)):
         found += selection.batch.names
         if found == ["b"]:
-            await yard.write_all("a", "c")
-            await yard.delete("d")
+            await write_all(yard, "a", "c")
+            assert await yard.delete("d") is None
     assert found == ["b", "c", "f"]
 
 
 @pytest.mark.parametrize("sizes", [(1,), (2,), (3,), (4, 1), (100,)])
 async def test_noncurrent_versions_are_listed_where_asked_for(
-    yard: Yard, sizes: tuple[int, ...]
+    yard: Shelf, sizes: tuple[int, ...]
 ) -> None:
     await yard.make(versioning=True)
     for _ in range(3):
-        await yard.write_all("a/1", "a/2", "b")
-    await yard.delete("a/2")
+        await write_all(yard, "a/1", "a/2", "b")
+    assert await yard.delete("a/2") is None
     reading = Reading(yard, "prefix_list", {"prefixes": ["a/"]})
     (range_,) = await reading.split()
     assert names_of(await reading.all(range_, sizes=sizes)) == ["a/1"]
@@ -244,7 +258,7 @@ async def test_noncurrent_versions_are_listed_where_asked_for(
         for one in selections
         for row in zip(one.batch.names, one.batch.generations, strict=True)
     ]
-    assert found == [row for row in await yard.names(versions=True) if row[0] != "b"]
+    assert found == [row for row in await yard.versions(versions=True) if row[0] != "b"]
     live = [is_live for one in selections for is_live in one.batch.columns["live"]]
     assert live == [True, False, False, False, False, False]
     read = 0
@@ -257,11 +271,11 @@ async def test_noncurrent_versions_are_listed_where_asked_for(
 # manifest
 
 
-async def test_rows_are_read_as_they_stand(yard: Yard) -> None:
+async def test_rows_are_read_as_they_stand(yard: Shelf) -> None:
     """With and without generation, noncurrent, absent, repeated, of another bucket, refused."""
     await yard.make(versioning=True)
-    (older,) = await yard.write_all("a")
-    newer, other = await yard.write_all("a", "b")
+    (older,) = await write_all(yard, "a")
+    newer, other = await write_all(yard, "a", "b")
     rows: list[Row] = [
         ("Bucket", "Name", "Generation"),
         (BUCKET, "a"),
@@ -290,9 +304,9 @@ async def test_rows_are_read_as_they_stand(yard: Yard) -> None:
         assert failure.message.startswith(f"Line {(5, 9)[index - 6]} of the manifest gs://lists/m")
 
 
-async def test_batches_of_rows_of_which_some_are_refused(yard: Yard) -> None:
+async def test_batches_of_rows_of_which_some_are_refused(yard: Shelf) -> None:
     await yard.make()
-    await yard.write_all("a", "b", "c")
+    await write_all(yard, "a", "b", "c")
     rows: list[Row] = [
         (BUCKET,),
         (BUCKET, "a"),
@@ -334,7 +348,7 @@ async def test_batches_of_rows_of_which_some_are_refused(yard: Yard) -> None:
     ],
 )
 async def test_a_star_stands_for_a_part_of_the_files_name(
-    yard: Yard, location: str, files: list[str]
+    yard: Shelf, location: str, files: list[str]
 ) -> None:
     await yard.make()
     for name in ("m/.csv", "m/1.csv", "m/1.csv.bak", "m/ab.x.csv", "m/d/1.csv", "m/1.tsv"):
@@ -348,7 +362,7 @@ async def test_a_star_stands_for_a_part_of_the_files_name(
         assert location in error.value.message
 
 
-async def test_a_manifest_may_be_empty_and_in_the_jobs_own_bucket(yard: Yard) -> None:
+async def test_a_manifest_may_be_empty_and_in_the_jobs_own_bucket(yard: Shelf) -> None:
     await yard.make()
     await yard.write("m.csv", b"")
     reading = Reading(yard, "manifest", {"bucket": BUCKET, "name": "m.csv"})
@@ -356,13 +370,13 @@ async def test_a_manifest_may_be_empty_and_in_the_jobs_own_bucket(yard: Yard) ->
     assert await reading.all(range_) == []
 
 
-async def test_a_manifest_in_a_bucket_that_does_not_exist(yard: Yard) -> None:
+async def test_a_manifest_in_a_bucket_that_does_not_exist(yard: Shelf) -> None:
     await yard.make()
     with pytest.raises(NotFound, match="nowhere"):
         await Reading(yard, "manifest", {"bucket": "nowhere", "name": "m.csv"}).split()
 
 
-async def test_a_manifest_that_is_replaced_in_mid_job_ends_it(yard: Yard) -> None:
+async def test_a_manifest_that_is_replaced_in_mid_job_ends_it(yard: Shelf) -> None:
     await yard.make()
     await write_manifest(yard, "m.csv", [(BUCKET, f"{i}") for i in range(10)])
     reading = Reading(yard, "manifest", {"bucket": LISTS, "name": "m.csv"})
@@ -374,7 +388,7 @@ async def test_a_manifest_that_is_replaced_in_mid_job_ends_it(yard: Yard) -> Non
     assert error.value.code is Code.NOT_FOUND
 
 
-async def test_a_replaced_manifest_is_read_on_where_its_bucket_keeps_versions(yard: Yard) -> None:
+async def test_a_replaced_manifest_is_read_on_where_its_bucket_keeps_versions(yard: Shelf) -> None:
     await yard.make()
     await yard.store.update_bucket(LISTS, versioning=True)
     await write_manifest(yard, "m.csv", [(BUCKET, f"{i}") for i in range(10)])
@@ -387,7 +401,7 @@ async def test_a_replaced_manifest_is_read_on_where_its_bucket_keeps_versions(ya
     assert len(await reading.split()) == 1, "a noncurrent file is no manifest of a new job"
 
 
-async def test_a_large_manifest_is_read_in_its_pieces(yard: Yard) -> None:
+async def test_a_large_manifest_is_read_in_its_pieces(yard: Shelf) -> None:
     """More than the 1 MiB that a store gives at a time, with a quoted newline here and there."""
     await yard.make()
     names = [f"{number:05}/{'x' * 60}{number % 97 or chr(10)}" for number in range(20_000)]
@@ -400,7 +414,7 @@ async def test_a_large_manifest_is_read_in_its_pieces(yard: Yard) -> None:
     assert names_of(await reading.all(range_, middle, sizes=(999,))) == names[10_000:]
 
 
-async def test_a_manifest_may_be_cut_where_a_row_begins(yard: Yard) -> None:
+async def test_a_manifest_may_be_cut_where_a_row_begins(yard: Shelf) -> None:
     await yard.make()
     names = [f"{number:05}" for number in range(20_000)]
     await write_manifest(yard, "m.csv", [(BUCKET, name) for name in names])

@@ -6,9 +6,8 @@ about. See house.md, "Settling", for the rules that are kept here.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ from longshore.transformation import (
     Transformation,
     Verdict,
 )
-from tests.conformance.yard import BUCKET, KINDS, Yard
+from tests.conformance.shelf import BUCKET, Shelf
 
 NAMES = ["a", "b/c", "b/d\n", "é"]
 DONE, AGAIN, MISSING = Verdict.DONE, Verdict.AGAIN, Verdict.MISSING
@@ -114,43 +113,36 @@ every_keeping_case = pytest.mark.parametrize("case", KEEPING, ids=one_line)
 every_patching_case = pytest.mark.parametrize("case", PATCHING, ids=one_line)
 
 
-@pytest.fixture(params=KINDS)
-async def yard(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Yard]:
-    yard = Yard(request.param, tmp_path)
-    yield yard
-    await yard.stores.close()
-
-
-async def announce(yard: Yard, case: Case, names: list[str] = NAMES) -> tuple[Batch, Announced]:
+async def announce(bare: Shelf, case: Case, names: list[str] = NAMES) -> tuple[Batch, Announced]:
     """Objects that need the transformation, as they would be announced."""
     for name in names:
-        await yard.write(name, name.encode(), **case.before)
-    return await announce_again(yard, case, names)
+        await bare.write(name, name.encode(), **case.before)
+    return await announce_again(bare, case, names)
 
 
 async def announce_again(
-    yard: Yard, case: Case, names: list[str] = NAMES
+    bare: Shelf, case: Case, names: list[str] = NAMES
 ) -> tuple[Batch, Announced]:
-    batch = await yard.read(names, columns=(*case.open().columns, "live"))
+    batch = await bare.there(*names, columns=(*case.open().columns, "live"))
     checksums = batch.columns["checksum"] if case.open().keeps_checksum else []
     return batch, Announced(batch.names, batch.generations, checksums)
 
 
-async def settled(yard: Yard, case: Case, announced: Announced) -> list[Verdict]:
+async def settled(bare: Shelf, case: Case, announced: Announced) -> list[Verdict]:
     """The verdicts upon what is there now, read as the contract of ``settle`` says."""
     transformation = case.open()
     columns = (*transformation.columns, "live")
     names, generations = list(announced.names), list(announced.generations)
-    now = await yard.read(names, generations, columns=columns)
+    now = await bare.there(*names, generations=generations, columns=columns)
     if not transformation.gone_is_done:
         # The announced generation where that still is live, else the live object of its name.
         rows = zip(generations, now.columns["live"], strict=True)
         live = [generation if is_live else ABSENT for generation, is_live in rows]
-        now = await yard.read(names, live, columns=columns)
+        now = await bare.there(*names, generations=live, columns=columns)
     return transformation.settle(announced, now)
 
 
-async def release(yard: Yard, case: Case, names: list[str]) -> None:
+async def release(bare: Shelf, case: Case, names: list[str]) -> None:
     """Let the test delete or overwrite objects that a hold or a retention of the case protects."""
     data = {
         "put_object_hold": {"temporary_hold": False},
@@ -158,8 +150,8 @@ async def release(yard: Yard, case: Case, names: list[str]) -> None:
     }.get(case.name)
     if data is not None:
         undo = extensions.load("transformations", case.name).open_transformation(data)
-        batch = await yard.read(names, columns=("live",))
-        assert not (await undo.act(yard.store, BUCKET, batch)).failures
+        batch = await bare.there(*names, columns=("live",))
+        assert not (await undo.act(bare.store, BUCKET, batch)).failures
 
 
 def test_every_transformation_has_a_case() -> None:
@@ -176,24 +168,24 @@ def test_it_says_what_it_must_see(case: Case) -> None:
 
 @every_case
 async def test_it_is_done_once_and_the_second_time_there_is_nothing_to_do(
-    yard: Yard, case: Case
+    bare: Shelf, case: Case
 ) -> None:
-    await yard.make()
+    await bare.make()
     transformation = case.open()
-    transformation.check(yard.store.capabilities)
-    batch, announced = await announce(yard, case)
+    transformation.check(bare.store.capabilities)
+    batch, announced = await announce(bare, case)
     plan = transformation.plan(batch)
     assert plan.needed == [True] * len(NAMES)
     assert plan.contexts == (None if case.delta is None else [case.delta] * len(NAMES))
 
-    assert await settled(yard, case, announced) == [AGAIN] * len(NAMES)
-    assert not (await transformation.act(yard.store, BUCKET, batch)).failures
-    assert await settled(yard, case, announced) == [DONE] * len(NAMES)
+    assert await settled(bare, case, announced) == [AGAIN] * len(NAMES)
+    assert not (await transformation.act(bare.store, BUCKET, batch)).failures
+    assert await settled(bare, case, announced) == [DONE] * len(NAMES)
 
     if case.after is None:
-        assert await yard.names(versions=True) == []
+        assert await bare.versions(versions=True) == []
         return
-    now = await yard.read(NAMES, columns=(*case.after, *transformation.columns))
+    now = await bare.there(*NAMES, columns=(*case.after, *transformation.columns))
     assert {name: now.columns[name] for name in case.after} == {
         name: [value] * len(NAMES) for name, value in case.after.items()
     }
@@ -203,104 +195,104 @@ async def test_it_is_done_once_and_the_second_time_there_is_nothing_to_do(
 
 
 @every_case
-async def test_what_is_gone_is_not_found_unless_it_was_to_go(yard: Yard, case: Case) -> None:
-    await yard.make()
+async def test_what_is_gone_is_not_found_unless_it_was_to_go(bare: Shelf, case: Case) -> None:
+    await bare.make()
     transformation = case.open()
-    batch, announced = await announce(yard, case)
-    await release(yard, case, ["a"])
-    await yard.delete("a")
-    outcome = await transformation.act(yard.store, BUCKET, batch)
+    batch, announced = await announce(bare, case)
+    await release(bare, case, ["a"])
+    assert await bare.delete("a") is None
+    outcome = await transformation.act(bare.store, BUCKET, batch)
     assert {index: failure.code for index, failure in outcome.failures.items()} == {
         0: Code.NOT_FOUND
     }
     gone = DONE if transformation.gone_is_done else MISSING
-    assert await settled(yard, case, announced) == [gone, DONE, DONE, DONE]
+    assert await settled(bare, case, announced) == [gone, DONE, DONE, DONE]
 
 
 @every_case
 async def test_what_was_overwritten_is_left_alone_and_looked_at_again(
-    yard: Yard, case: Case
+    bare: Shelf, case: Case
 ) -> None:
     """A newer generation was not announced, so the act must not touch it; a delete is done."""
-    await yard.make()
+    await bare.make()
     transformation = case.open()
-    batch, announced = await announce(yard, case)
-    await release(yard, case, ["b/c"])
-    newer = await yard.write("b/c", b"other cargo")
-    outcome = await transformation.act(yard.store, BUCKET, batch)
+    batch, announced = await announce(bare, case)
+    await release(bare, case, ["b/c"])
+    newer = await bare.write("b/c", b"other cargo")
+    outcome = await transformation.act(bare.store, BUCKET, batch)
     assert {index: failure.code for index, failure in outcome.failures.items()} == {1: Code.ABORTED}
     moved = DONE if transformation.gone_is_done else AGAIN
-    assert await settled(yard, case, announced) == [DONE, moved, DONE, DONE]
-    now = await yard.read(["b/c"], columns=tuple(COLUMNS))
+    assert await settled(bare, case, announced) == [DONE, moved, DONE, DONE]
+    now = await bare.there("b/c", columns=tuple(COLUMNS))
     assert now.generations == [newer]
     assert now.metagenerations == [1]
 
 
 @every_case
-async def test_what_was_deleted_and_made_again_was_not_chosen(yard: Yard, case: Case) -> None:
-    await yard.make()
+async def test_what_was_deleted_and_made_again_was_not_chosen(bare: Shelf, case: Case) -> None:
+    await bare.make()
     transformation = case.open()
-    _, announced = await announce(yard, case, ["a"])
-    await release(yard, case, ["a"])
-    await yard.delete("a")
-    newer = await yard.write("a", b"other cargo")
+    _, announced = await announce(bare, case, ["a"])
+    await release(bare, case, ["a"])
+    assert await bare.delete("a") is None
+    newer = await bare.write("a", b"other cargo")
     wanted = [DONE if transformation.gone_is_done else AGAIN]
-    assert await settled(yard, case, announced) == wanted
-    assert await yard.names() == [("a", newer)]
+    assert await settled(bare, case, announced) == wanted
+    assert await bare.versions() == [("a", newer)]
 
 
 @every_keeping_case
-async def test_in_a_versioned_bucket_the_live_version_counts(yard: Yard, case: Case) -> None:
+async def test_in_a_versioned_bucket_the_live_version_counts(bare: Shelf, case: Case) -> None:
     """A rewrite makes its own version noncurrent, and is done all the same."""
-    await yard.make(versioning=True)
+    await bare.make(versioning=True)
     transformation = case.open()
-    batch, announced = await announce(yard, case)
-    assert await settled(yard, case, announced) == [AGAIN] * len(NAMES)
-    assert not (await transformation.act(yard.store, BUCKET, batch)).failures
-    assert await settled(yard, case, announced) == [DONE] * len(NAMES)
-    await release(yard, case, ["a"])
-    await yard.write("a", b"other cargo")
-    assert await settled(yard, case, announced) == [AGAIN, DONE, DONE, DONE]
+    batch, announced = await announce(bare, case)
+    assert await settled(bare, case, announced) == [AGAIN] * len(NAMES)
+    assert not (await transformation.act(bare.store, BUCKET, batch)).failures
+    assert await settled(bare, case, announced) == [DONE] * len(NAMES)
+    await release(bare, case, ["a"])
+    await bare.write("a", b"other cargo")
+    assert await settled(bare, case, announced) == [AGAIN, DONE, DONE, DONE]
 
 
 @every_patching_case
-async def test_a_patch_is_done_whoever_did_it(yard: Yard, case: Case) -> None:
+async def test_a_patch_is_done_whoever_did_it(bare: Shelf, case: Case) -> None:
     """Same generation and wanted state: nobody can know who brought it about."""
-    await yard.make()
+    await bare.make()
     transformation = case.open()
-    batch, announced = await announce(yard, case)
-    assert not (await transformation.act(yard.store, BUCKET, batch.pick([0]))).failures
-    assert await settled(yard, case, announced) == [DONE, AGAIN, AGAIN, AGAIN]
+    batch, announced = await announce(bare, case)
+    assert not (await transformation.act(bare.store, BUCKET, batch.pick([0]))).failures
+    assert await settled(bare, case, announced) == [DONE, AGAIN, AGAIN, AGAIN]
 
 
 @every_patching_case
-async def test_counted_contexts_are_changed_only_as_they_were_seen(yard: Yard, case: Case) -> None:
+async def test_counted_contexts_are_changed_only_as_they_were_seen(bare: Shelf, case: Case) -> None:
     """Where deltas are computed from what was read, any change in between is ABORTED; elsewhere a
     change of other fields does not matter."""
-    await yard.make()
+    await bare.make()
     transformation = case.open()
-    batch, announced = await announce(yard, case)
+    batch, announced = await announce(bare, case)
     touch = extensions.load("transformations", "put_metadata").open_transformation(
         {"cache_control": "no-store"}
     )
-    assert not (await touch.act(yard.store, BUCKET, batch.pick([2]))).failures
-    outcome = await transformation.act(yard.store, BUCKET, batch)
+    assert not (await touch.act(bare.store, BUCKET, batch.pick([2]))).failures
+    outcome = await transformation.act(bare.store, BUCKET, batch)
     failed = {index: failure.code for index, failure in outcome.failures.items()}
     assert failed == ({} if case.delta is None else {2: Code.ABORTED})
     moved = DONE if case.delta is None else AGAIN
-    assert await settled(yard, case, announced) == [DONE, DONE, moved, DONE]
+    assert await settled(bare, case, announced) == [DONE, DONE, moved, DONE]
 
 
 @every_patching_case
 async def test_a_patch_keeps_generation_content_and_all_other_columns(
-    yard: Yard, case: Case
+    bare: Shelf, case: Case
 ) -> None:
-    await yard.make()
+    await bare.make()
     transformation = case.open()
-    batch, _ = await announce(yard, case)
-    before = await yard.read(NAMES, columns=tuple(COLUMNS))
-    assert not (await transformation.act(yard.store, BUCKET, batch)).failures
-    after = await yard.read(NAMES, columns=tuple(COLUMNS))
+    batch, _ = await announce(bare, case)
+    before = await bare.there(*NAMES, columns=tuple(COLUMNS))
+    assert not (await transformation.act(bare.store, BUCKET, batch)).failures
+    after = await bare.there(*NAMES, columns=tuple(COLUMNS))
     assert after.generations == before.generations
     assert after.metagenerations == [number + 1 for number in before.metagenerations]
     assert after.sizes == before.sizes
@@ -309,50 +301,49 @@ async def test_a_patch_keeps_generation_content_and_all_other_columns(
 
 
 @pytest.mark.parametrize("case", [one for one in CASES if one.name == "rewrite_object"])
-async def test_a_rewrite_is_another_generation_of_the_same_content(yard: Yard, case: Case) -> None:
-    await yard.make()
+async def test_a_rewrite_is_another_generation_of_the_same_content(bare: Shelf, case: Case) -> None:
+    await bare.make()
     transformation = case.open()
-    batch, announced = await announce(yard, case)
-    await transformation.act(yard.store, BUCKET, batch)
-    after, _ = await announce_again(yard, case)
+    batch, announced = await announce(bare, case)
+    await transformation.act(bare.store, BUCKET, batch)
+    after, _ = await announce_again(bare, case)
     assert all(new > old for new, old in zip(after.generations, batch.generations, strict=True))
     assert after.columns["checksum"] == batch.columns["checksum"]
     # Another content in the wanted class and under the wanted key is not ours.
-    await yard.write("a", b"other cargo", **(case.after or {}))
-    assert await settled(yard, case, announced) == [AGAIN, DONE, DONE, DONE]
+    await bare.write("a", b"other cargo", **(case.after or {}))
+    assert await settled(bare, case, announced) == [AGAIN, DONE, DONE, DONE]
 
 
 @pytest.mark.parametrize("permanent", [False, True])
-async def test_deleting_in_a_versioned_bucket(yard: Yard, permanent: bool) -> None:
+async def test_deleting_in_a_versioned_bucket(bare: Shelf, permanent: bool) -> None:
     case = Case("delete_object", {"permanent": permanent}, None)
     transformation = case.open()
-    await yard.make(versioning=True)
-    (older,) = await yard.write_all("a")
-    (newer,) = await yard.write_all("a")
+    await bare.make(versioning=True)
+    older, newer = await bare.write("a"), await bare.write("a")
     assert transformation.versions is permanent
     assert transformation.skips_noncurrent is not permanent
-    batch, announced = await announce_again(yard, case, ["a"])
-    assert await settled(yard, case, announced) == [AGAIN]
-    assert not (await transformation.act(yard.store, BUCKET, batch)).failures
-    assert await settled(yard, case, announced) == [DONE]
+    batch, announced = await announce_again(bare, case, ["a"])
+    assert await settled(bare, case, announced) == [AGAIN]
+    assert not (await transformation.act(bare.store, BUCKET, batch)).failures
+    assert await settled(bare, case, announced) == [DONE]
     left = [("a", older)] if permanent else [("a", newer), ("a", older)]
-    assert await yard.names(versions=True) == left
+    assert await bare.versions(versions=True) == left
     # A noncurrent version is there for a permanent delete only.
     noncurrent = Announced(["a"], [older], [])
-    assert await settled(yard, case, noncurrent) == [AGAIN if permanent else DONE]
+    assert await settled(bare, case, noncurrent) == [AGAIN if permanent else DONE]
 
 
 @pytest.mark.parametrize("case", [one for one in CASES if one not in PATCHING], ids=one_line)
-async def test_a_hold_refuses_its_object_alone(yard: Yard, case: Case) -> None:
-    await yard.make()
+async def test_a_hold_refuses_its_object_alone(bare: Shelf, case: Case) -> None:
+    await bare.make()
     transformation = case.open()
     for name in NAMES:
-        await yard.write(name, name.encode(), **case.before, temporary_hold=name == "a")
-    batch, announced = await announce_again(yard, case)
-    outcome = await transformation.act(yard.store, BUCKET, batch)
+        await bare.write(name, name.encode(), **case.before, temporary_hold=name == "a")
+    batch, announced = await announce_again(bare, case)
+    outcome = await transformation.act(bare.store, BUCKET, batch)
     failed = {index: failure.code for index, failure in outcome.failures.items()}
     assert failed == {0: Code.PERMISSION_DENIED}
-    assert await settled(yard, case, announced) == [AGAIN, DONE, DONE, DONE]
+    assert await settled(bare, case, announced) == [AGAIN, DONE, DONE, DONE]
 
 
 @every_case

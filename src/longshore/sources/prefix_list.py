@@ -7,25 +7,19 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
 
-from longshore.errors import Violation, refuse
 from longshore.source import BatchSize, Cursor, Range, Selection
 from longshore.store import Batch, Stores
-
-_MAX_PREFIXES = 1000
 
 
 def from_message(message: Any) -> dict[str, Any]:
     """The prefixes that are left when those that another one covers are dropped, so that each
     object is chosen once; no prefix at all means every object, as does "".
 
-    A prefix is taken as it is, blanks included. Raises InvalidArgument for more than 1,000.
+    A prefix is taken as it is, blanks included. How many a job may have is for the API to check,
+    as that is a matter of all its buckets.
     """
-    prefixes = message.included_object_prefixes
-    if len(prefixes) > _MAX_PREFIXES:
-        text = f"A job has at most {_MAX_PREFIXES} included_object_prefixes, not {len(prefixes)}."
-        refuse([Violation("included_object_prefixes", text)])
     covering: list[str] = []
-    for prefix in sorted(prefixes or [""]):
+    for prefix in sorted(message.included_object_prefixes or [""]):
         # In sorted order whatever a prefix covers follows it directly.
         if not covering or not prefix.startswith(covering[-1]):
             covering.append(prefix)
