@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.conformance.shelf import STORES, Shelf, TurnedClock
+
+
+@pytest.fixture(params=STORES)
+async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
+    """A store of each kind, without a bucket."""
+    clock = TurnedClock()
+    store = STORES[request.param](tmp_path, clock)
+    yield Shelf(store, clock)
+    await store.close()
+
+
+@pytest.fixture
+async def shelf(bare: Shelf) -> Shelf:
+    """A store of each kind, with a bucket without rules."""
+    await bare.make()
+    return bare
+
+
+@pytest.fixture
+async def versioned(bare: Shelf) -> Shelf:
+    """A store of each kind, with a bucket that keeps versions."""
+    await bare.make(versioning=True)
+    return bare
