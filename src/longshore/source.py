@@ -63,6 +63,6 @@ class Source(Protocol):
 
 
 class BatchSize(Protocol):
-    """The most objects that the next batch may have."""
+    """The most objects that the next batch may have, at least one."""
 
     def __call__(self) -> int: ...

@@ -90,10 +90,12 @@ class Transformation(Protocol):
         """Do it to ``batch``, all of which needs it, in the announced generations only."""
 
     def settle(self, announced: Announced, now: Batch) -> list[Verdict]:
-        """Judge each announced object, position by position, by what is there now.
+        """Judge each announced object, which was there, position by position, by what is there now.
 
-        ``now`` has the announced generation where that still is there, else the live object of
-        that name, else ABSENT; with this transformation's ``columns`` and ``live``.
+        ``now`` has this transformation's ``columns`` and ``live``. Where ``gone_is_done`` it has
+        the announced generation or ABSENT. Else it has the live object of the name (the announced
+        generation that has become noncurrent does not count: a rewrite itself makes it so), or a
+        noncurrent version that the user named and that keeps its generation, or ABSENT.
         """
 
 
