@@ -25,8 +25,10 @@ _ANY = "google.protobuf.Any"
 _TRUE = frozenset({"true", "t", "yes", "y", "1"})
 _FALSE = frozenset({"false", "f", "no", "n", "0"})
 _RFC3339 = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):([0-5]\d))"
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):([0-5]\d))",
+    re.ASCII,
 )
+_TIMESTAMP_SECONDS = range(-62_135_596_800, 253_402_300_800)  # the years 1 to 9999
 _ALWAYS_PRINTED: Mapping[str, tuple[str, ...]] = {
     "google.longrunning.Operation": ("done",),
     f"{wire.PACKAGE}.OperationMetadata": ("requested_cancellation",),
@@ -53,14 +55,21 @@ class Problems:
 
     def invalid(self, path: str, type_: str, value: Any) -> None:
         """A value that its field cannot hold."""
-        shown = orjson.dumps(value).decode()[:_SHOWN_VALUE_CHARACTERS]
-        self.add(path, f"Invalid value at '{path}' ({type_}), {shown}")
+        self.add(path, f"Invalid value at '{path}' ({type_}), {_shown(value)}")
 
     def raise_any(self) -> None:
         """Raises InvalidArgument if there is any."""
         if self._violations:
             message = "\n".join(violation.description for violation in self._violations)
             raise InvalidArgument(message, violations=tuple(self._violations))
+
+
+def _shown(value: Any) -> str:
+    """A value in an error text; not what is in a container, which may be deeper than orjson
+    prints."""
+    if isinstance(value, list | dict):
+        return "[...]" if isinstance(value, list) else "{...}"
+    return orjson.dumps(value).decode()[:_SHOWN_VALUE_CHARACTERS]
 
 
 def parse(body: bytes) -> Any:
@@ -208,6 +217,8 @@ def parse_timestamp(text: str) -> tuple[int, int]:
     if offset >= timedelta(hours=24):
         raise ValueError(f"{text!r} has an impossible offset.")
     seconds = int(moment.timestamp()) - int(offset.total_seconds()) * (-1 if sign == "-" else 1)
+    if seconds not in _TIMESTAMP_SECONDS:
+        raise ValueError(f"{text!r} is not in the years 1 to 9999.")
     return seconds, int((fraction or "0").ljust(9, "0"))
 
 

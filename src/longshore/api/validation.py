@@ -14,7 +14,7 @@ from longshore.api import messages, wire
 from longshore.database.jobs import NewJob, NewPart
 from longshore.errors import Error, InvalidArgument, Unimplemented, Violation
 
-NAME_MAX_BYTES = 1024
+NAME_MAX_BYTES = 512
 DESCRIPTION_MAX_BYTES = 1024
 BUCKETS_MAX = 1000
 PREFIXES_MAX = 1000
@@ -140,7 +140,8 @@ def _parts(job: Any, findings: _Findings) -> list[NewPart]:
             max_buckets=str(BUCKETS_MAX),
         )
         return []
-    _check_prefixes(buckets, findings)
+    if _too_many_prefixes(buckets, findings):
+        return []
     seen: set[str] = set()
     # Clients copy one list of prefixes to every bucket: check and keep each distinct one once.
     sources: dict[tuple[str, bytes], Mapping[str, Any]] = {}
@@ -176,17 +177,20 @@ def _check_bucket(name: str, path: str, seen: set[str], findings: _Findings) -> 
     seen.add(name)
 
 
-def _check_prefixes(buckets: Any, findings: _Findings) -> None:
+def _too_many_prefixes(buckets: Any, findings: _Findings) -> bool:
+    """Distinct ones count: clients copy one list to every bucket."""
     prefixes: set[str] = set()
     for bucket in buckets:
         prefixes.update(bucket.prefix_list.included_object_prefixes)
-    if len(prefixes) > PREFIXES_MAX:
-        findings.add(
-            "job.bucket_list.buckets",
-            f"The job has {len(prefixes)} different prefixes; at most {PREFIXES_MAX} are allowed.",
-            "TOO_MANY_PREFIXES",
-            max_prefixes=str(PREFIXES_MAX),
-        )
+    if len(prefixes) <= PREFIXES_MAX:
+        return False
+    findings.add(
+        "job.bucket_list.buckets",
+        f"The job has {len(prefixes)} different prefixes; at most {PREFIXES_MAX} are allowed.",
+        "TOO_MANY_PREFIXES",
+        max_prefixes=str(PREFIXES_MAX),
+    )
+    return True
 
 
 def _transformation(job: Any, findings: _Findings) -> tuple[str, Mapping[str, Any]]:

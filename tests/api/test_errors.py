@@ -1,0 +1,438 @@
+"""Bad input → code, reason and field path (reference 8.3 to 8.5), all in Google's envelope."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from longshore.api import validation
+from tests.api.conftest import Project, delete_job
+
+JOB = "Invalid JSON payload received. "
+DOMAIN = "storagebatchoperations.googleapis.com"
+
+
+def details(error: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The error's details by the last part of their type."""
+    return {one["@type"].rpartition(".")[2]: one for one in error.get("details", [])}
+
+
+def buckets(*entries: Any) -> dict[str, Any]:
+    return {"bucketList": {"buckets": list(entries)}, "deleteObject": {}}
+
+
+ALL = {"prefixList": {}}
+MANY_PREFIXES = {"includedObjectPrefixes": [f"{n}/" for n in range(1001)]}
+
+CATALOGUE = [
+    ("Bad_Id", delete_job(), "JOB_ID_INVALID", "job_id", {}),
+    ("-x", delete_job(), "JOB_ID_INVALID", "job_id", {}),
+    ("x" * 129, delete_job(), "JOB_ID_INVALID", "job_id", {}),
+    (
+        "j",
+        {**delete_job(), "description": "é" * 513},
+        "DESCRIPTION_TOO_LONG",
+        "job.description",
+        {"max_length": "1024"},
+    ),
+    ("j", {"deleteObject": {}}, "SOURCE_NOT_SPECIFIED", "job", {}),
+    (
+        "j",
+        {"bucketList": delete_job()["bucketList"]},
+        "TRANSFORMATION_NOT_SPECIFIED",
+        "job",
+        {},
+    ),
+    ("j", buckets(), "BUCKET_LIST_EMPTY", "job.bucket_list.buckets", {}),
+    (
+        "j",
+        buckets(*({"bucket": f"b-{n:04}", **ALL} for n in range(1001))),
+        "TOO_MANY_BUCKETS",
+        "job.bucket_list.buckets",
+        {"max_buckets": "1000"},
+    ),
+    ("j", buckets(ALL), "BUCKET_NAME_REQUIRED", "job.bucket_list.buckets[0].bucket", {}),
+    (
+        "j",
+        buckets({"bucket": "gs://bucket", **ALL}),
+        "BUCKET_NAME_INVALID",
+        "job.bucket_list.buckets[0].bucket",
+        {},
+    ),
+    (
+        "j",
+        buckets({"bucket": "bucket-1", **ALL}, {"bucket": "bucket-1", **ALL}),
+        "BUCKET_NAME_DUPLICATE",
+        "job.bucket_list.buckets[1].bucket",
+        {},
+    ),
+    (
+        "j",
+        buckets({"bucket": "bucket-1", **ALL}, {"bucket": "bucket-2"}),
+        "OBJECT_CONFIGURATION_REQUIRED",
+        "job.bucket_list.buckets[1]",
+        {},
+    ),
+    (
+        "j",
+        buckets({"bucket": "bucket-1", "manifest": {}}),
+        "MANIFEST_LOCATION_REQUIRED",
+        "job.bucket_list.buckets[0].manifest.manifest_location",
+        {},
+    ),
+    (
+        "j",
+        buckets({"bucket": "bucket-1", "manifest": {"manifestLocation": "gs://b*/x.csv"}}),
+        "MANIFEST_LOCATION_INVALID",
+        "job.bucket_list.buckets[0].manifest.manifest_location",
+        {"manifest_location": "gs://b*/x.csv"},
+    ),
+    (
+        "j",
+        buckets({"bucket": "bucket-1", "prefixList": MANY_PREFIXES}),
+        "TOO_MANY_PREFIXES",
+        "job.bucket_list.buckets",
+        {"max_prefixes": "1000"},
+    ),
+    (
+        "j",
+        {"projectSource": {"project": "projects/p"}, "deleteObject": {}},
+        "PROJECT_SOURCE_UNSUPPORTED",
+        "job.project_source",
+        {},
+    ),
+    (
+        "j",
+        {**delete_job(), "loggingConfig": {"logActions": ["LOGGABLE_ACTION_UNSPECIFIED"]}},
+        "LOGGING_CONFIG_INVALID",
+        "job.logging_config.log_actions[0]",
+        {},
+    ),
+    (
+        "j",
+        {**delete_job(), "loggingConfig": {"logActionStates": [1, 7]}},
+        "LOGGING_CONFIG_INVALID",
+        "job.logging_config.log_action_states[1]",
+        {},
+    ),
+]
+
+
+@pytest.mark.parametrize(("job_id", "body", "reason", "field", "metadata"), CATALOGUE)
+def test_catalogue(
+    project: Project,
+    job_id: str,
+    body: dict[str, Any],
+    reason: str,
+    field: str,
+    metadata: dict[str, str],
+) -> None:
+    error = project.error("POST", "/jobs", params={"jobId": job_id}, json=body)
+    assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
+    info = details(error)["ErrorInfo"]
+    assert (info["reason"], info["domain"]) == (reason, DOMAIN)
+    assert info.get("metadata", {}) == metadata
+    violations = details(error)["BadRequest"]["fieldViolations"]
+    assert [violation["field"] for violation in violations] == [field]
+    assert error["message"] == violations[0]["description"]
+    assert project.ok("GET", "/jobs") == {}
+
+
+def test_the_live_text_for_a_bad_id(project: Project) -> None:
+    error = project.error("POST", "/jobs", params={"jobId": "A"}, json=delete_job())
+    assert "Job ID must match the pattern [a-z0-9]([-a-z0-9]*[a-z0-9])?" in error["message"]
+
+
+def test_a_name_that_is_too_long(rest: httpx.Client) -> None:
+    parent = f"projects/{'船' * 128}/locations/global"
+    params = {"jobId": "j" * 128}
+    error = rest.post(f"/v1/{parent}/jobs", params=params, json=delete_job()).json()["error"]
+    info = details(error)["ErrorInfo"]
+    assert info["reason"] == "RESOURCE_NAME_TOO_LONG"
+    assert info["metadata"] == {"max_length": str(validation.NAME_MAX_BYTES)}
+
+
+@pytest.mark.parametrize(
+    ("transformation", "field"),
+    [
+        ({"putObjectHold": {}}, "job.put_object_hold"),
+        ({"putMetadata": {}}, "job.put_metadata"),
+        ({"putMetadata": {"customTime": "soon"}}, "job.put_metadata.custom_time"),
+        ({"rewriteObject": {}}, "job.rewrite_object"),
+        ({"updateObjectCustomContext": {}}, "job.update_object_custom_context"),
+        (
+            {"updateObjectCustomContext": {"clearAll": False}},
+            "job.update_object_custom_context.clear_all",
+        ),
+        ({"setObjectAcls": {}}, "job.set_object_acls.access_controls_updates"),
+    ],
+)
+def test_what_a_transformation_refuses(
+    project: Project, transformation: dict[str, Any], field: str
+) -> None:
+    body = {"bucketList": delete_job()["bucketList"], **transformation}
+    error = project.error("POST", "/jobs", params={"jobId": "j"}, json=body)
+    assert error["status"] == "INVALID_ARGUMENT"
+    assert details(error)["ErrorInfo"]["reason"] == "TRANSFORMATION_INVALID"
+    assert details(error)["BadRequest"]["fieldViolations"][0]["field"] == field
+
+
+def test_everything_wrong_is_said_at_once(project: Project) -> None:
+    body = {"description": "x" * 1025, "bucketList": {"buckets": [{}]}, "rewriteObject": {}}
+    error = project.error("POST", "/jobs", params={"jobId": "A"}, json=body)
+    violations = details(error)["BadRequest"]["fieldViolations"]
+    assert [violation["field"] for violation in violations] == [
+        "job_id",
+        "job.description",
+        "job.bucket_list.buckets[0].bucket",
+        "job.bucket_list.buckets[0]",
+        "job.rewrite_object",
+    ]
+    assert error["message"] == "\n".join(violation["description"] for violation in violations)
+    assert details(error)["ErrorInfo"]["reason"] == "JOB_ID_INVALID"
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        ({"x": 1}, "job", JOB + "Unknown name \"x\" at 'job': Cannot find field."),
+        (
+            {"dropObjectGoogleContext": {}},
+            "job",
+            JOB + "Unknown name \"dropObjectGoogleContext\" at 'job': Cannot find field.",
+        ),
+        (
+            {"deleteObject": {}, "putMetadata": {}},
+            "job",
+            "Invalid value at 'job' (oneof), oneof field 'transformation' is already set."
+            " Cannot set 'putMetadata'",
+        ),
+        (
+            {"description": 5},
+            "job.description",
+            "Invalid value at 'job.description' (TYPE_STRING), 5",
+        ),
+        (
+            {"dryRun": "maybe"},
+            "job.dry_run",
+            "Invalid value at 'job.dry_run' (TYPE_BOOL), \"maybe\"",
+        ),
+        (
+            {"bucketList": []},
+            "job",
+            JOB + "Unknown name \"bucket_list\" at 'job': Proto field is not repeating, cannot"
+            " start list.",
+        ),
+        (
+            {"bucketList": "b"},
+            "job.bucket_list",
+            "Invalid value at 'job.bucket_list' (type.googleapis.com/google.cloud"
+            '.storagebatchoperations.v1.BucketList), "b"',
+        ),
+        (
+            {"completeTime": "2026-01-01 00:00:00Z"},
+            "job.complete_time",
+            "Invalid value at 'job.complete_time' (type.googleapis.com/google.protobuf.Timestamp),"
+            " Field 'complete_time', Illegal timestamp format; timestamps must end with 'Z' or"
+            " have a valid timezone offset.",
+        ),
+    ],
+)
+def test_texts_of_the_body_s_problems(
+    project: Project, body: dict[str, Any], field: str, message: str
+) -> None:
+    error = project.error("POST", "/jobs", params={"jobId": "j"}, json=body)
+    assert (error["code"], error["status"], error["message"]) == (400, "INVALID_ARGUMENT", message)
+    assert error["details"] == [
+        {
+            "@type": "type.googleapis.com/google.rpc.BadRequest",
+            "fieldViolations": [{"field": field, "description": message}],
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("query", "violations"),
+    [
+        (
+            "x=1",
+            [
+                {
+                    "description": JOB + 'Unknown name "x": Cannot bind query parameter. Field'
+                    " 'x' could not be found in request message."
+                }
+            ],
+        ),
+        (
+            "pageSize=abc&page_size=2x",
+            [
+                {
+                    "field": "page_size",
+                    "description": f"Invalid value at 'page_size' (TYPE_INT32), \"{text}\"",
+                }
+                for text in ("abc", "2x")
+            ],
+        ),
+    ],
+)
+def test_texts_of_the_query_s_problems(
+    project: Project, query: str, violations: list[dict[str, str]]
+) -> None:
+    error = project.error("GET", f"/jobs?{query}")
+    assert error["message"] == "\n".join(one["description"] for one in violations)
+    assert details(error)["BadRequest"]["fieldViolations"] == violations
+
+
+@pytest.mark.parametrize("content", [b"{", b"nonsense", b"[]", b'"text"', b"null", b'{"a":NaN}'])
+def test_malformed_json(project: Project, content: bytes) -> None:
+    for path in ("/jobs", "/jobs/j:cancel"):
+        error = project.error("POST", path, content=content)
+        assert error["status"] == "INVALID_ARGUMENT"
+        assert error["message"].startswith(("Invalid JSON payload received.", "Invalid value at"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "pageSize=-1",
+        "pageToken=nonsense",
+        "pageToken=%C3%A9",
+        "filter=state=",
+        "filter=unknown%3D1",
+        "orderBy=state",
+        "orderBy=name%20sideways",
+        "filter=%00",
+        "filter=%FF",
+        "$alt=proto",
+        "callback=f",
+    ],
+)
+def test_bad_arguments_of_a_list(project: Project, query: str) -> None:
+    assert project.error("GET", f"/jobs?{query}")["status"] == "INVALID_ARGUMENT"
+
+
+def test_bad_names(project: Project) -> None:
+    for path in ("/jobs/%00", "/jobs/%FF"):
+        assert project.error("GET", path)["status"] == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [
+        ("GET", "/jobs/none"),
+        ("DELETE", "/jobs/none"),
+        ("POST", "/jobs/none:cancel"),
+        ("GET", "/jobs/none/bucketOperations"),
+        ("GET", "/jobs/none/bucketOperations/some"),
+        ("GET", "/operations/none"),
+        ("DELETE", "/operations/none"),
+        ("POST", "/operations/none:cancel"),
+        ("POST", "/operations/x:y:cancel"),
+    ],
+)
+def test_not_found_says_the_whole_name(project: Project, verb: str, path: str) -> None:
+    error = project.error(verb, path)
+    assert (error["code"], error["status"]) == (404, "NOT_FOUND")
+    resource = path.removesuffix(":cancel").removesuffix("/bucketOperations")
+    assert f"'{project.parent}{resource}'" in error["message"]
+
+
+def test_a_bucket_operation_that_is_not_there(project: Project) -> None:
+    project.create("j")
+    name = f"{project.parent}/jobs/j/bucketOperations/none"
+    error = project.error("GET", name)
+    assert error["status"] == "NOT_FOUND"
+    assert name in error["message"]
+
+
+def test_foreign_locations_are_not_found(project: Project) -> None:
+    mars = f"projects/{project.id}/locations/mars"
+    for path in ("", "/jobs", "/jobs/j", "/operations", "/operations/o"):
+        error = project.error("GET", mars + path)
+        assert error["status"] == "NOT_FOUND"
+        resource = mars + path.removesuffix("/jobs").removesuffix("/operations")
+        assert f"'{resource}'" in error["message"]
+
+
+def test_another_project_s_resources_are_not_found(project: Project, rest: httpx.Client) -> None:
+    operation = project.create("j")["name"]
+    for name in (operation, project.job_name("j")):
+        other = name.replace(project.id, f"{project.id}-not")
+        assert rest.get(f"/v1/{other}").status_code == 404
+
+
+def test_a_job_that_exists(project: Project) -> None:
+    project.create("j")
+    error = project.error("POST", "/jobs", params={"jobId": "j"}, json=delete_job())
+    assert (error["code"], error["status"]) == (409, "ALREADY_EXISTS")
+    assert project.job_name("j") in error["message"]
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED"])
+def test_cancel_of_a_finished_job(project: Project, state: str) -> None:
+    project.create("j")
+    project.run("j", counters={})
+    project.finish("j", state, "NOT_FOUND", "gone")
+    error = project.error("POST", "/jobs/j:cancel")
+    assert (error["code"], error["status"]) == (400, "FAILED_PRECONDITION")
+    assert project.ok("GET", "/jobs/j")["state"] == state
+
+
+def test_delete_of_an_open_job(project: Project) -> None:
+    project.create("j")
+    for _ in range(2):
+        error = project.error("DELETE", "/jobs/j")
+        assert (error["code"], error["status"]) == (400, "FAILED_PRECONDITION")
+        project.run("j", counters={})
+    assert project.ok("GET", "/jobs/j")["state"] == "RUNNING"
+
+
+def test_partial_success_is_unimplemented(project: Project) -> None:
+    error = project.error("GET", "/operations?returnPartialSuccess=true")
+    assert (error["code"], error["status"]) == (501, "UNIMPLEMENTED")
+    assert project.ok("GET", "/operations?returnPartialSuccess=false") == {}
+
+
+def test_cancel_of_an_operation_takes_no_other_body(project: Project) -> None:
+    operation = project.create("j")["name"]
+    error = project.error("POST", f"{operation}:cancel", json={"force": True})
+    assert error["message"] == JOB + 'Unknown name "force": Cannot find field.'
+    assert project.ok("GET", operation)["done"] is False
+
+
+def test_a_path_that_no_rule_has(rest: httpx.Client, project: Project) -> None:
+    for path in ("/", "/v1", "/v2/projects/p/locations", f"/v1/{project.parent}/jobs/j:run"):
+        response = rest.get(path)
+        assert response.status_code == 404
+        assert response.headers["content-type"] == "text/html; charset=UTF-8"
+
+
+def test_a_method_that_the_path_does_not_have(project: Project) -> None:
+    response = project.call("PATCH", "/jobs/j", json={})
+    assert response.status_code == 405
+    assert response.headers["allow"] == "DELETE, GET"
+    assert response.json()["error"]["code"] == 405
+
+
+def test_containers_where_scalars_belong(project: Project) -> None:
+    """However deep: no way to a 500."""
+    deep: Any = []
+    for _ in range(500):
+        deep = [deep]
+    for body in (
+        {"description": deep},
+        {"description": {}},
+        {"bucketList": {"buckets": deep}},
+        {"bucketList": {"buckets": {"deep": deep}}},
+        {"bucketList": {"buckets": [{"prefixList": {"includedObjectPrefixes": deep}}]}},
+        {"putMetadata": {"customMetadata": {"k": deep}}},
+        {"putMetadata": {"customMetadata": deep}},
+        {"putMetadata": {"customMetadata": {"k": {}}}},
+        {"state": {}},
+        {"createTime": {}},
+    ):
+        error = project.error("POST", "/jobs", params={"jobId": "j"}, json=body)
+        assert error["status"] == "INVALID_ARGUMENT"
+        assert "BadRequest" in details(error)
