@@ -86,10 +86,10 @@ class Service:
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
         return [int(pid) for pid in children.split()]
 
-    def kill(self) -> None:
-        """SIGKILL for the service and its workers, all at once."""
+    def kill(self, *, workers: bool = True) -> None:
+        """SIGKILL for the service, and for its workers at the same moment."""
         assert self._process is not None
-        for pid in [self.pid, *self.workers()]:
+        for pid in [self.pid, *(self.workers() if workers else ())]:
             os.kill(pid, signal.SIGKILL)
         self._process.wait()
 

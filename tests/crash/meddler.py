@@ -1,7 +1,7 @@
-"""Somebody else, as a process: adds, overwrites and deletes objects under a prefix, and journals it.
+"""Somebody else, as a process: adds, overwrites and deletes objects under a prefix.
 
 Run as ``python -m tests.crash.meddler DIRECTORY BUCKET PREFIX SEED``, until it is ended. Each line
-of the journal is written before the change (``{"will": …}``) and after it (``{"did": …}``); a
+of its journal is written before the change (``{"will": …}``) and after it (``{"did": …}``); a
 change whose second line is missing may or may not have happened.
 """
 
@@ -14,12 +14,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.service import stream
-
 from longshore.errors import Error
 from longshore.patch import Patch
 from longshore.settings import Settings, StoreSettings
 from longshore.store import ABSENT, Stores
+from tests.service import stream
 
 
 async def meddle(directory: Path, bucket: str, prefix: str, seed: int) -> None:

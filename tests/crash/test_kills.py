@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.crash.reckoning import reckon_delete, reckon_patch
-from tests.service import Service, counters, stream
 
 from longshore.store import Bucket, NewObject
+from tests.crash.reckoning import reckon_delete, reckon_patch
+from tests.service import Service, counters, stream
 
 PREFIX = {"prefixList": {"includedObjectPrefixes": ["d/"]}}
 DELETE = {"deleteObject": {"permanentObjectDeletionEnabled": True}}

@@ -101,11 +101,11 @@ class Intent:
         generations = list(accumulate(reader.column("q", count)))
         sizes = reader.column("q", count)
         flags = list(reader.take(count))
-        contexts: list[ContextDelta] = []
+        contexts: Sequence[ContextDelta] = ()
         if kinds & _HAS_CONTEXTS:
             columns = [reader.column("I", count) for _ in ContextDelta._fields]
             contexts = [ContextDelta(*row) for row in zip(*columns, strict=True)]
-        checksums: list[str] = []
+        checksums: Sequence[str] = ()
         if kinds & _HAS_CHECKSUMS:
             lengths = reader.column("H", count)
             checksums = _split(reader.take(sums_size), lengths)

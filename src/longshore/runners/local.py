@@ -58,11 +58,12 @@ class LocalRunner:
         self._database = database
         self._lock_fd = lock_fd
         self._processes: dict[str, Process] = {}
+        self._ready: set[str] = set()
         self._watched: dict[int, _Watched] = {}
 
     def ready(self) -> bool:
-        """Whether every worker is up."""
-        return len(self._processes) == self._settings.workers
+        """Whether every worker has begun to look for shards."""
+        return len(self._ready) == self._settings.workers
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the workers running until ``stop`` is set, then have them hand back their shards."""
@@ -92,13 +93,14 @@ class LocalRunner:
             "-m",
             "longshore.runners.local",
             stdin=PIPE,
+            stdout=PIPE,
             pass_fds=(self._lock_fd,),
         )
         try:
             await self._hand_over(process, name)
             self._processes[name] = process
             telemetry.event("worker started", worker=name, pid=process.pid)
-            ended = asyncio.create_task(process.wait())
+            ended = asyncio.create_task(self._wait(process, name))
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
@@ -107,11 +109,18 @@ class LocalRunner:
             return await ended
         finally:
             self._processes.pop(name, None)
+            self._ready.discard(name)
             if process.returncode is None:
                 process.kill()
                 await process.wait()
             # Reaped, and only now: nothing of this worker can reach a store any more.
             await self._database.write(shards.release, name)
+
+    async def _wait(self, process: Process, name: str) -> int:
+        """The exit status, in the end; on the way the worker's one sign that it is ready."""
+        if process.stdout is not None and await process.stdout.read(1):
+            self._ready.add(name)
+        return await process.wait()
 
     async def _hand_over(self, process: Process, name: str) -> None:
         data = pickle.dumps((name, os.getpid(), self._settings))
@@ -174,6 +183,7 @@ async def _work(name: str, settings: Settings) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which drains us
     database = Database(settings.database_path)
     stores = Stores(settings)
+    os.write(1, b".")  # ready
     try:
         await Worker(name, settings, database, stores, SYSTEM_CLOCK).run(stop)
     except Error as error:
