@@ -190,6 +190,11 @@ def delete_job(*buckets: str) -> dict[str, Any]:
     return {"bucketList": {"buckets": chosen}, "deleteObject": {}}
 
 
+def details(error: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The error's details by the last part of their type."""
+    return {one["@type"].rpartition(".")[2]: one for one in error.get("details", [])}
+
+
 def _row_id(connection: Connection, project: str, job_id: str) -> int:
     mine = select(jobs.c.id).where(
         jobs.c.project == project, jobs.c.job_id == job_id, jobs.c.job_delete_us.is_(None)

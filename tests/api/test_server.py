@@ -9,8 +9,10 @@ from collections.abc import Iterator
 import httpx
 import orjson
 import pytest
+from sqlalchemy import update
 
 from longshore.api import server as rest_server
+from longshore.database.tables import jobs
 from tests.api.conftest import Project, Server, delete_job
 
 
@@ -127,10 +129,6 @@ def test_an_internal_error_is_logged_once_and_tells_the_client_nothing(
     server: Server, project: Project, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The bug here is a job's row that nobody could have written."""
-    from sqlalchemy import update
-
-    from longshore.database.tables import jobs
-
     project.create("j")
     broken = update(jobs).where(jobs.c.project == project.id).values(message=b"no zstd")
     server.write(lambda connection: connection.execute(broken))

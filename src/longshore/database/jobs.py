@@ -16,6 +16,7 @@ from sqlalchemy import (
     Connection,
     Row,
     Select,
+    bindparam,
     case,
     delete,
     func,
@@ -36,6 +37,34 @@ from longshore.database.rollup import (
 from longshore.database.tables import bucket_operations, jobs, requests, shards
 from longshore.errors import InvalidArgument
 from longshore.model import COUNTER_NAMES, Counters, Errors, State, load_errors
+
+# Statements that every call makes are built once: building one costs more than running it.
+_INSERT_JOB = insert(jobs).returning(jobs.c.id)
+_JOB = select(jobs).where(
+    jobs.c.project == bindparam("project"),
+    jobs.c.job_id == bindparam("job_id"),
+    jobs.c.job_delete_us.is_(None),
+)
+_JOB_BY_ROW_ID = select(jobs).where(jobs.c.id == bindparam("job"))
+_JOB_BY_OPERATION = select(jobs).where(
+    jobs.c.project == bindparam("project"),
+    jobs.c.operation_id == bindparam("operation_id"),
+    jobs.c.operation_delete_us.is_(None),
+)
+_PARTS = (
+    select(bucket_operations.c.id)
+    .where(bucket_operations.c.job == bindparam("job"))
+    .order_by(bucket_operations.c.position)
+)
+_PART = select(bucket_operations).where(
+    bucket_operations.c.job == bindparam("job"),
+    bucket_operations.c.bucket_operation_id == bindparam("bucket_operation_id"),
+)
+_REQUEST = select(requests).where(
+    requests.c.project == bindparam("project"),
+    requests.c.method == bindparam("method"),
+    requests.c.request_id == bindparam("request_id"),
+)
 
 REQUEST_MEMORY_US = 24 * 3600 * 1_000_000
 """How long a request id is remembered; the API promises an hour."""
@@ -96,7 +125,7 @@ def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
     Its id must be free (``find_job``).
     """
     job = connection.execute(
-        insert(jobs).returning(jobs.c.id),
+        _INSERT_JOB,
         {
             "project": new.project,
             "job_id": new.job_id,
@@ -127,11 +156,7 @@ def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
             for position, part in enumerate(new.parts)
         ],
     )
-    ids = connection.scalars(
-        select(bucket_operations.c.id)
-        .where(bucket_operations.c.job == job)
-        .order_by(bucket_operations.c.position)
-    ).all()
+    ids = connection.scalars(_PARTS, {"job": job}).all()
     connection.execute(
         insert(shards),
         [
@@ -194,39 +219,26 @@ def delete_operation(connection: Connection, row: Row[Any], now_us: int) -> None
 
 def find_job(connection: Connection, project: str, job_id: str) -> Row[Any] | None:
     """The row of a job that has not been deleted."""
-    return connection.execute(
-        select(jobs).where(
-            jobs.c.project == project, jobs.c.job_id == job_id, jobs.c.job_delete_us.is_(None)
-        )
-    ).one_or_none()
+    return connection.execute(_JOB, {"project": project, "job_id": job_id}).one_or_none()
 
 
 def find_operation(connection: Connection, project: str, operation_id: str) -> Row[Any] | None:
     """The row of the job whose operation this is, if the operation has not been deleted."""
-    return connection.execute(
-        select(jobs).where(
-            jobs.c.project == project,
-            jobs.c.operation_id == operation_id,
-            jobs.c.operation_delete_us.is_(None),
-        )
-    ).one_or_none()
+    name = {"project": project, "operation_id": operation_id}
+    return connection.execute(_JOB_BY_OPERATION, name).one_or_none()
 
 
 def find_bucket_operation(
     connection: Connection, job: int, bucket_operation_id: str
 ) -> Row[Any] | None:
     """The row of a job's part."""
-    return connection.execute(
-        select(bucket_operations).where(
-            bucket_operations.c.job == job,
-            bucket_operations.c.bucket_operation_id == bucket_operation_id,
-        )
-    ).one_or_none()
+    name = {"job": job, "bucket_operation_id": bucket_operation_id}
+    return connection.execute(_PART, name).one_or_none()
 
 
 def job_by_row_id(connection: Connection, job: int) -> Row[Any] | None:
     """A job's row by its own id, deleted or not."""
-    return connection.execute(select(jobs).where(jobs.c.id == job)).one_or_none()
+    return connection.execute(_JOB_BY_ROW_ID, {"job": job}).one_or_none()
 
 
 def list_jobs(connection: Connection, project: str, page: Page) -> list[Counted]:
@@ -249,12 +261,14 @@ def list_bucket_operations(connection: Connection, job: int, page: Page) -> list
 
 def count_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Counted]:
     """``rows`` of jobs with their counters: summed over the shards of those that are open."""
-    return _count(rows, counters_of_jobs(connection, _open(rows)))
+    ids = _open(rows)
+    return _count(rows, counters_of_jobs(connection, ids) if ids else {})
 
 
 def count_bucket_operations(connection: Connection, rows: Sequence[Row[Any]]) -> list[Counted]:
     """``rows`` of bucket operations with their counters, likewise."""
-    return _count(rows, counters_of_bucket_operations(connection, _open(rows)))
+    ids = _open(rows)
+    return _count(rows, counters_of_bucket_operations(connection, ids) if ids else {})
 
 
 def _rows(connection: Connection, statement: Select[Any], page: Page) -> Sequence[Row[Any]]:
@@ -294,13 +308,12 @@ def replayed(connection: Connection, request: Request) -> Row[Any] | None:
 
     Raises InvalidArgument if the first one asked for something else.
     """
-    first = connection.execute(
-        select(requests).where(
-            requests.c.project == request.project,
-            requests.c.method == request.method,
-            requests.c.request_id == request.request_id,
-        )
-    ).one_or_none()
+    key = {
+        "project": request.project,
+        "method": request.method,
+        "request_id": request.request_id,
+    }
+    first = connection.execute(_REQUEST, key).one_or_none()
     if first is not None and first.fingerprint != request.fingerprint:
         raise InvalidArgument(
             f"The request id {request.request_id!r} was used before, with other content. Repeat"
