@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from longshore.api import listing
 from tests.api.conftest import START_US, Project, Server, delete_job
 
 MINUTE_US = 60_000_000
@@ -70,6 +71,17 @@ def test_orders_and_pages(fleet: Project, order_by: str, expected: str, size: in
 def test_sizes_are_coerced(fleet: Project) -> None:
     assert len(pages(fleet, "/jobs", pageSize=0)) == 1
     assert len(pages(fleet, "/jobs", pageSize=1_000_000)) == 1
+
+
+def test_a_page_ends_early_where_jobs_are_large(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for job_id in "abcde":
+        project.create(job_id)
+    monkeypatch.setattr(listing, "PAGE_MAX_BYTES", 100)  # such a job has a bit less
+    assert pages(project, "/jobs") == [["a", "b"], ["c", "d"], ["e"]]
+    monkeypatch.setattr(listing, "PAGE_MAX_BYTES", 1)
+    assert [len(page) for page in pages(project, "/jobs")] == [1] * 5
 
 
 def test_the_size_may_change_between_pages_and_nothing_else(fleet: Project) -> None:

@@ -90,6 +90,14 @@ def test_a_body_that_grows_too_large(server: Server, project: Project) -> None:
     assert project.ok("GET", "/jobs") == {}
 
 
+def test_a_body_that_does_not_arrive(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rest_server, "BODY_SECONDS", 0.05)
+    with connect(server) as connection:
+        head = ["POST /v1/projects/p/locations/global/jobs HTTP/1.1", "host: h"]
+        connection.sendall("\r\n".join([*head, "content-length: 9", "", "{"]).encode())
+        assert received(connection).startswith(b"HTTP/1.1 408 ")
+
+
 def test_a_large_body_is_read(project: Project) -> None:
     prefixes = [f"{n:04}" + "x" * 900 for n in range(1000)]
     body = delete_job()

@@ -89,10 +89,8 @@ class Jobs:
             fields=job_fields(project),
         )
         counted = await self._database.read(statements.list_jobs, project, listing.page)
-        rows, token = listing.split(counted)
-        reply = wire.ListJobsResponse(next_page_token=token)
-        reply.jobs.extend(messages.job_message(one) for one in rows)
-        return reply
+        page, token = listing.fill(counted, messages.job_message)
+        return wire.ListJobsResponse(jobs=page, next_page_token=token)
 
     async def cancel_job(self, request: Any) -> Any:
         """{}; the job ends soon after. Raises FailedPrecondition if it already has, otherwise."""
@@ -135,13 +133,11 @@ class Jobs:
             fields=_bucket_operation_fields(name),
         )
         parent, counted = await self._database.read(_list_bucket_operations, name, listing)
-        rows, token = listing.split(counted)
         config = messages.load(parent.message)
-        reply = wire.ListBucketOperationsResponse(next_page_token=token)
-        reply.bucket_operations.extend(
-            messages.bucket_operation_message(one, parent, config) for one in rows
+        page, token = listing.fill(
+            counted, lambda one: messages.bucket_operation_message(one, parent, config)
         )
-        return reply
+        return wire.ListBucketOperationsResponse(bucket_operations=page, next_page_token=token)
 
 
 def job_fields(project: str) -> Fields:

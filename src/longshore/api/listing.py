@@ -6,7 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from longshore.errors import InvalidArgument
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 500
+PAGE_MAX_BYTES = 8 << 20
 _DIGEST_BYTES = 12
 _ORDER_TERM = re.compile(r"\s*([A-Za-z_.]+)(?:\s+(asc|desc))?\s*")
 
@@ -91,12 +92,24 @@ class Listing:
             conditions.append(_beyond(self.keys, self.after))
         return Page(conditions, order, self.size + 1)
 
-    def split(self, counted: Sequence[Counted]) -> tuple[Sequence[Counted], str]:
-        """The page's rows, and the token for the next page, "" at the end."""
-        if len(counted) <= self.size:
-            return counted, ""
-        last = counted[self.size - 1].row._mapping
-        return counted[: self.size], _token([last[key.column] for key in self.keys], self.arguments)
+    def fill(
+        self, counted: Sequence[Counted], make: Callable[[Counted], Any]
+    ) -> tuple[list[Any], str]:
+        """The page's messages, and the token for the next page, "" at the end.
+
+        A page ends early at PAGE_MAX_BYTES: a thousand buckets with as many prefixes are 15 MB.
+        """
+        filled: list[Any] = []
+        size_bytes = 0
+        for one in counted[: self.size]:
+            filled.append(make(one))
+            size_bytes += filled[-1].ByteSize()
+            if size_bytes > PAGE_MAX_BYTES:
+                break
+        if len(filled) == len(counted):
+            return filled, ""
+        last = counted[len(filled) - 1].row._mapping
+        return filled, _token([last[key.column] for key in self.keys], self.arguments)
 
 
 def page_size(asked: int) -> int:

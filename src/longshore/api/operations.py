@@ -48,10 +48,8 @@ class Operations:
             fields=_fields(project),
         )
         counted = await self._database.read(statements.list_operations, project, listing.page)
-        rows, token = listing.split(counted)
-        reply = wire.ListOperationsResponse(next_page_token=token)
-        reply.operations.extend(messages.operation_message(one) for one in rows)
-        return reply
+        page, token = listing.fill(counted, messages.operation_message)
+        return wire.ListOperationsResponse(operations=page, next_page_token=token)
 
     async def cancel_operation(self, request: Any) -> Any:
         """{}; the operation ends soon after with code 1. A finished one stays as it is."""

@@ -64,6 +64,10 @@ class BodyTooLarge(Exception):
     """The body has more than BODY_MAX_BYTES."""
 
 
+class BodyTooSlow(Exception):
+    """The body did not arrive within BODY_SECONDS."""
+
+
 class ClientGone(Exception):
     """The client closed the connection before its request was complete."""
 
@@ -142,7 +146,7 @@ class App:
             headers = [(b"connection", b"close")]
             exhausted = Code.RESOURCE_EXHAUSTED.name
             return _json(413, status.body(413, exhausted, text), headers=headers)
-        except TimeoutError:
+        except BodyTooSlow:
             text = f"The request body did not arrive within {BODY_SECONDS:.0f} seconds."
             headers = [(b"connection", b"close")]
             return _json(408, status.body(408, Code.CANCELLED.name, text), headers=headers)
@@ -188,21 +192,28 @@ def _path(scope: Scope) -> str:
 
 
 async def _body(scope: Scope, receive: Receive) -> bytes:
-    """Raises BodyTooLarge, TimeoutError, ClientGone."""
+    """Raises BodyTooLarge, BodyTooSlow, ClientGone."""
     length = dict(scope["headers"]).get(b"content-length", b"0")
     if length.isdigit() and int(length) > BODY_MAX_BYTES:
         raise BodyTooLarge
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _received(receive)
+    except TimeoutError as error:
+        raise BodyTooSlow from error
+
+
+async def _received(receive: Receive) -> bytes:
     body = bytearray()
-    async with asyncio.timeout(BODY_SECONDS):
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ClientGone
-            body += message.get("body", b"")
-            if len(body) > BODY_MAX_BYTES:
-                raise BodyTooLarge
-            more = message.get("more_body", False)
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        if len(body) > BODY_MAX_BYTES:
+            raise BodyTooLarge
+        more = message.get("more_body", False)
     return bytes(body)
 
 
