@@ -86,14 +86,14 @@ class Jobs:
             scope=f"jobs of {project}",
             order_by=request.order_by,
             order=_JOB_ORDER,
-            fields=job_fields(project),
+            fields=_job_fields(project),
         )
         counted = await self._database.read(statements.list_jobs, project, listing.page)
         page, token = listing.fill(counted, messages.job_message)
         return wire.ListJobsResponse(jobs=page, next_page_token=token)
 
     async def cancel_job(self, request: Any) -> Any:
-        """{}; the job ends soon after. Raises FailedPrecondition if it already has, otherwise."""
+        """{}; the job ends soon after. Raises FailedPrecondition if it has SUCCEEDED or FAILED."""
         name = names.parse_job(request.name)
         repeatable = _repeatable(request, "CancelJob", name.project)
         await self._database.write(_cancel, name, repeatable, self._clock.now_us())
@@ -140,7 +140,7 @@ class Jobs:
         return wire.ListBucketOperationsResponse(bucket_operations=page, next_page_token=token)
 
 
-def job_fields(project: str) -> Fields:
+def _job_fields(project: str) -> Fields:
     """What a filter of jobs may name."""
     return {
         "name": Field(kind=Kind.TEXT, column=jobs.c.job_id, prefix=str(JobName(project, ""))),
@@ -150,7 +150,7 @@ def job_fields(project: str) -> Fields:
         "complete_time": Field(kind=Kind.TIME, column=jobs.c.complete_us),
         "dry_run": Field(kind=Kind.BOOL, column=jobs.c.dry_run),
         "is_multi_bucket_job": Field(kind=Kind.BOOL, column=jobs.c.multi_bucket),
-        **_counter_fields(jobs),
+        **_JOB_COUNTERS,
     }
 
 
@@ -164,7 +164,7 @@ def _bucket_operation_fields(name: JobName) -> Fields:
         "create_time": Field(kind=Kind.TIME, column=columns.create_us),
         "start_time": Field(kind=Kind.TIME, column=columns.start_us),
         "complete_time": Field(kind=Kind.TIME, column=columns.complete_us),
-        **_counter_fields(bucket_operations),
+        **_BUCKET_OPERATION_COUNTERS,
     }
 
 
@@ -173,6 +173,10 @@ def _counter_fields(table: Any) -> Fields:
         f"counters.{field}": Field(kind=Kind.INT, column=statements.current_value(table, column))
         for field, column in _COUNTERS.items()
     }
+
+
+_JOB_COUNTERS = _counter_fields(jobs)
+_BUCKET_OPERATION_COUNTERS = _counter_fields(bucket_operations)
 
 
 def _repeatable(request: Any, method: str, project: str) -> Request | None:
