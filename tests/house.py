@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 from sqlalchemy import select
-from tests.faults import Crash, Fate, MortalDatabase, MortalStore
 
 from longshore.clock import SystemClock
 from longshore.database import Database
@@ -24,6 +23,7 @@ from longshore.errors import Unavailable
 from longshore.model import State
 from longshore.settings import Settings, StoreSettings
 from longshore.store import Bucket, Stores
+from tests.faults import Crash, Fate, MortalDatabase, MortalStore
 
 BUCKET = "harbour"
 

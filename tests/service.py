@@ -27,10 +27,18 @@ class Service:
     """``longshore serve`` in a directory of its own, on a free port of 127.0.0.1."""
 
     def __init__(
-        self, directory: Path, *, rate: float | None = None, gate: Path | None = None
+        self,
+        directory: Path,
+        *,
+        rate: float | None = None,
+        gate: Path | None = None,
+        sources: Path | None = None,
     ) -> None:
+        """``rate``: the store's cap. ``gate``: see crash/gate. ``sources``: run this copy of the
+        package instead of the installed one."""
         self.directory = directory
         self.gate = gate
+        self.sources = sources
         self.port = _free_port()
         self.data_dir = directory / "data"
         cap = f"max_objects_per_second = {rate}\n" if rate else ""
@@ -52,6 +60,8 @@ class Service:
         if self.gate is not None:
             environment["PYTHONPATH"] = str(Path(__file__).parent / "crash" / "gate")
             environment["GATE_DIR"] = str(self.gate)
+        if self.sources is not None:
+            environment["PYTHONPATH"] = str(self.sources)
         self.starts += 1
         log = (self.directory / f"serve-{self.starts}.log").open("wb")
         began = time.monotonic()

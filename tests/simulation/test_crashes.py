@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.house import BUCKET, House
 
 from longshore.errors import Error
 from longshore.model import State
 from longshore.patch import Patch
 from longshore.store import Bucket
+from tests.house import BUCKET, House
 
 OBJECTS = 23
 SEEDS_ON_MEMORY = 300
@@ -155,9 +155,7 @@ class Voyage:
 
     async def _state(self, prefix: str) -> Any:
         columns = ("contexts", "temporary_hold", "storage_class", "acl", "content_type")
-        pages = self.house.store.list_objects(
-            BUCKET, prefix=prefix, versions=True, columns=columns
-        )
+        pages = self.house.store.list_objects(BUCKET, prefix=prefix, versions=True, columns=columns)
         return [page async for page in pages]
 
     async def _reckon(self) -> None:
