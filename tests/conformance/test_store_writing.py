@@ -185,10 +185,13 @@ async def test_patching_twice_at_one_metageneration_is_one_change(shelf: Shelf) 
     assert (await shelf.there("a")).metagenerations == [2]
 
 
-async def test_rewriting_twice_is_one_new_generation(shelf: Shelf) -> None:
-    row = ("a", await shelf.write("a"))
-    assert codes(await _do(shelf, "rewrite", named(row, row))) == {1: Code.ABORTED}
-    assert await shelf.read("a") == b"cargo"
+@pytest.mark.parametrize("versioning", [False, True])
+async def test_rewriting_twice_is_one_new_generation(bare: Shelf, versioning: bool) -> None:
+    await bare.make(versioning=versioning)
+    row = ("a", await bare.write("a"))
+    assert codes(await _do(bare, "rewrite", named(row, row))) == {1: Code.ABORTED}
+    assert await bare.read("a") == b"cargo"
+    assert len(await bare.versions(versions=True)) == 1 + versioning
 
 
 # Patching

@@ -11,18 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from longshore import errors
 from longshore.clock import Clock
 from longshore.stores.local import contents, schema
+from longshore.stores.local.failures import Gone, translate
 from longshore.stores.local.transaction import Transaction
 
 T = TypeVar("T")
 _VACUUM_PAGES = 256
 _VACUUM_SECONDS = 0.5
-
-
-class Gone(Exception):
-    """The bucket was deleted while it was open; one of that name may exist again."""
 
 
 class OpenBucket:
@@ -131,10 +127,7 @@ class _Thread:
     def connection(self) -> sqlite3.Connection:
         """The connection, made at the first call."""
         if self._connection is None:
-            try:
-                connection = schema.connect(self._home, read_only=self._read_only)
-            except FileNotFoundError:
-                raise Gone from None
+            connection = schema.connect(self._home, read_only=self._read_only)
             # An UPDATE calls this for each row; what it does to which column is in map_patches.
             connection.create_function("patched", 2, lambda c, text: self.map_patches[c](text))
             self._connection = connection
@@ -156,27 +149,14 @@ class _Thread:
     def _call(self, work: Callable[[], T]) -> T:
         try:
             return work()
-        except sqlite3.Error as error:
-            raise _translate(error, self._bucket) from error
+        except (sqlite3.Error, OSError) as error:
+            # Whatever it says: if the files were removed under our hands, the bucket is gone.
+            if not (self._home / schema.DATABASE).exists():
+                raise Gone from error
+            raise translate(error, self._bucket) from error
 
 
 def _vacuum(connection: sqlite3.Connection) -> None:
     end = time.monotonic() + _VACUUM_SECONDS
     while connection.execute("PRAGMA freelist_count").fetchone()[0] and time.monotonic() < end:
         connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
-
-
-def _translate(error: sqlite3.Error, bucket: str) -> errors.Error:
-    name = getattr(error, "sqlite_errorname", "")
-    text = f"The database of bucket '{bucket}' says: {error}"
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return errors.Unavailable(
-            f"{text}. Other processes kept it busy for {schema.BUSY_SECONDS:.0f} s."
-        )
-    if name.startswith("SQLITE_FULL"):
-        return errors.ResourceExhausted(f"{text}. Free some space on its disk.")
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return errors.DataLoss(f"{text}. Restore the bucket from a backup.")
-    if name.startswith(("SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-        return errors.Unavailable(f"{text}. Check the disk and the permissions of its folder.")
-    return errors.Internal(text)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from longshore.stores.local import schema
+from longshore.stores.local.failures import Gone
 from longshore.stores.local.transaction import Transaction
 
 INLINE_MAX_BYTES = 16 << 10
@@ -71,7 +72,10 @@ class StagedFile:
     def finish(self) -> Content:
         """What was written, once it is on the disk under its name."""
         os.fsync(self._descriptor)
-        schema.sync_folder(self._path.parent)
+        try:
+            schema.sync_folder(self._path.parent)
+        except FileNotFoundError:  # removed with the bucket; this file is still open
+            raise Gone from None
         return Content(self._size, _checksum(self._crc), file=self.number)
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sqlite3
 import time
 import uuid
 from pathlib import Path
@@ -77,6 +78,10 @@ def remove_deleted(directory: Path, bucket: str) -> None:
         connection = schema.connect(home, read_only=True)
     except (NotFound, FileNotFoundError):
         return
+    except sqlite3.Error:
+        if (home / schema.DATABASE).exists():
+            raise
+        return  # removed under our hands
     try:
         deleted = schema.read_rules(connection, bucket) is None
     finally:

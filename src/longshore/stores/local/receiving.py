@@ -14,6 +14,7 @@ from longshore.store import Failure, NewObject, Outcome
 from longshore.stores.local import contents, writing
 from longshore.stores.local.bucket import OpenBucket
 from longshore.stores.local.contents import INLINE_MAX_BYTES, Content, StagedFile
+from longshore.stores.local.failures import in_thread
 from longshore.stores.local.transaction import Transaction
 
 OBJECTS_PER_TRANSACTION = 500
@@ -36,10 +37,11 @@ async def write(
         return await opened.write(partial(put, content=contents.inline(bytes(head))))
     (staged,) = await _stage(opened, 1)
     try:
-        await asyncio.to_thread(staged.write, head)
+        await in_thread(opened.name, staged.write, head)
         async for piece in stream:
-            await asyncio.to_thread(staged.write, piece)
-        return await opened.write(partial(put, content=await asyncio.to_thread(staged.finish)))
+            await in_thread(opened.name, staged.write, piece)
+        content = await in_thread(opened.name, staged.finish)
+        return await opened.write(partial(put, content=content))
     except BaseException:
         opened.discard([staged.number])
         raise
@@ -69,7 +71,7 @@ async def _write_part(opened: OpenBucket, part: list[NewObject]) -> dict[int, Fa
         unused = {index: file.number for index, file in zip(large, staged, strict=True)}
         try:
             for index, file in zip(large, staged, strict=True):
-                ready[index] = await asyncio.to_thread(_fill, file, part[index])
+                ready[index] = await in_thread(opened.name, _fill, file, part[index])
             failures = await opened.write(partial(_put_all, part=part, ready=ready))
             unused = {index: unused[index] for index in failures.keys() & unused.keys()}
         finally:
@@ -128,11 +130,12 @@ def _fill(file: StagedFile, new: NewObject) -> Content | Failure:
         file.write(new.content)
         return file.finish()
     try:
-        with new.content.open("rb", buffering=0) as source:
-            while piece := source.read(contents.PIECE_BYTES):
-                file.write(piece)
+        source = new.content.open("rb", buffering=0)
     except OSError as error:
         return rules.unreadable(new.content, error)
+    with source:
+        while piece := source.read(contents.PIECE_BYTES):
+            file.write(piece)
     return file.finish()
 
 

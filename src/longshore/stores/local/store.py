@@ -24,8 +24,19 @@ from longshore.store import (
     NewObject,
     Outcome,
 )
-from longshore.stores.local import contents, folder, reading, receiving, schema, writing
-from longshore.stores.local.bucket import Gone, OpenBucket
+from longshore.stores.local import (
+    contents,
+    folder,
+    patching,
+    reading,
+    receiving,
+    rewriting,
+    rows,
+    schema,
+    writing,
+)
+from longshore.stores.local.bucket import OpenBucket
+from longshore.stores.local.failures import Gone, in_thread
 from longshore.stores.local.transaction import Transaction
 
 T = TypeVar("T")
@@ -97,7 +108,7 @@ class LocalStore:
             source = await self._read(bucket, partial(find, lost=source))
         with source:
             source.seek(start)
-            while piece := await asyncio.to_thread(source.read, contents.PIECE_BYTES):
+            while piece := await in_thread(bucket, source.read, contents.PIECE_BYTES):
                 yield piece
 
     async def write_object(
@@ -127,14 +138,14 @@ class LocalStore:
         self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
     ) -> Outcome:
         """Change the metadata of each (name, generation)."""
-        change = partial(writing.patch, change=patch, match_metageneration=match_metageneration)
+        change = partial(patching.patch, change=patch, match_metageneration=match_metageneration)
         return await self._in_parts(bucket, batch, change)
 
     async def rewrite_objects(
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
     ) -> Outcome:
         """Make each a new generation. The key's name is recorded only: nothing is encrypted."""
-        rewrite = partial(writing.rewrite, storage_class=storage_class, kms_key=kms_key)
+        rewrite = partial(rewriting.rewrite, storage_class=storage_class, kms_key=kms_key)
         return await self._in_parts(bucket, batch, rewrite)
 
     async def list_buckets(self) -> AsyncIterator[Bucket]:
@@ -153,7 +164,7 @@ class LocalStore:
     async def create_bucket(self, bucket: Bucket) -> Bucket:
         """Make a bucket, as of now; raises AlreadyExists."""
         made = replace(bucket, create_time_us=self._clock.now_us())
-        await asyncio.to_thread(folder.create, self._directory, made)
+        await in_thread(bucket.name, folder.create, self._directory, made)
         return made
 
     async def update_bucket(self, bucket: str, **changes: Any) -> Bucket:
@@ -178,7 +189,7 @@ class LocalStore:
 
         await self._write(bucket, mark)
         await self._forget(bucket)
-        await asyncio.to_thread(folder.remove_deleted, self._directory, bucket)
+        await in_thread(bucket, folder.remove_deleted, self._directory, bucket)
 
     async def close(self) -> None:
         """Let go of connections and files."""
@@ -189,12 +200,12 @@ class LocalStore:
         self,
         bucket: str,
         batch: Batch,
-        verb: Callable[[Transaction, list[writing.Target]], dict[int, Failure]],
+        verb: Callable[[Transaction, list[rows.Target]], dict[int, Failure]],
     ) -> Outcome:
-        targets = writing.targets(batch)
+        targets = rows.targets(batch)
         failures: dict[int, Failure] = {}
-        for start in range(0, len(targets), writing.MAX_ROWS):
-            part = targets[start : start + writing.MAX_ROWS]
+        for start in range(0, len(targets), rows.MAX_ROWS):
+            part = targets[start : start + rows.MAX_ROWS]
             failed = await self._write(bucket, partial(_run, verb, part))
             failures |= {start + index: failure for index, failure in failed.items()}
         return Outcome(failures=failures)
@@ -231,8 +242,8 @@ class LocalStore:
 
 
 def _run(
-    verb: Callable[[Transaction, list[writing.Target]], T],
-    targets: list[writing.Target],
+    verb: Callable[[Transaction, list[rows.Target]], T],
+    targets: list[rows.Target],
     transaction: Transaction,
 ) -> T:
     return verb(transaction, targets)

@@ -1,0 +1,142 @@
+"""What the verbs share: the rows of a batch, quick and careful work on them, looking and removing.
+
+A verb first takes its batch in one statement (*quick*), whose WHERE names everything that surely
+allows the change. If that reaches as many rows as the batch has, all is done. If not, it is undone
+and, in the same transaction, each object is read, judged by object_rules and changed (*careful*),
+in the order of the batch, so that what an earlier row did counts for a later one of the same name.
+"""
+
+# ruff: noqa: S608 - statements are put together of our own column names; values are bound
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from longshore import object_rules as rules
+from longshore.store import Batch, Failure
+from longshore.stores.local.reading import encode
+from longshore.stores.local.transaction import Transaction
+
+MAX_ROWS = 1000
+"""Rows of one write transaction; so the others never wait longer than some milliseconds."""
+
+FREE = "NOT temporary_hold AND NOT event_based_hold"
+"""No hold is in the way."""
+
+EXPIRED = "retention = '' AND retained_from_us <= ?"
+"""No retention is in the way, given the value of ``expiry``."""
+
+_ALWAYS = 1 << 62
+_ROW = ("generation", "live", "metageneration", "file", *rules.Guard._fields)
+
+
+class Target(NamedTuple):
+    """One row of a batch; ``live``: it means the live object, not just any version."""
+
+    name: bytes
+    generation: int
+    metageneration: int
+    live: bool
+
+
+def targets(batch: Batch) -> list[Target]:
+    """The rows of a batch. Without a column ``live`` they mean live objects."""
+    live = batch.columns.get("live") or [True] * len(batch)
+    names = map(encode, batch.names)
+    rows = zip(names, batch.generations, batch.metagenerations, live, strict=True)
+    return list(map(Target._make, rows))
+
+
+def each(
+    transaction: Transaction,
+    wanted: list[Target],
+    quick: Callable[[], int],
+    careful: Callable[[Target], Failure | None],
+) -> dict[int, Failure]:
+    """The failures by index of a batch that was taken quickly or else carefully.
+
+    ``quick`` gives how many rows it reached, ``careful`` what kept a target from being done.
+    """
+    execute = transaction.connection.execute
+    execute("SAVEPOINT quick")
+    try:
+        done = quick()
+    except sqlite3.IntegrityError:  # a map grew too large; see patching
+        done = -1
+    if done == len(wanted):
+        execute("RELEASE quick")
+        return {}
+    execute("ROLLBACK TO quick")
+    execute("RELEASE quick")
+    failures = enumerate(map(careful, wanted))
+    return {index: failure for index, failure in failures if failure is not None}
+
+
+def many(transaction: Transaction, statement: str, rows: Iterable[tuple[Any, ...]]) -> int:
+    """How many rows of the table one statement reached, done once for each of ``rows``."""
+    return transaction.connection.executemany(statement, rows).rowcount
+
+
+def find(transaction: Transaction, target: Target) -> dict[str, Any] | Failure:
+    """What is known of the version that ``target`` means; or that it is not there."""
+    found = find_where(transaction, "name = ? AND generation = ?", target[:2])
+    if found is not None and (found["live"] or not target.live):
+        return found
+    live = find_where(transaction, "name = ? AND live", (target.name,)) is not None
+    return rules.missing(path(transaction, target.name), live=live)
+
+
+def find_where(
+    transaction: Transaction, where: str, values: Iterable[Any]
+) -> dict[str, Any] | None:
+    """What is known of the version that fits ``where``."""
+    statement = f"SELECT {', '.join(_ROW)} FROM object WHERE {where}"
+    row = transaction.connection.execute(statement, tuple(values)).fetchone()
+    return dict(zip(_ROW, row, strict=True)) if row else None
+
+
+def remove(
+    transaction: Transaction, name: bytes, found: Mapping[str, Any], *, archived: bool
+) -> Failure | None:
+    """Delete a version with its content, or make it noncurrent; or what forbids that."""
+    failure = refuse_removal(transaction, name, found, archived=archived)
+    if failure is not None:
+        return failure
+    execute = transaction.connection.execute
+    key = (name, found["generation"])
+    if archived:
+        execute("UPDATE object SET live = 0 WHERE name = ? AND generation = ?", key)
+        return None
+    execute("DELETE FROM object WHERE name = ? AND generation = ?", key)
+    execute("DELETE FROM inline_content WHERE generation = ?", key[1:])
+    file = found["file"]
+    # A rewrite leaves the file to both versions, so another one of this name may still have it.
+    shared = "SELECT 1 FROM object WHERE name = ? AND file = ?"
+    if file and not execute(shared, (name, file)).fetchone():
+        transaction.discard(file)
+    return None
+
+
+def refuse_removal(
+    transaction: Transaction, name: bytes, found: Mapping[str, Any], *, archived: bool
+) -> Failure | None:
+    """What forbids to remove a version; see object_rules."""
+    return rules.refuse_removal(
+        path(transaction, name),
+        rules.Guard(*(found[field] for field in rules.Guard._fields)),
+        transaction.bucket.retention_period_seconds,
+        transaction.now_us,
+        archived=archived,
+    )
+
+
+def expiry(transaction: Transaction) -> int:
+    """What was in the bucket at this time at the latest is not retained by the bucket any more."""
+    period_us = transaction.bucket.retention_period_seconds * 1_000_000
+    return transaction.now_us - period_us if period_us else _ALWAYS
+
+
+def path(transaction: Transaction, name: bytes) -> str:
+    """How messages call an object."""
+    return f"{transaction.bucket.name}/{name.decode('utf-8', 'surrogatepass')}"
