@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Column, Connection, func, select, update
+from sqlalchemy import BindParameter, Column, Connection, Select, bindparam, func, select, update
 
 from longshore.database.tables import bucket_operations, jobs, shards
 from longshore.errors import Code
@@ -32,14 +32,14 @@ Totals = tuple[Counters, Errors]
 
 def counters_of_jobs(connection: Connection, ids: Collection[int]) -> dict[int, Totals]:
     """What has been counted so far, by the rows' ids of jobs; summed over their shards."""
-    return _totals(connection, shards.c.job, ids)
+    return _totals(connection, _BY_JOB, ids)
 
 
 def counters_of_bucket_operations(
     connection: Connection, ids: Collection[int]
 ) -> dict[int, Totals]:
     """What has been counted so far, by the rows' ids of bucket operations."""
-    return _totals(connection, shards.c.bucket_operation, ids)
+    return _totals(connection, _BY_BUCKET_OPERATION, ids)
 
 
 def lock_job(connection: Connection, job: int) -> None:
@@ -134,21 +134,38 @@ def _columns(totals: Totals | None) -> dict[str, Any]:
     return values | {"errors": dump_errors(errors)}
 
 
-def _totals(connection: Connection, key: Column[int], ids: Collection[int]) -> dict[int, Totals]:
+def _sums(key: Column[int]) -> Select[Any]:
     sums = [func.sum(shards.c[name]).label(name) for name in COUNTER_NAMES]
+    columns: list[Any] = [key.label("key"), *sums]
+    return select(*columns).where(key.in_(_IDS)).group_by(key)
+
+
+def _failures(key: Column[int]) -> Select[Any]:
+    return (
+        select(key.label("key"), shards.c.errors)
+        .where(key.in_(_IDS), shards.c.failed > 0)
+        .order_by(shards.c.id)
+    )
+
+
+# Built once: a job that is watched is summed with every look.
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_BY_JOB = (_sums(shards.c.job), _failures(shards.c.job))
+_BY_BUCKET_OPERATION = (_sums(shards.c.bucket_operation), _failures(shards.c.bucket_operation))
+
+
+def _totals(
+    connection: Connection, statements: tuple[Select[Any], Select[Any]], ids: Collection[int]
+) -> dict[int, Totals]:
+    sums, failures = statements
     counters = {
         row.key: Counters(**{name: int(row._mapping[name]) for name in COUNTER_NAMES})
-        for row in connection.execute(
-            select(key.label("key"), *sums).where(key.in_(ids)).group_by(key)
-        )
+        for row in connection.execute(sums, {"ids": list(ids)})
     }
     errors: Mapping[int, list[Errors]] = defaultdict(list)
-    for row in connection.execute(
-        select(key.label("key"), shards.c.errors)
-        .where(key.in_(ids), shards.c.failed > 0)
-        .order_by(shards.c.id)
-    ):
-        errors[row.key].append(load_errors(row.errors))
+    if any(total.failed for total in counters.values()):
+        for row in connection.execute(failures, {"ids": list(ids)}):
+            errors[row.key].append(load_errors(row.errors))
     return {
         one: (total, merge_errors(errors[one]) if one in errors else {})
         for one, total in counters.items()
