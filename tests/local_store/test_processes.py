@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from longshore.errors import AlreadyExists, FailedPrecondition, NotFound
 from longshore.store import Bucket, NewObject
-from longshore.stores.local.store import LocalStore
+from longshore.stores.local.store import MAX_OPEN, LocalStore
 from tests.conformance.shelf import BUCKET, Shelf, TurnedClock, pieces
 
 FOLDER_OF_THE_TESTS = Path(__file__).parents[2]
@@ -212,3 +213,23 @@ async def test_a_file_that_another_process_writes_is_not_swept(tmp_path: Path) -
     assert await other.read("a") == b"x" * 50_000 + b"y" * 50_000
     await one.store.close()
     await other.store.close()
+
+
+async def test_hundreds_of_buckets_do_not_stay_open(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    names = [f"bucket-{number:03d}" for number in range(60)]
+    for name in names:
+        await store.create_bucket(Bucket(name=name, create_time_us=0))
+        await store.write_object(name, "a", pieces(b"x"))
+    assert [bucket.name async for bucket in store.list_buckets()] == names
+    assert len(threads()) <= 2 * MAX_OPEN
+    await asyncio.gather(*(store.write_object(name, "b", pieces(b"x")) for name in names))
+    for name in names:
+        assert [page.names async for page in store.list_objects(name)] == [["a", "b"]]
+    await store.close()
+    assert threads() == []
+
+
+def threads() -> list[str]:
+    """The threads of open buckets: two each."""
+    return [thread.name for thread in threading.enumerate() if "bucket-bucket-" in thread.name]

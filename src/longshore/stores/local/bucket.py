@@ -24,6 +24,8 @@ _VACUUM_SECONDS = 0.5
 class OpenBucket:
     """The two connections of a bucket; both are made when they are first needed.
 
+    ``users`` counts the calls that are under way.
+
     Every transaction begins by reading the bucket's own row, so it goes by the rules that hold
     now, and one that comes after the bucket's deletion raises Gone and writes nothing.
     """
@@ -31,6 +33,7 @@ class OpenBucket:
     def __init__(self, name: str, home: Path, clock: Clock) -> None:
         self.name = name
         self.home = home
+        self.users = 0
         self._clock = clock
         self._reader = _Thread(name, home, read_only=True)
         self._writer = _Thread(name, home, read_only=False)
@@ -158,5 +161,8 @@ class _Thread:
 
 def _vacuum(connection: sqlite3.Connection) -> None:
     end = time.monotonic() + _VACUUM_SECONDS
-    while connection.execute("PRAGMA freelist_count").fetchone()[0] and time.monotonic() < end:
-        connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+    with contextlib.suppress(sqlite3.Error):  # the space stays free for the next objects
+        while connection.execute("PRAGMA freelist_count").fetchone() > (0,):
+            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            if time.monotonic() > end:
+                break

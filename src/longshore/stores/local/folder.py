@@ -50,7 +50,9 @@ def names(directory: Path) -> list[str]:
 def create(directory: Path, bucket: Bucket) -> None:
     """Make ``bucket`` durably; raises AlreadyExists."""
     object_rules.check_bucket(bucket)
-    directory.mkdir(parents=True, exist_ok=True)
+    if not directory.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        schema.sync_folder(directory.parent)
     remove_deleted(directory, bucket.name)
     _sweep(directory)
     made = directory / f"{_NEW}{uuid.uuid4().hex}"

@@ -40,10 +40,12 @@ from longshore.stores.local.failures import Gone, in_thread
 from longshore.stores.local.transaction import Transaction
 
 T = TypeVar("T")
+MAX_OPEN = 16
+"""Buckets kept open that nobody uses just now: each takes two threads, six files and some MiB."""
 
 
 class LocalStore:
-    """The buckets in ``directory``. Opens each when it is first used and keeps it open.
+    """The buckets in ``directory``. Opens each when it is used, and keeps the last few open.
 
     A call that was cancelled while it ran in a bucket's thread may still have its effect.
     """
@@ -116,9 +118,10 @@ class LocalStore:
     ) -> int:
         """Create or replace the live object and give its generation."""
         rules.check_name(name)
-        await self.get_bucket(bucket)
+        await self.get_bucket(bucket)  # before anything is taken from the stream
         try:
-            return await receiving.write(self._bucket(bucket), name, content, metadata)
+            async with self._use(bucket) as opened:
+                return await receiving.write(opened, name, content, metadata)
         except Gone:
             raise rules.no_bucket(bucket) from None
 
@@ -126,7 +129,8 @@ class LocalStore:
         """Create or replace many objects, hundreds in a transaction."""
         await self.get_bucket(bucket)
         try:
-            return await receiving.write_many(self._bucket(bucket), objects)
+            async with self._use(bucket) as opened:
+                return await receiving.write_many(opened, objects)
         except Gone:
             raise rules.no_bucket(bucket) from None
 
@@ -149,13 +153,10 @@ class LocalStore:
         return await self._in_parts(bucket, batch, rewrite)
 
     async def list_buckets(self) -> AsyncIterator[Bucket]:
-        """Every bucket, by name; opens no more than one at a time for it."""
+        """Every bucket, by name."""
         for name in await asyncio.to_thread(folder.names, self._directory):
-            was_open = name in self._open
             with contextlib.suppress(NotFound):  # deleted meanwhile
                 yield await self.get_bucket(name)
-            if not was_open and name in self._open:
-                await self._open.pop(name).close()
 
     async def get_bucket(self, bucket: str) -> Bucket:
         """The bucket's rules."""
@@ -188,13 +189,14 @@ class LocalStore:
             transaction.connection.execute("UPDATE bucket SET deleted = 1")
 
         await self._write(bucket, mark)
-        await self._forget(bucket)
+        if opened := self._open.get(bucket):
+            await self._forget(opened)
         await in_thread(bucket, folder.remove_deleted, self._directory, bucket)
 
     async def close(self) -> None:
         """Let go of connections and files."""
-        for name in list(self._open):
-            await self._forget(name)
+        for opened in list(self._open.values()):
+            await self._forget(opened)
 
     async def _in_parts(
         self,
@@ -220,25 +222,36 @@ class LocalStore:
         """What ``call`` gives; if the bucket was deleted, of the one that has its name now."""
         gone: Path | None = None
         while True:
-            opened = self._bucket(bucket)
-            if opened.home == gone:  # marked as deleted, but not removed yet
-                raise rules.no_bucket(bucket)
-            try:
-                return await call(opened)
-            except Gone:
-                gone = opened.home
-                if self._open.get(bucket) is opened:
-                    await self._forget(bucket)
+            async with self._use(bucket) as opened:
+                if opened.home == gone:  # marked as deleted, but not removed yet
+                    raise rules.no_bucket(bucket)
+                try:
+                    return await call(opened)
+                except Gone:
+                    gone = opened.home
+                    await self._forget(opened)
 
-    def _bucket(self, name: str) -> OpenBucket:
-        if name not in self._open:
+    @contextlib.asynccontextmanager
+    async def _use(self, name: str) -> AsyncIterator[OpenBucket]:
+        """The bucket, opened if need be, and not closed for another one's sake meanwhile."""
+        opened = self._open.pop(name, None)
+        if opened is None:
             home = folder.find(self._directory, name)
-            self._open[name] = OpenBucket(name, home, self._clock)
-        return self._open[name]
+            opened = OpenBucket(name, home, self._clock)
+        self._open[name] = opened  # the last in the order of use
+        opened.users += 1
+        try:
+            yield opened
+        finally:
+            opened.users -= 1
+            idle = [other for other in self._open.values() if not other.users]
+            for other in idle[:-MAX_OPEN]:
+                await self._forget(other)
 
-    async def _forget(self, bucket: str) -> None:
-        if opened := self._open.pop(bucket, None):
-            await opened.close()
+    async def _forget(self, opened: OpenBucket) -> None:
+        if self._open.get(opened.name) is opened:
+            del self._open[opened.name]
+        await opened.close()
 
 
 def _run(
