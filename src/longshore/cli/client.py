@@ -1,0 +1,125 @@
+"""A small client of the REST API, for the commands that talk to a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx
+
+from longshore.errors import BY_CODE, Code, InvalidArgument, Unavailable, Unknown
+from longshore.names import LOCATION
+
+CONNECT_SECONDS = 5.0
+REPLY_SECONDS = 60.0
+PAGE_SIZE = 500
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Client:
+    """A connection to one server, for the resources of one project; ``close`` it, or use ``with``.
+
+    Every call raises the errors.Error that the server answered with, or Unavailable, naming the
+    server that was tried, if there was no answer.
+    """
+
+    def __init__(self, server: str, project: str) -> None:
+        try:
+            host = urlsplit(server).hostname if server.startswith(("http://", "https://")) else None
+        except ValueError:
+            host = None
+        if not host:
+            raise InvalidArgument(
+                f"{server!r} is no server: expected a URL such as http://127.0.0.1:8080."
+            )
+        self._server = server.rstrip("/")
+        self._parent = f"projects/{project}/locations/{LOCATION}"
+        self._http = httpx.Client(
+            timeout=httpx.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
+            # A proxy for the world outside must not be asked for this machine.
+            trust_env=host not in _LOOPBACK,
+        )
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    def name(self, collection: str, text: str) -> str:
+        """The full name behind an id of ``collection`` ("jobs", …); a full name stays."""
+        return text if text.startswith("projects/") else f"{self._parent}/{collection}/{text}"
+
+    def get(self, name: str) -> dict[str, Any]:
+        """The resource of that name."""
+        return self._call("GET", name)
+
+    def list(self, collection: str, parent: str = "", **query: str) -> Iterator[dict[str, Any]]:
+        """Every resource of ``collection`` below ``parent`` (default: the project), by pages."""
+        path = f"{parent or self._parent}/{collection}"
+        token = ""
+        while True:
+            page = self._call("GET", path, query | {"pageSize": str(PAGE_SIZE), "pageToken": token})
+            yield from page.get(collection, ())
+            token = page.get("nextPageToken", "")
+            if not token:
+                return
+
+    def create_job(self, job_id: str, job: Mapping[str, Any]) -> dict[str, Any]:
+        """The operation of a new job; an empty ``job_id`` lets the server choose one."""
+        return self._call("POST", f"{self._parent}/jobs", {"jobId": job_id}, job)
+
+    def cancel(self, name: str) -> None:
+        """Ask for the cancellation of a job or an operation, which happens in its own time."""
+        self._call("POST", name, verb=":cancel", body={})
+
+    def delete(self, name: str, **query: str) -> None:
+        """Delete a resource."""
+        self._call("DELETE", name, query)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        *,
+        verb: str = "",
+    ) -> dict[str, Any]:
+        url = f"{self._server}/v1/{quote(path)}{verb}"
+        parameters = {key: value for key, value in (query or {}).items() if value}
+        try:
+            response = self._http.request(method, url, params=parameters, json=body)
+        except httpx.ConnectError as error:
+            raise Unavailable(
+                f"No server answers at {self._server} ({error}). Start one with `longshore serve`,"
+                " or name another with --server or LONGSHORE_SERVER."
+            ) from error
+        except httpx.TimeoutException as error:
+            raise Unavailable(
+                f"{self._server} did not answer in time ({method} {path})."
+            ) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"{self._server} did not answer {method} {path}: {error}.") from error
+        return self._read(response)
+
+    def _read(self, response: httpx.Response) -> dict[str, Any]:
+        try:
+            reply = response.json()
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            reply = None
+        if response.is_success and isinstance(reply, dict):
+            return reply
+        error = reply.get("error") if isinstance(reply, dict) else None
+        if not isinstance(error, dict) or error.get("status") not in Code.__members__:
+            raise Unknown(
+                f"{self._server} answered {response.status_code} and no message of the API:"
+                " is it a longshore server?"
+            )
+        raise BY_CODE[Code[error["status"]]](str(error.get("message", "")))
