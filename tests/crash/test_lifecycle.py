@@ -82,6 +82,25 @@ def test_a_running_job_is_cancelled_by_its_operation(serve: Callable[..., Servic
     assert service.get(operation) == ended
 
 
+def test_the_cap_is_kept_within_5_percent_by_two_jobs_together(
+    serve: Callable[..., Service],
+) -> None:
+    service = serve(objects=20_000, rate=5_000)
+    service.until(lambda: service.http.get("/readyz").status_code == 200, 10, "be ready")
+    operations = [service.create("b", ALL, HOLD), service.create("b", ALL, HOLD)]
+
+    def handled() -> int:
+        jobs = map(service.job_of, operations)
+        return sum(counters(job).get("succeededObjectCount", 0) for job in jobs)
+
+    service.until(lambda: handled() > 2_000, 10, "make progress")
+    first, began = handled(), time.monotonic()
+    time.sleep(3)
+    rate = (handled() - first) / (time.monotonic() - began)
+    # A look sees whole batches of 250 objects, of which there are about 60.
+    assert 0.95 * 5_000 - 250 / 3 <= rate <= 1.05 * 5_000 + 250 / 3
+
+
 def test_a_second_service_is_refused_and_names_the_first(serve: Callable[..., Service]) -> None:
     service = serve()
     second = subprocess.run(

@@ -94,9 +94,7 @@ def test_a_record_has_the_shape_of_cloud_loggings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("states", "lines"), [({"FAILED"}, 1), ({"SUCCEEDED"}, 1), (set(), 0)])
-def test_only_the_wanted_outcomes_are_written(
-    tmp_path: Path, states: set[str], lines: int
-) -> None:
+def test_only_the_wanted_outcomes_are_written(tmp_path: Path, states: set[str], lines: int) -> None:
     log = _write(tmp_path, states)
     log.close()
     assert len(_entries(tmp_path)) == lines
