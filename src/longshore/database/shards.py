@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, insert, select, update
 
 from longshore.database.rollup import lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards
@@ -78,13 +78,28 @@ _MINE = and_(
 )
 _CANCELLED = select(jobs.c.id).where(jobs.c.cancel_us.is_not(None), jobs.c.complete_us.is_(None))
 _IS_CANCELLED = select(jobs.c.cancel_us).where(jobs.c.id == bindparam("job_id"))
-_UPDATE = update(shards).where(_MINE)
+_IS_FREE = select(shards.c.id).where(_FREE).limit(1)
+
+
+def _update(*columns: str) -> Update:
+    """An update of a leased shard whose values are given as ``new_<column>``; built once, since
+    building one takes longer than running it."""
+    values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
+    return update(shards).where(_MINE).values(checkpoint=shards.c.checkpoint + 1, **values)
+
+
+_COUNTED = (*COUNTER_NAMES, "errors", "intent")
+_CHECKPOINT = _update(*_COUNTED, "cursor")
+_FINISH = _update(*_COUNTED, "owner", "state", "error_code", "error_message")
+_HAND_BACK = _update(*_COUNTED, "owner")
+_LET_GO = _update("owner")
+_RENEW = _update()
 
 
 def poll(connection: Connection) -> Poll:
     """The jobs that somebody asked to cancel and that have not ended, and whether work waits."""
     cancelled = frozenset(connection.execute(_CANCELLED).scalars())
-    free = connection.execute(select(shards.c.id).where(_FREE).limit(1)).first() is not None
+    free = connection.execute(_IS_FREE).first() is not None
     return Poll(cancelled, free)
 
 
@@ -171,7 +186,7 @@ def checkpoint(
     values["total"] += announcement.found
     values["bytes_found"] += announcement.bytes_found
     values |= {"intent": announcement.intent, "cursor": announcement.cursor}
-    _write(connection, shard, values)
+    _write(connection, shard, _CHECKPOINT, values)
     return Answer.GO_ON
 
 
@@ -195,9 +210,9 @@ def finish(
         state = State.CANCELED
     values = _counter_values(counters, errors)
     values |= {"intent": None, "owner": None, "state": change(State.RUNNING, state).value}
-    if error is not None:
-        values |= {"error_code": error.code.name, "error_message": error.message}
-    _write(connection, shard, values)
+    values["error_code"] = error.code.name if error else None
+    values["error_message"] = error.message if error else None
+    _write(connection, shard, _FINISH, values)
     roll_up(connection, shard.job, now_us)
 
 
@@ -206,7 +221,8 @@ def hand_back(connection: Connection, shard: Shard, counters: Counters, errors: 
 
     Raises LeaseLost, having changed nothing.
     """
-    _write(connection, shard, _counter_values(counters, errors) | {"intent": None, "owner": None})
+    values = _counter_values(counters, errors) | {"intent": None, "owner": None}
+    _write(connection, shard, _HAND_BACK, values)
 
 
 def let_go(connection: Connection, shard: Shard) -> None:
@@ -214,7 +230,7 @@ def let_go(connection: Connection, shard: Shard) -> None:
 
     Raises LeaseLost, having changed nothing.
     """
-    _write(connection, shard, {"owner": None})
+    _write(connection, shard, _LET_GO, {"owner": None})
 
 
 def finish_plan(
@@ -254,11 +270,10 @@ def give_up(connection: Connection, shard: Shard, error: Error, now_us: int) -> 
 
 def renew(connection: Connection, leases: Mapping[int, int]) -> frozenset[int]:
     """Keep leases (shard id → attempt) alive without counting anything; gives those that live."""
-    statement = update(shards).where(_MINE).values(checkpoint=shards.c.checkpoint + 1)
     return frozenset(
         shard
         for shard, attempt in leases.items()
-        if connection.execute(statement, {"shard_id": shard, "shard_attempt": attempt}).rowcount
+        if connection.execute(_RENEW, {"shard_id": shard, "shard_attempt": attempt}).rowcount
     )
 
 
@@ -298,8 +313,10 @@ def _counter_values(counters: Counters, errors: Errors) -> dict[str, Any]:
     return values
 
 
-def _write(connection: Connection, shard: Shard, values: dict[str, Any]) -> None:
-    statement = _UPDATE.values(checkpoint=shards.c.checkpoint + 1, **values)
+def _write(
+    connection: Connection, shard: Shard, statement: Update, values: Mapping[str, Any]
+) -> None:
     keys = {"shard_id": shard.id, "shard_attempt": shard.attempt}
-    if connection.execute(statement, keys).rowcount == 0:
+    parameters = keys | {f"new_{name}": value for name, value in values.items()}
+    if connection.execute(statement, parameters).rowcount == 0:
         raise LeaseLost(f"shard {shard.id} is no longer attempt {shard.attempt}")
