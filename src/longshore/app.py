@@ -7,6 +7,8 @@ import ipaddress
 import signal
 from collections.abc import Mapping
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from longshore import extensions, telemetry
 from longshore.api.server import make_app, make_server
 from longshore.clock import SYSTEM_CLOCK
@@ -74,10 +76,13 @@ async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) ->
 async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Event) -> None:
     """Remove the logs of deleted jobs, now and every few seconds."""
     while True:
-        found = await asyncio.to_thread(action_log.shards_with_logs, settings.logs_dir)
-        kept = await database.read(shards.existing, list(found))
-        paths = [path for shard, files in found.items() if shard not in kept for path in files]
-        await asyncio.to_thread(action_log.remove, paths)
+        try:
+            found = await asyncio.to_thread(action_log.shards_with_logs, settings.logs_dir)
+            kept = await database.read(shards.existing, list(found))
+            paths = [path for shard, files in found.items() if shard not in kept for path in files]
+            await asyncio.to_thread(action_log.remove, paths)
+        except (OSError, SQLAlchemyError) as error:
+            telemetry.warning("logs not swept", directory=settings.logs_dir, why=error)
         if await SYSTEM_CLOCK.wait(stop, _SWEEP_SECONDS):
             return
 

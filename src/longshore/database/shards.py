@@ -7,7 +7,7 @@ that took effect and whose reply was lost does no harm when it is written again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
@@ -94,6 +94,12 @@ _FINISH = _update(*_COUNTED, "owner", "state", "error_code", "error_message")
 _HAND_BACK = _update(*_COUNTED, "owner")
 _LET_GO = _update("owner")
 _RENEW = _update()
+_IDS_AT_ONCE = 1_000
+_EXISTING = (
+    select(shards.c.id)
+    .join(jobs, jobs.c.id == shards.c.job)
+    .where(shards.c.id.in_(bindparam("ids", expanding=True)), jobs.c.job_delete_us.is_(None))
+)
 
 
 def poll(connection: Connection) -> Poll:
@@ -297,14 +303,13 @@ def release(connection: Connection, owner: str | None = None) -> int:
     return connection.execute(update(shards).where(mine).values(owner=None)).rowcount
 
 
-def existing(connection: Connection, ids: Collection[int]) -> frozenset[int]:
+def existing(connection: Connection, ids: Sequence[int]) -> frozenset[int]:
     """Those of ``ids`` that are shards of a job which has not been deleted."""
-    rows = connection.execute(
-        select(shards.c.id)
-        .join(jobs, jobs.c.id == shards.c.job)
-        .where(shards.c.id.in_(ids), jobs.c.job_delete_us.is_(None))
-    )
-    return frozenset(rows.scalars())
+    kept: set[int] = set()
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        some = ids[start : start + _IDS_AT_ONCE]
+        kept.update(connection.execute(_EXISTING, {"ids": some}).scalars())
+    return frozenset(kept)
 
 
 def _counter_values(counters: Counters, errors: Errors) -> dict[str, Any]:

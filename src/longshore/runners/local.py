@@ -21,6 +21,8 @@ from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database, shards
@@ -114,7 +116,18 @@ class LocalRunner:
                 process.kill()
                 await process.wait()
             # Reaped, and only now: nothing of this worker can reach a store any more.
-            await self._database.write(shards.release, name)
+            await self._release(name)
+
+    async def _release(self, name: str) -> None:
+        """End the leases of a dead worker, however long the database takes to answer."""
+        while True:
+            try:
+                await self._database.write(shards.release, name)
+            except SQLAlchemyError as error:
+                telemetry.warning("database failed", while_releasing=name, why=error)
+                await asyncio.sleep(_WATCH_SECONDS)
+            else:
+                return
 
     async def _wait(self, process: Process, name: str) -> int:
         """The exit status, in the end; on the way the worker's one sign that it is ready."""
@@ -136,9 +149,13 @@ class LocalRunner:
         deadline lies a call's timeout earlier.
         """
         while not await SYSTEM_CLOCK.wait(stop, _WATCH_SECONDS):
-            leases = {one.shard: one for one in await self._database.read(shards.leases)}
+            try:
+                leases = await self._database.read(shards.leases)
+            except SQLAlchemyError as error:
+                telemetry.warning("database failed", while_watching=len(self._watched), why=error)
+                continue
             now = SYSTEM_CLOCK.monotonic()
-            self._watched = {shard: self._seen(lease, now) for shard, lease in leases.items()}
+            self._watched = {lease.shard: self._seen(lease, now) for lease in leases}
             for watched in self._watched.values():
                 if now - watched.since > self._settings.lease_seconds:
                     self._kill(watched.lease)
