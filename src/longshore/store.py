@@ -149,7 +149,8 @@ class Store(Protocol):
     Unavailable if the service does not answer, and an errors.Error for anything else."""
 
     @property
-    def capabilities(self) -> Capabilities: ...
+    def capabilities(self) -> Capabilities:
+        """What the service can do, the same for all of its buckets."""
 
     def list_objects(
         self,
