@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from longshore import __version__
-from longshore.cli import bucket_operations, buckets, jobs, objects, operations, serve
+from longshore.cli import bucket_operations, buckets, demo, jobs, objects, operations, serve
 from longshore.errors import Error
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app = typer.Typer(
     epilog="Example: [bold]longshore serve[/], then [bold]longshore jobs --help[/] elsewhere.",
 )
 app.command("serve", epilog=serve.EXAMPLE)(serve.serve)
+app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(bucket_operations.app, name="bucket-operations")
 app.add_typer(operations.app, name="operations")

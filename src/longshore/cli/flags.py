@@ -7,9 +7,11 @@ one works with the other. Lists and KEY=VALUE flags take gcloud's ``^DELIMITER^`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -26,29 +28,168 @@ LOG_ACTIONS = ("transform",)
 LOG_ACTION_STATES = ("succeeded", "failed")
 
 
+def _flag(*names: str, metavar: str | None = None, panel: str, help: str) -> Any:  # noqa: A002
+    return typer.Option(*names, metavar=metavar, rich_help_panel=panel, help=help)
+
+
+_OBJECTS = "Which objects"
+_WHAT = "What to do: exactly one kind"
+_MORE = "The job itself"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFlags:
     """The flags of one ``jobs create``, as they were given; None: not given."""
 
-    bucket: str | None = None
-    bucket_list: str | None = None
-    included_object_prefixes: str | None = None
-    manifest_location: str | None = None
-    delete_object: bool = False
-    enable_permanent_object_deletion: bool = False
-    put_object_temporary_hold: bool | None = None
-    put_object_event_based_hold: bool | None = None
-    put_metadata: str | None = None
-    rewrite_object: str | None = None
-    update_object_custom_contexts: str | None = None
-    update_object_custom_contexts_file: Path | None = None
-    clear_object_custom_contexts: str | None = None
-    clear_all_object_custom_contexts: bool = False
-    set_object_acls_from_file: Path | None = None
-    description: str | None = None
-    dry_run: bool = False
-    log_actions: str | None = None
-    log_action_states: str | None = None
+    bucket: Annotated[
+        str | None, _flag("--bucket", metavar="BUCKET", panel=_OBJECTS, help="B or gs://B.")
+    ] = None
+    bucket_list: Annotated[
+        str | None,
+        _flag("--bucket-list", metavar="BUCKET,…", panel=_OBJECTS, help="Several at once."),
+    ] = None
+    included_object_prefixes: Annotated[
+        str | None,
+        _flag(
+            "--included-object-prefixes",
+            metavar="PREFIX,…",
+            panel=_OBJECTS,
+            help="Names that begin so; an empty value means every object.",
+        ),
+    ] = None
+    manifest_location: Annotated[
+        str | None,
+        _flag(
+            "--manifest-location",
+            metavar="gs://B/FILE.csv",
+            panel=_OBJECTS,
+            help="Those of a CSV file: bucket,name[,generation]; one * may stand in FILE.",
+        ),
+    ] = None
+    delete_object: Annotated[bool, _flag("--delete-object", panel=_WHAT, help="Delete them.")] = (
+        False
+    )
+    enable_permanent_object_deletion: Annotated[
+        bool,
+        _flag(
+            "--enable-permanent-object-deletion",
+            panel=_WHAT,
+            help="With --delete-object: every version, live or noncurrent.",
+        ),
+    ] = False
+    put_object_temporary_hold: Annotated[
+        bool | None,
+        _flag(
+            "--put-object-temporary-hold/--no-put-object-temporary-hold",
+            panel=_WHAT,
+            help="Set or lift the temporary hold.",
+        ),
+    ] = None
+    put_object_event_based_hold: Annotated[
+        bool | None,
+        _flag(
+            "--put-object-event-based-hold/--no-put-object-event-based-hold",
+            panel=_WHAT,
+            help="Set or lift the event-based hold.",
+        ),
+    ] = None
+    put_metadata: Annotated[
+        str | None,
+        _flag(
+            "--put-metadata",
+            metavar="KEY=VALUE,…",
+            panel=_WHAT,
+            help="Cache-Control, Content-Disposition, -Encoding, -Language, -Type, Custom-Time,"
+            " Retain-Until, Retention-Mode; other keys are custom metadata. KEY= clears.",
+        ),
+    ] = None
+    rewrite_object: Annotated[
+        str | None,
+        _flag(
+            "--rewrite-object",
+            metavar="kms-key=KEY,storage-class=CLASS",
+            panel=_WHAT,
+            help="Write them anew with another key or class.",
+        ),
+    ] = None
+    update_object_custom_contexts: Annotated[
+        str | None,
+        _flag(
+            "--update-object-custom-contexts",
+            metavar="KEY=VALUE,…",
+            panel=_WHAT,
+            help="Add or change contexts.",
+        ),
+    ] = None
+    update_object_custom_contexts_file: Annotated[
+        Path | None,
+        _flag(
+            "--update-object-custom-contexts-file",
+            metavar="FILE",
+            panel=_WHAT,
+            help="The same from JSON or YAML: KEY: {value: VALUE}.",
+        ),
+    ] = None
+    clear_object_custom_contexts: Annotated[
+        str | None,
+        _flag(
+            "--clear-object-custom-contexts",
+            metavar="KEY,…",
+            panel=_WHAT,
+            help="Remove these contexts.",
+        ),
+    ] = None
+    clear_all_object_custom_contexts: Annotated[
+        bool,
+        _flag("--clear-all-object-custom-contexts", panel=_WHAT, help="Remove all contexts."),
+    ] = False
+    set_object_acls_from_file: Annotated[
+        Path | None,
+        _flag(
+            "--set-object-acls-from-file",
+            metavar="FILE",
+            panel=_WHAT,
+            help="JSON or YAML with grants: [{entity, role}] and remove_entities: [entity].",
+        ),
+    ] = None
+    description: Annotated[
+        str | None, _flag("--description", metavar="TEXT", panel=_MORE, help="For people.")
+    ] = None
+    dry_run: Annotated[
+        bool, _flag("--dry-run", panel=_MORE, help="Count the objects and change nothing.")
+    ] = False
+    log_actions: Annotated[
+        str | None,
+        _flag("--log-actions", metavar="transform", panel=_MORE, help="Log each object."),
+    ] = None
+    log_action_states: Annotated[
+        str | None,
+        _flag(
+            "--log-action-states",
+            metavar="succeeded,failed",
+            panel=_MORE,
+            help="Which outcomes are logged; needs --log-actions.",
+        ),
+    ] = None
+
+
+def takes_job_flags(command: Callable[..., int]) -> Callable[..., int]:
+    """The command with an option for each field of JobFlags in the place of its ``flags``."""
+    parameters = dict(signature(command, eval_str=True).parameters)
+    del parameters["flags"]
+    hints = get_type_hints(JobFlags, include_extras=True)
+    options = [
+        Parameter(f.name, Parameter.KEYWORD_ONLY, default=f.default, annotation=hints[f.name])
+        for f in fields(JobFlags)
+    ]
+
+    @wraps(command)
+    def taking(**given: Any) -> int:
+        flags = JobFlags(**{option.name: given.pop(option.name) for option in options})
+        return command(flags, **given)
+
+    taking.__signature__ = Signature([*parameters.values(), *options])  # type: ignore[attr-defined]
+    return taking
 
 
 def to_job(flags: JobFlags) -> dict[str, Any]:
@@ -102,7 +243,7 @@ def _buckets(flags: JobFlags) -> list[dict[str, Any]]:
 def _transformation(flags: JobFlags) -> dict[str, Any]:
     found = {
         name: message
-        for name, make in _TRANSFORMATIONS.items()
+        for name, make in TRANSFORMATIONS.items()
         if (message := make(flags)) is not None
     }
     if flags.enable_permanent_object_deletion and not flags.delete_object:
@@ -241,7 +382,7 @@ def _read_mapping(flag: str, file: Path) -> dict[str, Any]:
     return content
 
 
-_TRANSFORMATIONS: Mapping[str, Callable[[JobFlags], dict[str, Any] | None]] = {
+TRANSFORMATIONS: Mapping[str, Callable[[JobFlags], dict[str, Any] | None]] = {
     "deleteObject": _delete_object,
     "putObjectHold": _put_object_hold,
     "putMetadata": _put_metadata,

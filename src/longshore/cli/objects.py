@@ -14,6 +14,7 @@ from longshore.cli.options import (
     ConfigOption,
     DataDirOption,
     bucket_name,
+    read_settings,
     split_url,
     with_stores,
 )
@@ -217,20 +218,24 @@ def import_(
     ],
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
-) -> None:
-    """Copy the files of a directory into a bucket of a local store.
+) -> int:
+    """Copy the files of a directory into a bucket.
 
-    Symbolic links are not followed, and a name that is no UTF-8 is refused. Objects that are there
-    are replaced.
+    Objects that are there are replaced. Symbolic links are not followed, and the data directory of
+    the service is passed over. A file whose name is not UTF-8, or that cannot be read, is refused
+    by name; the others are imported, and the exit code is 1.
     """
     from longshore.cli.importing import import_directory
 
     bucket, prefix = split_url(target)
+    leave_out = read_settings(config, data_dir).data_dir
 
-    async def use(stores: Stores) -> None:
-        await import_directory(stores, directory, bucket, prefix)
+    async def use(stores: Stores) -> int:
+        store = stores.for_bucket(bucket)
+        done = await import_directory(store, directory, bucket, prefix, leave_out=leave_out)
+        return 1 if done.refused else 0
 
-    with_stores(config, data_dir, use)
+    return with_stores(config, data_dir, use)
 
 
 async def _rows(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -14,6 +15,7 @@ from longshore import names
 from longshore.settings import Settings, load
 
 if TYPE_CHECKING:
+    from longshore.cli.client import Client
     from longshore.store import Stores
 
 T = TypeVar("T")
@@ -52,6 +54,23 @@ ProjectOption = Annotated[
         help="The project of the jobs; any id is valid.",
     ),
 ]
+FilterOption = Annotated[
+    str,
+    typer.Option("--filter", metavar="FILTER", help="Only these, in the API's language (AIP-160)."),
+]
+LimitOption = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=1, help="At most so many.")
+]
+
+
+def limited(rows: Iterable[T], limit: int | None) -> Iterable[T]:
+    """The first ``limit`` rows, and no page more than they need; None: all."""
+    return islice(rows, limit)
+
+
+def read_settings(config: Path | None, data_dir: Path | None) -> Settings:
+    """The settings, with the flags of a command on top."""
+    return load(config, os.environ, {"data_dir": data_dir})
 
 
 def with_stores(
@@ -60,7 +79,7 @@ def with_stores(
     """What ``use`` gives for the configured stores, which are closed afterwards."""
     from longshore.store import Stores
 
-    settings: Settings = load(config, os.environ, {"data_dir": data_dir})
+    settings = read_settings(config, data_dir)
 
     async def run() -> T:
         stores = Stores(settings)
@@ -72,12 +91,19 @@ def with_stores(
     return asyncio.run(run())
 
 
+def connect(server: str, project: str) -> Client:
+    """A connection to the server, to be used in a ``with``."""
+    from longshore.cli.client import Client
+
+    return Client(server, project)
+
+
 def bucket_name(text: str) -> str:
     """The bucket behind ``B`` or ``gs://B``; anything else is a usage error."""
     name = text.removeprefix("gs://").removesuffix("/")
     if not names.is_bucket_name(name):
         raise typer.BadParameter(
-            f"{text!r} is no bucket name: 3 to 222 lower-case letters, digits, '-', '_' and '.',"
+            f"{text!r} is no bucket name: 1 to 222 lower-case letters, digits, '-', '_' and '.',"
             " beginning and ending with a letter or digit."
         )
     return name

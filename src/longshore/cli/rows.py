@@ -1,0 +1,74 @@
+"""What tables and progress say of a Job or a BucketOperation, which share most of their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from longshore.cli import output
+from longshore.cli.flags import TRANSFORMATIONS
+from longshore.cli.output import Row, field
+
+ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
+
+
+def base_name(name: str) -> str:
+    """The id at the end of a resource's name."""
+    return name.rpartition("/")[2]
+
+
+def identifier(row: Row) -> str:
+    """The id of the resource."""
+    return base_name(str(row["name"]))
+
+
+def transformation(row: Row) -> str:
+    """The name of the transformation, and whether it is only tried."""
+    name = next((name for name in TRANSFORMATIONS if name in row), "")
+    return f"{name} (dry run)" if row.get("dryRun") else name
+
+
+def buckets(job: Row) -> str:
+    """The bucket of a job, or the first of several and how many there are."""
+    found = job.get("bucketList", {}).get("buckets", ())
+    if not found:
+        return ""
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0].get('bucket', '')}{more}"
+
+
+def source(row: Row) -> str:
+    """Which objects of its bucket: prefixes, or a manifest."""
+    if "manifest" in row:
+        return str(row["manifest"].get("manifestLocation", ""))
+    prefixes = row.get("prefixList", {}).get("includedObjectPrefixes", ())
+    return ", ".join(prefixes) or "all objects"
+
+
+def counter(name: str) -> Callable[[Row], str]:
+    """A cell with one of the counters (``total``, ``succeeded``, ``failed``)."""
+    read = field("counters", f"{name}ObjectCount")
+    return lambda row: output.number(read(row))
+
+
+def count(row: Row, name: str) -> int:
+    """One of the counters (``total``, ``succeeded``, ``failed``) as a number."""
+    return int(row.get("counters", {}).get(f"{name}ObjectCount", 0))
+
+
+def elapsed_seconds(row: Row) -> float:
+    """From the creation to the end, or to now."""
+    end = row.get("completeTime")
+    until = datetime.fromisoformat(end) if end else datetime.now(UTC)
+    return max(0.0, (until - datetime.fromisoformat(row["createTime"])).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """A time span as people read it: ``3.2 s``, ``4 min 05 s``, ``2 h 03 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
