@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -31,7 +32,6 @@ RATE = 5_000
 START_SECONDS = 15.0
 JOB_SECONDS = 60.0
 _Json = Mapping[str, Any]
-EVERYTHING: _Json = {"prefixList": {}}
 
 
 def demo(
@@ -128,74 +128,75 @@ class _Demo:
             self._say(f"{TOTAL:,} files imported into {bucket} in {seconds:.1f} s")
 
     def _dry_run(self) -> None:
-        self._title("A dry run: what would be deleted?")
-        told = self._job("dry run of a delete", "harbour", {"dryRun": True, "deleteObject": {}})
+        self._title("A dry run: what would a delete of everything do?")
+        what = {"dryRun": True, "deleteObject": {}}
+        told = self._job("dry run of a delete", "harbour", what, "--delete-object --dry-run")
         self._check(told, "would be deleted", "total", self._count("harbour"), TOTAL)
 
     def _hold(self) -> None:
         self._title("A hold on everything under legal/")
         what = {"putObjectHold": {"temporaryHold": "SET"}}
-        source = {"prefixList": {"includedObjectPrefixes": ["legal/"]}}
-        told = self._job("hold on legal/", "harbour", what, source)
+        told = self._job("hold", "harbour", what, "--put-object-temporary-hold", "legal/")
         held = self._count("harbour", "temporary_hold")
-        self._check(told, "objects held", "succeeded", held, FILES["legal"])
+        self._check(told, "held", "succeeded", held, FILES["legal"])
 
     def _metadata(self) -> None:
         self._title("New metadata for everything under photos/")
         what = {"putMetadata": {"cacheControl": "max-age=3600", "customMetadata": {"by": "demo"}}}
-        source = {"prefixList": {"includedObjectPrefixes": ["photos/"]}}
-        told = self._job("metadata of photos/", "harbour", what, source)
+        flags = "--put-metadata=Cache-Control=max-age=3600,by=demo"
+        told = self._job("metadata", "harbour", what, flags, "photos/")
         changed = self._count("harbour", "cache_control", "max-age=3600".__eq__)
-        self._check(told, "objects changed", "succeeded", changed, FILES["photos"])
+        self._check(told, "changed", "succeeded", changed, FILES["photos"])
 
     def _delete(self) -> None:
         self._title("Delete everything: what is held is refused, the rest goes")
-        told = self._job("delete of everything", "harbour", {"deleteObject": {}})
+        told = self._job("delete", "harbour", {"deleteObject": {}}, "--delete-object")
         left = self._count("harbour")
-        gone = TOTAL - FILES["legal"]
-        self._check(told, "objects deleted", "succeeded", TOTAL - left, gone)
-        self._check(told, "objects refused", "failed", left, FILES["legal"])
+        self._check(told, "deleted", "succeeded", TOTAL - left, TOTAL - FILES["legal"])
+        self._check(told, "refused", "failed", left, FILES["legal"])
         summary = told.job["errorSummaries"][0]
         entry = summary["errorLogEntries"][0]
-        self._say(f"{summary['errorCode']}: {entry['objectUri']}", style="yellow")
+        self._say(f"{summary['errorCode']} {entry['objectUri']}", style="yellow")
         self._say(entry["errorDetails"][0], style="yellow")
 
     def _cancel(self) -> None:
-        self._title(f"A job cancelled while it runs (this store is capped at {RATE:,} a second)")
+        self._title(f"A job cancelled while it runs (this bucket is capped at {RATE:,} a second)")
         what = {"putMetadata": {"contentType": "text/x-cargo"}}
-        operation, began = self._create("pier", what, EVERYTHING), time.monotonic()
+        began = time.monotonic()
+        operation = self._create("pier", what, "--put-metadata=Content-Type=text/x-cargo")
         self._watch(operation, until=TOTAL // 4)
+        self._say("$ longshore operations cancel OPERATION", style="cyan")
         asked = time.monotonic()
         self._client.cancel(operation)
-        self._say(f"POST /v1/{operation}:cancel", style="cyan")
         job = self._watch(operation)
         took = time.monotonic() - asked
         error = self._client.get(operation)["error"]
-        self._say(f"done {took:.2f} s later: state {job['state']}, error code {error['code']}")
+        self._say(
+            f"{job['state']} after {took:.2f} s; its operation ends with code {error['code']}"
+        )
         told = self._tell("metadata, cancelled", job, time.monotonic() - began)
         time.sleep(0.5)  # long enough for ten more batches, if anything still ran
-        again = self._client.get(str(job["name"]))
+        again = _figure(self._client.get(str(job["name"])), "succeeded")
         changed = self._count("pier", "content_type", "text/x-cargo".__eq__)
-        self._check(told, "changed, then frozen", "succeeded", changed, _figure(again, "succeeded"))
+        self._check(told, "changed, and no more since", "succeeded", changed, again)
         told.checks.append(0 < changed < TOTAL and job["state"] == "CANCELED" and took < 1)
 
     def _crash(self) -> None:
         self._title("The service killed by SIGKILL in the middle of a delete, twice")
-        operation = self._create("pier", {"deleteObject": {}}, EVERYTHING)
         began = time.monotonic()
+        operation = self._create("pier", {"deleteObject": {}}, "--delete-object")
         for part in (0.25, 0.6):
             self._watch(operation, until=int(TOTAL * part))
             counted = _figure(self._job_of(operation), "succeeded")
             self._service.kill()
-            self._say(f"kill -9 after {counted:,} counted objects", style="bold red")
+            self._say(f"$ kill -9, with {counted:,} of {TOTAL:,} counted", style="bold red")
             seconds = self._service.start()
-            self._say(f"started again in {seconds:.1f} s; the job goes on by itself")
-        told = self._tell(
-            "delete through 2 kills", self._watch(operation), time.monotonic() - began
-        )
-        gone = TOTAL - self._count("pier")
-        self._check(told, "objects deleted", "succeeded", gone, TOTAL)
-        self._check(told, "objects failed", "failed", self._count("pier"), 0)
+            self._say(f"started again, answering after {seconds:.1f} s; the job goes on by itself")
+        job = self._watch(operation)
+        told = self._tell("delete, 2 kills", job, time.monotonic() - began)
+        left = self._count("pier")
+        self._check(told, "deleted", "succeeded", TOTAL - left, TOTAL)
+        self._check(told, "failed", "failed", left, 0)
 
     def _title(self, text: str) -> None:
         self._chapter += 1
@@ -203,35 +204,40 @@ class _Demo:
         self._out.print(f"[bold cyan]{self._chapter}[/]  [bold]{text}[/]")
 
     def _say(self, text: str, style: str = "dim") -> None:
-        self._out.print(f"   {text}", style=style, markup=False)
+        self._out.print(f"   {text}", style=style, markup=False, soft_wrap=True)
 
     def _command(self, *words: str) -> float:
         """Run a command of longshore as a person would; gives the seconds it took."""
         self._say(f"$ longshore {' '.join(words)}", style="cyan")
         began = time.monotonic()
         command = [sys.executable, "-m", "longshore", *words, "--config", str(self._config)]
-        ended = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+        ended = subprocess.run(  # noqa: S603
+            command, capture_output=True, text=True, check=False, env=_environment()
+        )
         if ended.returncode:
             raise Internal(f"`longshore {' '.join(words)}` failed: {ended.stderr.strip()}")
         return time.monotonic() - began
 
-    def _job(self, told: str, bucket: str, what: _Json, source: _Json = EVERYTHING) -> _Told:
+    def _job(self, told: str, bucket: str, what: _Json, flags: str, prefix: str = "") -> _Told:
+        """Create a job and watch it to its end."""
         began = time.monotonic()
-        job = self._watch(self._create(bucket, what, source))
+        expected = FILES.get(prefix.rstrip("/"), TOTAL)
+        job = self._watch(self._create(bucket, what, flags, prefix), expected=expected)
         return self._tell(told, job, time.monotonic() - began)
 
-    def _create(self, bucket: str, what: _Json, source: _Json) -> str:
-        """Create a job; gives its operation's name."""
-        body = {"bucketList": {"buckets": [{"bucket": bucket, **source}]}, **what}
-        shown = ", ".join(f"{key}: {value}" for key, value in what.items())
-        self._say(f"POST /v1/projects/local/locations/global/jobs   {shown}", style="cyan")
+    def _create(self, bucket: str, what: _Json, flags: str, prefix: str = "") -> str:
+        """Create a job, showing the command that would; gives its operation's name."""
+        source = f"--bucket={bucket} --included-object-prefixes={prefix}"
+        self._say(f"$ longshore jobs create {source} {flags}", style="cyan")
+        chosen = {"prefixList": {"includedObjectPrefixes": [prefix]}}
+        body = {"bucketList": {"buckets": [{"bucket": bucket, **chosen}]}, **what}
         return str(self._client.create_job("", body)["name"])
 
     def _job_of(self, operation: str) -> _Json:
         name = self._client.get(operation)["metadata"]["job"]["name"]
         return self._client.get(str(name))
 
-    def _watch(self, operation: str, until: int | None = None) -> _Json:
+    def _watch(self, operation: str, *, expected: int = TOTAL, until: int | None = None) -> _Json:
         """Show progress until the operation is done, or ``until`` objects are; gives the job."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
@@ -242,8 +248,9 @@ class _Demo:
             TextColumn("{task.fields[state]}"),
         )
         deadline = time.monotonic() + JOB_SECONDS
-        with Progress(*columns, console=self._out, transient=True) as progress:
-            bar = progress.add_task("", total=TOTAL, state="")
+        hidden = not self._out.is_terminal
+        with Progress(*columns, console=self._out, transient=True, disable=hidden) as progress:
+            bar = progress.add_task("", total=expected, state="")
             while time.monotonic() < deadline:
                 operation_done = self._client.get(operation)["done"]
                 job = self._job_of(operation)
@@ -264,8 +271,10 @@ class _Demo:
         counted = _figure(told.job, figure)
         right = counted == seen == expected
         told.checks.append(right)
-        sign = "[green]✓[/]" if right else f"[bold red]✗ expected {expected:,}[/]"
-        self._out.print(f"   {what}: API [bold]{counted:,}[/], bucket [bold]{seen:,}[/] {sign}")
+        sign = "[bold green]✓[/]" if right else f"[bold red]✗ expected {expected:,}:[/]"
+        self._out.print(
+            f"   {sign} {what}: the API says [bold]{counted:,}[/], the bucket [bold]{seen:,}[/]"
+        )
 
     def _count(
         self, bucket: str, column: str = "live", wanted: Callable[[Any], bool] = bool
@@ -284,35 +293,41 @@ class _Demo:
         return asyncio.run(count())
 
     def _end(self) -> int:
+        from rich.box import SIMPLE_HEAD
         from rich.table import Table
 
-        table = Table(title="The jobs, as the API remembers them", title_justify="left")
+        from longshore.cli.output import STATE_STYLES
+
+        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
         for heading in ("job", "state", "total", "succeeded", "failed", "seconds", "bucket agrees"):
-            table.add_column(heading, justify="left" if heading in {"job", "state"} else "right")
+            side: Literal["left", "right"] = "left" if heading in {"job", "state"} else "right"
+            table.add_column(heading, justify=side, no_wrap=True)
         for told in self._told:
             job = self._final[told.what]
             figures = [f"{_figure(job, name):,}" for name in ("total", "succeeded", "failed")]
             agrees = "[green]yes[/]" if all(told.checks) else "[bold red]NO[/]"
-            table.add_row(told.what, job["state"], *figures, f"{told.seconds:.1f}", agrees)
-        self._out.print()
+            state = f"[{STATE_STYLES[job['state']]}]{job['state']}[/]"
+            table.add_row(told.what, state, *figures, f"{told.seconds:.1f}", agrees)
+        self._title("What the API remembers")
         self._out.print(table)
         right = all(all(told.checks) for told in self._told)
         seconds = time.monotonic() - self._began
         if right:
-            self._out.print(f"\n[bold green]Every figure is right[/] ({seconds:.0f} s). {_NEXT}")
+            self._out.print(f"[bold green]Every figure is right.[/] ({seconds:.0f} seconds)")
+            self._out.print(_NEXT, soft_wrap=True)
         else:
-            self._out.print("\n[bold red]Some figure is wrong: this is a bug of longshore.[/]")
+            self._out.print("[bold red]Some figure is wrong: this is a bug of longshore.[/]")
         return 0 if right else 1
 
 
-_NEXT = """To go on by yourself:
+_NEXT = """
+To go on by yourself:
 
-  longshore serve                                   [dim]# data in ./longshore-data[/]
-  longshore buckets create my-bucket
-  longshore objects import DIRECTORY my-bucket
-  longshore jobs create --bucket=my-bucket --included-object-prefixes= --delete-object --dry-run
-  longshore jobs list
-"""
+   [cyan]longshore serve[/]   [dim]# keeps its data in ./longshore-data[/]
+   [cyan]longshore buckets create my-bucket[/]
+   [cyan]longshore objects import DIRECTORY my-bucket[/]
+   [cyan]longshore jobs create --bucket=my-bucket --included-object-prefixes= --delete-object[/]
+   [cyan]longshore jobs list[/]"""
 
 
 class _Service:
@@ -328,7 +343,9 @@ class _Service:
         """Start it, and wait until it answers; gives the seconds that took."""
         began = time.monotonic()
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)  # noqa: S603
+            self._process = subprocess.Popen(  # noqa: S603
+                self._command, stdout=log, stderr=log, env=_environment()
+            )
         while time.monotonic() - began < START_SECONDS:
             if self._process.poll() is not None:
                 break
@@ -349,6 +366,11 @@ class _Service:
     def log(self) -> str:
         """The last lines that it wrote."""
         return "\n".join(self._log.read_text().splitlines()[-20:]) if self._log.exists() else ""
+
+
+def _environment() -> dict[str, str]:
+    """This process's environment without settings of longshore: the demo has its own."""
+    return {key: text for key, text in os.environ.items() if not key.startswith("LONGSHORE_")}
 
 
 def _figure(job: _Json, name: str) -> int:
