@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from longshore.clock import Clock
 from longshore.stores.local import contents, schema
-from longshore.stores.local.failures import Gone, translate
+from longshore.stores.local.failures import Gone, to_its_end, translate
 from longshore.stores.local.transaction import Transaction
 
 T = TypeVar("T")
@@ -117,7 +117,7 @@ class _Thread:
         """What ``work`` gives in the thread, with SQLite's errors as ours."""
         if self._closed:
             raise Gone
-        return await self._submit(work)
+        return await to_its_end(self._submit(work))
 
     def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._executor, self._call, work)

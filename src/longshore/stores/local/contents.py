@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from longshore.errors import Aborted
 from longshore.stores.local import schema
 from longshore.stores.local.failures import Gone
 from longshore.stores.local.transaction import Transaction
@@ -92,19 +93,23 @@ def reserve(transaction: Transaction, count: int) -> range:
     return numbers
 
 
-def stage(transaction: Transaction, numbers: range) -> list[StagedFile]:
-    """The files for the numbers of ``reserve``; none if a sweep has come between."""
+def stage(transaction: Transaction, *, numbers: range, files: list[StagedFile]) -> None:
+    """Add the files for the numbers of ``reserve`` to ``files``; none if a sweep came between."""
     known = transaction.connection.execute(
         "SELECT count(*) FROM gc WHERE file BETWEEN ? AND ?", (numbers[0], numbers[-1])
     ).fetchone()
-    if known != (len(numbers),):
-        return []
-    return [StagedFile(transaction.content, number) for number in numbers]
+    if known == (len(numbers),):
+        for number in numbers:
+            files.append(StagedFile(transaction.content, number))
 
 
 def adopt(transaction: Transaction, file: int) -> None:
-    """Take a staged file out of ``gc``: an object has it now."""
-    transaction.connection.execute("DELETE FROM gc WHERE file = ?", (file,))
+    """Take a staged file out of ``gc``: an object has it now.
+
+    Raises Aborted if it was swept, which cannot be while its StagedFile is open.
+    """
+    if transaction.connection.execute("DELETE FROM gc WHERE file = ?", (file,)).rowcount != 1:
+        raise Aborted("The content was removed before its object was made: write it again.")
 
 
 def sweep(transaction: Transaction) -> None:
@@ -126,7 +131,12 @@ def sweep(transaction: Transaction) -> None:
 
 
 def remove(transaction: Transaction, files: Iterable[int]) -> None:
-    """Remove files that no object has, then their numbers from ``gc``."""
+    """Remove those of ``files`` that no object has, then their numbers from ``gc``.
+
+    A write that was cancelled may yet have given its file to an object.
+    """
+    execute = transaction.connection.execute
     for file in files:
-        (transaction.content / str(file)).unlink(missing_ok=True)
-        transaction.connection.execute("DELETE FROM gc WHERE file = ?", (file,))
+        if execute("SELECT 1 FROM gc WHERE file = ?", (file,)).fetchone():
+            (transaction.content / str(file)).unlink(missing_ok=True)
+            execute("DELETE FROM gc WHERE file = ?", (file,))

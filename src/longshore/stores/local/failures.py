@@ -38,9 +38,24 @@ def translate(error: sqlite3.Error | OSError, bucket: str) -> Error:
 async def in_thread(bucket: str, work: Callable[..., T], *args: Any) -> T:
     """What ``work`` gives, in a thread, so that the loop does not wait for a disk."""
     try:
-        return await asyncio.to_thread(work, *args)
+        return await to_its_end(asyncio.get_running_loop().run_in_executor(None, work, *args))
     except (sqlite3.Error, OSError) as error:
         raise translate(error, bucket) from error
+
+
+async def to_its_end(running: asyncio.Future[T]) -> T:
+    """The result of what runs in a thread, which cannot be stopped.
+
+    If this is cancelled it still waits, then ends cancelled: nothing of the call is under way any
+    more, nor uses what the caller closes next.
+    """
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # whatever it was, nobody asks for it any more
+        raise
 
 
 def _of_the_file_system(error: OSError, bucket: str) -> Error:

@@ -90,14 +90,16 @@ def _find(
     named = {key for key in wanted if key[1] != ABSENT}
     live = {name for name, generation in wanted if generation == ABSENT}
     if named:
+        # "(name, generation) IN (VALUES …)" would scan the table; this looks each row up.
         marks = ", ".join(["(?, ?)"] * len(named))
-        where = f"(name, generation) IN (VALUES {marks})"
-        values = [value for key in named for value in key]
-        for name, *rest in execute(f"{_select(columns)} {where}", values):
+        select = _select(columns, "wanted CROSS JOIN object")
+        statement = f"WITH wanted (n, g) AS (VALUES {marks}) {select} name = n AND generation = g"
+        for name, *rest in execute(statement, [value for key in named for value in key]):
             found[name, rest[0]] = tuple(rest)
     if live:
-        where = f"name IN ({', '.join('?' * len(live))}) AND live"
-        for name, *rest in execute(f"{_select(columns)} {where}", list(live)):
+        marks = ", ".join("?" * len(live))
+        statement = f"{_select(columns)} name IN ({marks}) AND live"
+        for name, *rest in execute(statement, list(live)):
             found[name, ABSENT] = tuple(rest)
 
 
@@ -135,11 +137,11 @@ def open_content(
     return io.BytesIO(data)
 
 
-def _select(columns: Sequence[str]) -> str:
+def _select(columns: Sequence[str], tables: str = "object") -> str:
     for column in columns:
         check_known("column of an object", column, COLUMNS)
     wanted = ", ".join(("name", "generation", "metageneration", "size", *columns))
-    return f"SELECT {wanted} FROM object WHERE"
+    return f"SELECT {wanted} FROM {tables} WHERE"
 
 
 def _batch(rows: list[tuple[Any, ...]], columns: Sequence[str]) -> Batch:

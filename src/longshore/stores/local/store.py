@@ -47,7 +47,8 @@ MAX_OPEN = 16
 class LocalStore:
     """The buckets in ``directory``. Opens each when it is used, and keeps the last few open.
 
-    A call that was cancelled while it ran in a bucket's thread may still have its effect.
+    A call that is cancelled ends when what it does just then is done: it may have its effect, but
+    nothing of it is under way any more.
     """
 
     def __init__(self, directory: Path, clock: Clock = SYSTEM_CLOCK) -> None:

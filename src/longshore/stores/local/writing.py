@@ -6,51 +6,57 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from longshore import object_rules as rules
 from longshore.store import Failure
 from longshore.stores.local import contents, rows
 from longshore.stores.local.rows import EXPIRED, FREE, Target
 from longshore.stores.local.transaction import Transaction
+
+_OWN = ("name", "generation", "size", "checksum", "file")
+_SHARED = (
+    "live",
+    "metageneration",
+    "retained_from_us",
+    "create_time_us",
+    "update_time_us",
+    *sorted(rules.WRITE_COLUMNS),
+)
+_INSERT = (
+    f"INSERT INTO object ({', '.join(_OWN + _SHARED)})"
+    f" VALUES ({', '.join('?' * len(_OWN + _SHARED))})"
+)
+
+
+def shared_values(transaction: Transaction, metadata: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What all new objects with ``metadata`` have in common; raises InvalidArgument."""
+    now_us = transaction.now_us
+    columns = rules.new_object(transaction.bucket, metadata, now_us)
+    return (1, 1, now_us, now_us, now_us, *(columns[name] for name in _SHARED[5:]))
 
 
 def put(
     transaction: Transaction,
     name: bytes,
     new: contents.Content,
-    columns: Mapping[str, Any],
+    shared: tuple[Any, ...],
     generation: int,
 ) -> Failure | None:
     """Create or replace the live object, or what protects the one that is there.
 
-    ``columns``: those of ``object_rules.new_object``.
+    ``shared``: of ``shared_values``.
     """
-    now_us = transaction.now_us
     found = rows.find_where(transaction, "name = ? AND live", (name,))
     if found is not None:
         archived = transaction.bucket.versioning
         failure = rows.remove(transaction, name, found, archived=archived)
         if failure is not None:
             return failure
-    row = {
-        "name": name,
-        "generation": generation,
-        "live": 1,
-        "metageneration": 1,
-        "size": new.size,
-        "checksum": new.checksum,
-        "file": new.file,
-        "retained_from_us": now_us,
-        "create_time_us": now_us,
-        "update_time_us": now_us,
-        **columns,
-    }
-    marks = ", ".join("?" * len(row))
-    statement = f"INSERT INTO object ({', '.join(row)}) VALUES ({marks})"
-    transaction.connection.execute(statement, tuple(row.values()))
+    execute = transaction.connection.execute
+    execute(_INSERT, (name, generation, new.size, new.checksum, new.file, *shared))
     if new.file:
         contents.adopt(transaction, new.file)
     elif new.data:
-        statement = "INSERT INTO inline_content VALUES (?, ?)"
-        transaction.connection.execute(statement, (generation, new.data))
+        execute("INSERT INTO inline_content VALUES (?, ?)", (generation, new.data))
     return None
 
 

@@ -1,0 +1,61 @@
+"""No statement of the local store walks through the whole bucket to find its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore.patch import MapPatch
+from longshore.store import NewObject
+from longshore.stores.local.store import LocalStore
+from tests.conformance.shelf import BUCKET, Shelf, TurnedClock
+
+
+@pytest.mark.parametrize("versioning", [False, True])
+async def test_every_statement_finds_its_rows_by_key(tmp_path: Path, versioning: bool) -> None:
+    store = LocalStore(tmp_path)
+    shelf = Shelf(store, TurnedClock())
+    await shelf.make(versioning=versioning)
+    await shelf.write("a")
+    opened = store._open[BUCKET]
+    statements: list[str] = []
+    for listen in (opened.read, opened.write):
+        await listen(lambda t: t.connection.set_trace_callback(statements.append))
+    await use_everything(shelf)
+    for listen in (opened.read, opened.write):
+        await listen(lambda t: t.connection.set_trace_callback(None))
+    verbs = ("SELECT", "WITH", "UPDATE object", "DELETE FROM object", "INSERT INTO object")
+    traced = [s for s in statements if s.startswith(verbs) and " object" in s]
+    assert len(traced) > 30
+
+    def explain(transaction: Any) -> list[str]:
+        execute = transaction.connection.execute
+        plans = [execute(f"EXPLAIN QUERY PLAN {statement}").fetchall() for statement in traced]
+        return [detail for plan in plans for *_, detail in plan]
+
+    steps = await opened.write(explain)
+    assert [step for step in steps if step.startswith("SCAN object")] == []
+    assert any(step.startswith("SEARCH object") for step in steps)
+    assert not [step for step in steps if "TEMP B-TREE" in step]
+    await store.close()
+
+
+async def use_everything(shelf: Shelf) -> None:
+    await shelf.store.write_objects(BUCKET, [NewObject(name, b"x" * 20_000) for name in "abc"])
+    await shelf.names()
+    await shelf.versions(versions=True, prefix="a", after="a", after_generation=5)
+    await shelf.there("a", "b", generations=[0, 12345])
+    await shelf.read("a")
+    await shelf.patch("a", temporary_hold=True, contexts=MapPatch(updates={"k": "v"}))
+    await shelf.patch("a", temporary_hold=False)
+    await shelf.patch("a", event_based_hold=True)
+    await shelf.patch("a", event_based_hold=False, custom_time_us=5)
+    await shelf.patch("a", custom_time_us=1)  # refused, so row by row
+    for name in "abc":
+        await shelf.rewrite(name)
+        await shelf.rewrite(name)
+        await shelf.delete(name)
+    for name, generation in await shelf.versions(versions=True):
+        await shelf.delete(name, generation, permanent=True)
