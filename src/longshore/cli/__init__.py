@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from inspect import getdoc
 from typing import Annotated
 
 import typer
@@ -36,6 +37,19 @@ app.add_typer(bucket_operations.app, name="bucket-operations")
 app.add_typer(operations.app, name="operations")
 app.add_typer(buckets.app, name="buckets")
 app.add_typer(objects.app, name="objects")
+
+
+def _unwrap(commands: typer.Typer) -> None:
+    """Give every command its docstring as help, each paragraph on one line, to fit any width."""
+    for command in commands.registered_commands:
+        paragraphs = (getdoc(command.callback) or "").split("\n\n")
+        command.help = "\n\n".join(" ".join(text.split()) for text in paragraphs)
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _unwrap(group.typer_instance)
+
+
+_unwrap(app)
 
 
 def _show_version(wanted: bool) -> None:

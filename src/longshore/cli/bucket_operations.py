@@ -29,9 +29,7 @@ COLUMNS = (
     Column("BUCKET OPERATION", rows.identifier, style="dim"),
     Column("BUCKET", field("bucketName")),
     Column("STATE", field("state")),
-    Column("TOTAL", rows.counter("total"), right=True),
-    Column("SUCCEEDED", rows.counter("succeeded"), right=True),
-    Column("FAILED", rows.counter("failed"), right=True),
+    *rows.COUNTERS,
 )
 
 JobOption = Annotated[

@@ -23,7 +23,7 @@ app = typer.Typer(
 COLUMNS = (
     Column("BUCKET", field("name")),
     Column("STORE", field("store"), style="dim"),
-    Column("CREATED", lambda row: output.local_time(row["timeCreated"])),
+    output.time_column("CREATED", "timeCreated"),
     Column("VERSIONING", lambda row: "yes" if row["versioning"] else ""),
     Column("RETENTION", lambda row: _retention(row["retentionPeriodSeconds"])),
     Column("UNIFORM ACCESS", lambda row: "yes" if row["uniformAccess"] else ""),

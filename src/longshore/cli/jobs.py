@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from longshore.cli import output, rows
-from longshore.cli.flags import JobFlags, takes_job_flags, to_job
+from longshore.cli.flags import JobCommand, JobFlags, takes_job_flags
+from longshore.cli.job_message import to_job
 from longshore.cli.options import (
     DEFAULT_PROJECT,
     DEFAULT_SERVER,
@@ -36,10 +37,8 @@ COLUMNS = (
     Column("STATE", field("state")),
     Column("TRANSFORMATION", rows.transformation),
     Column("BUCKET", rows.buckets),
-    Column("TOTAL", rows.counter("total"), right=True),
-    Column("SUCCEEDED", rows.counter("succeeded"), right=True),
-    Column("FAILED", rows.counter("failed"), right=True),
-    Column("CREATED", lambda row: output.local_time(row.get("createTime", "")), style="dim"),
+    *rows.COUNTERS,
+    output.time_column("CREATED", "createTime", style="dim"),
 )
 
 JobArgument = Annotated[
@@ -49,6 +48,7 @@ JobArgument = Annotated[
 
 @app.command(
     "create",
+    cls=JobCommand,
     epilog="Example: [bold]longshore jobs create purge --bucket=photos"
     " --included-object-prefixes=tmp/,cache/ --delete-object --wait[/]",
 )
@@ -56,7 +56,7 @@ JobArgument = Annotated[
 def create(
     flags: JobFlags,
     job: Annotated[
-        str, typer.Argument(metavar="[JOB]", help="An id for it; default: the server makes one.")
+        str, typer.Argument(metavar="JOB", help="An id for it; default: the server makes one.")
     ] = "",
     *,
     wait: Annotated[

@@ -41,8 +41,8 @@ def _holds(row: Row) -> str:
 
 COLUMNS = (
     Column("NAME", field("name")),
-    Column("SIZE", lambda row: output.size(row["size"]), right=True),
-    Column("UPDATED", lambda row: output.local_time(row.get("updated", ""))),
+    Column("SIZE", lambda row: output.size(row["size"]), right=True, plain=field("size")),
+    output.time_column("UPDATED", "updated"),
     Column("GENERATION", field("generation"), right=True, style="dim"),
     Column("HOLDS", _holds),
     Column("CLASS", field("storageClass"), style="dim"),

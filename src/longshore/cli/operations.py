@@ -32,11 +32,7 @@ COLUMNS = (
     Column("STATE", field("metadata", "job", "state")),
     Column("JOB", lambda row: rows.base_name(row["metadata"]["job"]["name"])),
     Column("ERROR", field("error", "message")),
-    Column(
-        "CREATED",
-        lambda row: output.local_time(row["metadata"].get("createTime", "")),
-        style="dim",
-    ),
+    output.time_column("CREATED", "metadata", "createTime", style="dim"),
 )
 
 OperationArgument = Annotated[

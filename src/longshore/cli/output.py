@@ -31,12 +31,16 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 
 
 class Column(NamedTuple):
-    """A column of a table: its heading, and the text of a row's cell in it."""
+    """A column of a table: its heading, and the text of a row's cell in it.
+
+    ``plain``: the text for a pipe, where ``text`` is dressed up for people.
+    """
 
     heading: str
     text: Callable[[Row], str]
     right: bool = False
     style: str = ""
+    plain: Callable[[Row], str] | None = None
 
 
 class Format(NamedTuple):
@@ -92,7 +96,7 @@ class Writer:
         elif self._format.kind == "value":
             _write_line(_field(row, name) for name in self._format.fields)
         elif not sys.stdout.isatty():
-            _write_line(column.text(row) for column in self._columns)
+            _write_line((column.plain or column.text)(row) for column in self._columns)
         else:
             self._table.append(row)
             if len(self._table) == ROWS_PER_TABLE:
@@ -207,6 +211,12 @@ def size(value: Any) -> str:
             return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1024
     return f"{amount:.1f} PiB"
+
+
+def time_column(heading: str, *path: str, style: str = "") -> Column:
+    """A column of times: local ones for people, those of the API for a pipe."""
+    read = field(*path)
+    return Column(heading, lambda row: local_time(read(row)), style=style, plain=read)
 
 
 def field(*path: str) -> Callable[[Row], str]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 from longshore.cli import output
-from longshore.cli.flags import TRANSFORMATIONS
-from longshore.cli.output import Row, field
+from longshore.cli.job_message import TRANSFORMATIONS
+from longshore.cli.output import Column, Row
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
 
@@ -45,15 +44,22 @@ def source(row: Row) -> str:
     return ", ".join(prefixes) or "all objects"
 
 
-def counter(name: str) -> Callable[[Row], str]:
-    """A cell with one of the counters (``total``, ``succeeded``, ``failed``)."""
-    read = field("counters", f"{name}ObjectCount")
-    return lambda row: output.number(read(row))
-
-
 def count(row: Row, name: str) -> int:
     """One of the counters (``total``, ``succeeded``, ``failed``) as a number."""
     return int(row.get("counters", {}).get(f"{name}ObjectCount", 0))
+
+
+def counter_column(name: str) -> Column:
+    """A column with one of the counters."""
+    return Column(
+        name.upper(),
+        lambda row: output.number(count(row, name)),
+        right=True,
+        plain=lambda row: str(count(row, name)),
+    )
+
+
+COUNTERS = tuple(map(counter_column, ("total", "succeeded", "failed")))
 
 
 def elapsed_seconds(row: Row) -> float:
