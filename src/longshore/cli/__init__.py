@@ -20,6 +20,7 @@ import typer
 
 from longshore import __version__
 from longshore.cli import bucket_operations, buckets, demo, jobs, objects, operations, serve
+from longshore.cli.output import printable
 from longshore.errors import Error
 
 app = typer.Typer(
@@ -109,5 +110,5 @@ def _refuse(error: typer.TyperException) -> int:
 
 def _fail(message: str) -> int:
     line = "; ".join(part.strip() for part in message.splitlines() if part.strip())
-    sys.stderr.write(f"longshore: {line}\n")
+    sys.stderr.write(f"longshore: {printable(line)}\n")
     return 1

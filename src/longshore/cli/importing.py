@@ -39,7 +39,7 @@ class Import:
         """Count a refusal, and say it unless there have been many."""
         self.refused += 1
         if self.refused <= REFUSALS_SHOWN:
-            sys.stderr.write(f"longshore: {output.printable(name)}: {why}\n")
+            sys.stderr.write(f"longshore: {output.printable(f'{name}: {why}')}\n")
         elif self.refused == REFUSALS_SHOWN + 1:
             sys.stderr.write("longshore: more are refused; only counted from here on\n")
 
@@ -137,13 +137,15 @@ def _progress(target: str) -> Iterator[Callable[[Import], None]]:
 
     columns = (
         SpinnerColumn(),
-        TextColumn("Importing into [bold]{task.fields[target]}[/]"),
+        TextColumn("Importing into {task.fields[target]}", markup=False),
         TextColumn("{task.fields[objects]} objects"),
         TextColumn("[dim]{task.fields[rate]}/s[/]"),
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=output.console(), transient=True) as progress:
-        task = progress.add_task("", total=None, target=target, objects="0", rate="0")
+        task = progress.add_task(
+            "", total=None, target=output.printable(target), objects="0", rate="0"
+        )
         began = time.monotonic()
 
         def show(done: Import) -> None:

@@ -28,10 +28,8 @@ app = typer.Typer(
 
 COLUMNS = (
     Column("OPERATION", rows.identifier),
-    Column("DONE", lambda row: "yes" if row.get("done") else "no"),
     Column("STATE", field("metadata", "job", "state")),
     Column("JOB", lambda row: rows.base_name(row["metadata"]["job"]["name"])),
-    Column("ERROR", field("error", "message")),
     output.time_column("CREATED", "metadata", "createTime", style="dim"),
 )
 

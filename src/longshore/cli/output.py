@@ -254,15 +254,32 @@ def _flat(value: Any, name: str = "") -> Iterable[tuple[str, str]]:
         yield name, _scalar(value)
 
 
+def _tree(value: Row, indent: str = "", first: str = "") -> Iterable[tuple[str, str]]:
+    """The lines of a resource, label and value; ``first`` stands before the first label."""
+    for key, inner in value.items():
+        label = f"{first or indent}{key}"
+        first = ""
+        if isinstance(inner, Mapping) and inner:
+            yield label, ""
+            yield from _tree(inner, f"{indent}  ")
+        elif isinstance(inner, list) and any(isinstance(item, Mapping) for item in inner):
+            yield label, ""
+            for item in inner:
+                yield from _tree(item, f"{indent}    ", f"{indent}  - ")
+        else:
+            yield label, _scalar(inner)
+
+
 def _write_fields(row: Row) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Table.grid(padding=(0, 2))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in _flat(row):
-        table.add_row(name, Text(printable(value), style=STATE_STYLES.get(value, "")))
+    for label, value in _tree(row):
+        text = Text(printable(value), style=STATE_STYLES.get(value, ""))
+        table.add_row(Text(printable(label)), text)
     console().print(table)
 
 

@@ -36,11 +36,12 @@ def buckets(job: Row) -> str:
     return f"{found[0].get('bucket', '')}{more}"
 
 
-def source(row: Row) -> str:
-    """Which objects of its bucket: prefixes, or a manifest."""
-    if "manifest" in row:
-        return str(row["manifest"].get("manifestLocation", ""))
-    prefixes = row.get("prefixList", {}).get("includedObjectPrefixes", ())
+def source(job: Row) -> str:
+    """Which objects of its buckets: prefixes, or a manifest."""
+    first = job.get("bucketList", {}).get("buckets", [{}])[0]
+    if "manifest" in first:
+        return str(first["manifest"].get("manifestLocation", ""))
+    prefixes = first.get("prefixList", {}).get("includedObjectPrefixes", ())
     return ", ".join(prefixes) or "all objects"
 
 

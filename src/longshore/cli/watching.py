@@ -125,13 +125,11 @@ def _picture(job: Row, rate: float) -> Table:
     for label, value in _facts(job, rate):
         picture.add_row(label, value if isinstance(value, Text) else Text(output.printable(value)))
     for error in job.get("errorSummaries", ()):
-        text = Text.assemble(
-            (f"{error['errorCode']} ", "yellow"), (output.number(error["errorCount"]), "bold")
-        )
+        number = output.number(error["errorCount"])
+        picture.add_row("", Text.assemble((error["errorCode"], "yellow"), f" {number}"))
         for entry in error.get("errorLogEntries", ())[:1]:
-            detail = f"\n{entry['objectUri']}: {' '.join(entry.get('errorDetails', ()))}"
-            text.append(output.printable(detail).replace("\\n", "\n", 1), style="dim")
-        picture.add_row("error", text)
+            why = " ".join((f"{entry['objectUri']}:", *entry.get("errorDetails", ())))
+            picture.add_row("", Text(output.printable(why), style="dim"))
     return picture
 
 
@@ -140,7 +138,8 @@ def _facts(job: Row, rate: float) -> Iterator[tuple[str, Text | str]]:
 
     yield "job", Text(rows.identifier(job), style="bold")
     yield "state", Text(job["state"], style=output.STATE_STYLES.get(job["state"], ""))
-    yield "does", f"{rows.transformation(job)} in {rows.buckets(job)}"
+    yield "does", rows.transformation(job)
+    yield "in", f"{rows.buckets(job)}: {rows.source(job)}"
     yield "found", output.number(rows.count(job, "total"))
     if job.get("dryRun"):
         yield "bytes", output.size(job.get("counters", {}).get("totalBytesFound"))
