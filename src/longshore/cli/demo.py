@@ -298,8 +298,8 @@ class _Demo:
 
         from longshore.cli.output import STATE_STYLES
 
-        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False)
-        for heading in ("job", "state", "total", "succeeded", "failed", "seconds", "bucket agrees"):
+        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+        for heading in ("job", "state", "total", "succeeded", "failed", "seconds", "agrees"):
             side: Literal["left", "right"] = "left" if heading in {"job", "state"} else "right"
             table.add_column(heading, justify=side, no_wrap=True)
         for told in self._told:
