@@ -172,13 +172,20 @@ def delete(
 
 
 def _follow(client: Client, name: str, format_: str) -> Row:
-    """The job, once it has ended; progress as a picture or in lines if nothing else is wanted."""
-    from longshore.cli.watching import follow
+    """The job, once it has ended; progress as a picture or in lines if nothing else is wanted.
+
+    Raises the error of its operation, which says what a Job cannot: why it did not succeed.
+    """
+    from longshore.cli.watching import follow, raise_error
 
     shown = format_ == "table"
     ended = follow(lambda: client.get(name), quiet=not shown)
     if not shown:
         output.write_one(format_, ended)
+    if ended["state"] != "SUCCEEDED":
+        parent = name.partition("/jobs/")[0]
+        for operation in client.list("operations", parent, filter=f'metadata.job.name="{name}"'):
+            raise_error(operation)
     return ended
 
 

@@ -74,13 +74,13 @@ def wait(
     server: ServerOption = DEFAULT_SERVER,
     project: ProjectOption = DEFAULT_PROJECT,
     format_: FormatOption = "table",
-) -> int:
+) -> None:
     """Show the progress of an operation until it is done.
 
     The exit code is 1 if it ended with an error. With --format other than table, only the
     operation is written, once it is done.
     """
-    from longshore.cli.watching import follow
+    from longshore.cli.watching import follow, raise_error
 
     with connect(server, project) as client:
         name = client.name("operations", operation)
@@ -89,7 +89,7 @@ def wait(
         ended = client.get(name)
     if not shown:
         output.write_one(format_, ended)
-    return 1 if "error" in ended else 0
+    raise_error(ended)
 
 
 @app.command("cancel", epilog="Example: [bold]longshore operations cancel OPERATION[/]")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from longshore.cli import output, rows
 from longshore.cli.output import Row
-from longshore.errors import Unavailable
+from longshore.errors import BY_CODE, Code, Unavailable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -52,6 +52,13 @@ def follow(read_job: Callable[[], Row], *, quiet: bool = False) -> Row:
             except Unavailable:
                 if time.monotonic() - heard > PATIENCE_SECONDS:
                     raise
+
+
+def raise_error(operation: Row) -> None:
+    """Raises the errors.Error that the operation ended with, if it did: why its job FAILED."""
+    error = operation.get("error")
+    if error:
+        raise BY_CODE[Code(error["code"])](error.get("message", ""))
 
 
 class _Rate:
