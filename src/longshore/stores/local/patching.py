@@ -11,7 +11,7 @@ from longshore import object_rules as rules
 from longshore.patch import MapPatch, Patch
 from longshore.store import Failure
 from longshore.stores.local import rows
-from longshore.stores.local.rows import Target
+from longshore.stores.local.rows import Target, Targets
 from longshore.stores.local.transaction import Transaction
 
 _RESTART_RETENTION = (
@@ -21,7 +21,7 @@ _RESTART_RETENTION = (
 
 
 def patch(
-    transaction: Transaction, wanted: list[Target], change: Patch, *, match_metageneration: bool
+    transaction: Transaction, wanted: Targets, change: Patch, *, match_metageneration: bool
 ) -> dict[int, Failure]:
     """Change the metadata of each target; failures by index."""
     refused = rules.refuse_patch(transaction.bucket, change, transaction.now_us)
@@ -45,7 +45,7 @@ def patch(
 
 def _patch_all(
     transaction: Transaction,
-    wanted: list[Target],
+    wanted: Targets,
     changes: Mapping[str, Any],
     *,
     match_metageneration: bool,
@@ -72,12 +72,11 @@ def _patch_all(
             assignments.append(_RESTART_RETENTION)
             values.append(transaction.now_us)
     columns: list[Iterable[Any]] = [repeat(value) for value in values]
-    names, generations, metagenerations, live = zip(*wanted, strict=True)
-    columns += [names, generations, live]
+    columns += [wanted.names, wanted.generations, wanted.live]
     where = ["name = ?", "generation = ?", "live >= ?"]
     if match_metageneration:
         where.append("metageneration = ?")
-        columns.append(metagenerations)
+        columns.append(wanted.metagenerations)
     columns += [repeat(value) for value in guard_values]
     condition = " AND ".join(where + guards)
     statement = f"UPDATE object SET {', '.join(assignments)} WHERE {condition}"

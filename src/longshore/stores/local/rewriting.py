@@ -9,7 +9,7 @@ from typing import Any
 from longshore import object_rules as rules
 from longshore.store import Failure
 from longshore.stores.local import rows
-from longshore.stores.local.rows import EXPIRED, FREE, Target
+from longshore.stores.local.rows import EXPIRED, FREE, Key, Target, Targets
 from longshore.stores.local.transaction import Transaction
 
 _COPIED = (
@@ -20,11 +20,10 @@ _COPIED = (
     *sorted(rules.WRITE_COLUMNS - {"event_based_hold"}),
 )
 _KEY = "name = ? AND generation = ? AND live"
-Key = tuple[bytes, int]
 
 
 def rewrite(
-    transaction: Transaction, wanted: list[Target], *, storage_class: str, kms_key: str
+    transaction: Transaction, wanted: Targets, *, storage_class: str, kms_key: str
 ) -> dict[int, Failure]:
     """Make each live target a new generation with another class or key; failures by index."""
     versioning = transaction.bucket.versioning
@@ -33,9 +32,9 @@ def rewrite(
     new_generations = _copy if versioning else _move
 
     def quick() -> int:
-        keys = [target[:2] for target in wanted if target.live]
-        if len(keys) < len(wanted):
+        if not all(wanted.live):
             return 0
+        keys = list(wanted.keys())
         if versioning:
             return _copy(transaction, keys, new, f"{_KEY} AND {FREE}")
         where = f"{_KEY} AND {FREE} AND {EXPIRED}"

@@ -10,7 +10,8 @@ in the order of the batch, so that what an earlier row did counts for a later on
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from longshore import object_rules as rules
@@ -27,6 +28,7 @@ FREE = "NOT temporary_hold AND NOT event_based_hold"
 EXPIRED = "retention = '' AND retained_from_us <= ?"
 """No retention is in the way, given the value of ``expiry``."""
 
+Key = tuple[bytes, int]
 _ALWAYS = 1 << 62
 _ROW = ("generation", "live", "metageneration", "file", *rules.Guard._fields)
 
@@ -40,17 +42,43 @@ class Target(NamedTuple):
     live: bool
 
 
-def targets(batch: Batch) -> list[Target]:
-    """The rows of a batch. Without a column ``live`` they mean live objects."""
-    live = batch.columns.get("live") or [True] * len(batch)
-    names = map(encode, batch.names)
-    rows = zip(names, batch.generations, batch.metagenerations, live, strict=True)
-    return list(map(Target._make, rows))
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The rows of a batch as columns; see Target."""
+
+    names: list[bytes]
+    generations: list[int]
+    metagenerations: list[int]
+    live: list[bool]
+
+    @staticmethod
+    def of(batch: Batch) -> Targets:
+        """The rows of ``batch``. Without a column ``live`` they mean live objects."""
+        live = batch.columns.get("live") or [True] * len(batch)
+        names = [encode(name) for name in batch.names]
+        return Targets(names, batch.generations, batch.metagenerations, live)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __iter__(self) -> Iterator[Target]:
+        columns = (self.names, self.generations, self.metagenerations, self.live)
+        return map(Target, *columns)
+
+    def part(self, start: int, count: int) -> Targets:
+        """At most ``count`` rows from ``start`` on."""
+        end = start + count
+        columns = (self.names, self.generations, self.metagenerations, self.live)
+        return Targets(*(column[start:end] for column in columns))  # type: ignore[arg-type]
+
+    def keys(self) -> Iterator[Key]:
+        """Name and generation of each row."""
+        return zip(self.names, self.generations, strict=True)
 
 
 def each(
     transaction: Transaction,
-    wanted: list[Target],
+    wanted: Targets,
     quick: Callable[[], int],
     careful: Callable[[Target], Failure | None],
 ) -> dict[int, Failure]:

@@ -40,6 +40,7 @@ from longshore.stores.local.failures import Gone, in_thread
 from longshore.stores.local.transaction import Transaction
 
 T = TypeVar("T")
+Verb = Callable[[Transaction, rows.Targets], dict[int, Failure]]
 MAX_OPEN = 16
 """Buckets kept open that nobody uses just now: each takes two threads, six files and some MiB."""
 
@@ -203,13 +204,13 @@ class LocalStore:
         self,
         bucket: str,
         batch: Batch,
-        verb: Callable[[Transaction, list[rows.Target]], dict[int, Failure]],
+        verb: Verb,
     ) -> Outcome:
-        targets = rows.targets(batch)
+        targets = rows.Targets.of(batch)
         failures: dict[int, Failure] = {}
         for start in range(0, len(targets), rows.MAX_ROWS):
-            part = targets[start : start + rows.MAX_ROWS]
-            failed = await self._write(bucket, partial(_run, verb, part))
+            part = targets.part(start, rows.MAX_ROWS)
+            failed = await self._write(bucket, partial(_apply, verb, part))
             failures |= {start + index: failure for index, failure in failed.items()}
         return Outcome(failures=failures)
 
@@ -255,9 +256,5 @@ class LocalStore:
         await opened.close()
 
 
-def _run(
-    verb: Callable[[Transaction, list[rows.Target]], T],
-    targets: list[rows.Target],
-    transaction: Transaction,
-) -> T:
+def _apply(verb: Verb, targets: rows.Targets, transaction: Transaction) -> dict[int, Failure]:
     return verb(transaction, targets)

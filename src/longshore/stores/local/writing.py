@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 from longshore import object_rules as rules
 from longshore.store import Failure
 from longshore.stores.local import contents, rows
-from longshore.stores.local.rows import EXPIRED, FREE, Target
+from longshore.stores.local.rows import EXPIRED, FREE, Target, Targets
 from longshore.stores.local.transaction import Transaction
 
 _OWN = ("name", "generation", "size", "checksum", "file")
@@ -60,24 +61,22 @@ def put(
     return None
 
 
-def delete(
-    transaction: Transaction, wanted: list[Target], *, permanent: bool
-) -> dict[int, Failure]:
+def delete(transaction: Transaction, wanted: Targets, *, permanent: bool) -> dict[int, Failure]:
     """Delete the live objects, or with ``permanent`` just those versions; failures by index."""
     archived = transaction.bucket.versioning and not permanent
 
     def quick() -> int:
-        keys = [target[:2] for target in wanted]
         if archived:
             where = f"name = ? AND generation = ? AND live AND {FREE}"
-            return rows.many(transaction, f"UPDATE object SET live = 0 WHERE {where}", keys)
+            statement = f"UPDATE object SET live = 0 WHERE {where}"
+            return rows.many(transaction, statement, wanted.keys())
         live = "" if permanent else "AND live"
         where = f"name = ? AND generation = ? {live} AND file = 0 AND {FREE} AND {EXPIRED}"
-        expiry = rows.expiry(transaction)
-        bounded = [(*key, expiry) for key in keys]
+        bounds = repeat(rows.expiry(transaction), len(wanted))
+        bounded = zip(wanted.names, wanted.generations, bounds, strict=True)
         done = rows.many(transaction, f"DELETE FROM object WHERE {where}", bounded)
         if done == len(wanted):
-            ids = [(target.generation,) for target in wanted]
+            ids = zip(wanted.generations, strict=True)
             rows.many(transaction, "DELETE FROM inline_content WHERE generation = ?", ids)
         return done
 
