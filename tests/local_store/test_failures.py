@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import sqlite3
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 
@@ -144,3 +145,32 @@ async def test_a_write_that_is_cancelled_is_done_wholly_or_not(tmp_path: Path, m
                 await shelf.delete("b")
     await shelf.store.close()
     assert list((home / "content").iterdir()) == []
+
+
+async def test_a_write_that_is_cancelled_as_it_commits_keeps_its_content(tmp_path: Path) -> None:
+    home = await bucket(tmp_path)
+    shelf = Shelf(LocalStore(tmp_path), TurnedClock())
+    large = b"x" * 50_000
+    with closing(sqlite3.connect(home / schema.DATABASE, isolation_level=None)) as other:
+
+        async def locking() -> AsyncIterator[bytes]:
+            yield large
+            other.execute("BEGIN IMMEDIATE")  # what comes after the content has to wait
+
+        for patience in range(1, 200):
+            writing = asyncio.create_task(shelf.store.write_object(BUCKET, "b", locking()))
+            while not other.in_transaction:
+                await asyncio.sleep(0)
+            await asyncio.wait([writing], timeout=patience / 1000)
+            writing.cancel()
+            await asyncio.sleep(0)
+            other.execute("ROLLBACK")
+            with pytest.raises(asyncio.CancelledError):
+                await writing
+            await shelf.write("later", b"")  # behind whatever is still being done
+            if (await shelf.there("b")).sizes == [len(large)]:
+                break
+        else:
+            raise AssertionError("no write was cancelled while it waited to commit")
+    assert await shelf.read("b") == large
+    await shelf.store.close()
