@@ -124,18 +124,19 @@ def load_errors(data: Mapping[str, Any] | None) -> dict[Code, ErrorSummary]:
 class Shard:
     """A shard as its lease gives it to a worker: all that is needed to carry it on.
 
-    ``range`` None: the work is to plan the bucket operation. ``source`` and ``transformation`` are
-    (name of the extension, its plain data). ``log_states``: which outcomes are logged.
+    ``range`` and ``store`` None: the work is to plan the bucket operation. ``source`` and
+    ``transformation`` are (name of the extension, its plain data). ``log_states``: which outcomes
+    are logged.
     """
 
     id: int
     job: int
     bucket_operation: int
     attempt: int
-    checkpoint: int
     project: str
     job_id: str
     bucket: str
+    store: str | None
     source: tuple[str, Mapping[str, Any]]
     transformation: tuple[str, Mapping[str, Any]]
     dry_run: bool

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -56,10 +56,13 @@ class Source(Protocol):
         columns: Sequence[str],
         versions: bool,
         size: BatchSize,
-    ) -> AsyncIterator[Selection]:
+    ) -> AsyncGenerator[Selection, None]:
         """Selections from ``cursor`` to the end of the range. ``versions``: a listing covers
         noncurrent versions too. ``size()`` is asked before each selection for the most objects it
-        may have, since a rate cap shrinks batches while a shard runs."""
+        may have, since a rate cap shrinks batches while a shard runs.
+
+        A selection may be empty: it moves the cursor over what was read and is not chosen, so that
+        progress and cancels are not held up by a long search."""
 
 
 class BatchSize(Protocol):

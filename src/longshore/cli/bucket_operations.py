@@ -79,8 +79,6 @@ def describe(
     if job is None and "/" not in bucket_operation:
         raise typer.BadParameter("Name its job with --batch-job, or give its full name.")
     with connect(server, project) as client:
-        parent = f"{client.name('jobs', job)}/" if job is not None else ""
-        name = bucket_operation
-        if not name.startswith("projects/"):
-            name = f"{parent}bucketOperations/{name}"
+        parent = client.name("jobs", job) if job is not None else ""
+        name = client.name("bucketOperations", bucket_operation, parent)
         output.write_one(format_, client.get(name))

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
 
+from longshore import names
 from longshore.errors import BY_CODE, Code, InvalidArgument, Unavailable, Unknown
-from longshore.names import LOCATION
 
 CONNECT_SECONDS = 5.0
 REPLY_SECONDS = 60.0
 PAGE_SIZE = 500
+_PARSERS: Mapping[str, Callable[[str], object]] = {
+    "jobs": names.parse_job,
+    "operations": names.parse_operation,
+    "bucketOperations": names.parse_bucket_operation,
+}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -34,8 +39,9 @@ class Client:
             raise InvalidArgument(
                 f"{server!r} is no server: expected a URL such as http://127.0.0.1:8080."
             )
+        names.parse_project(f"projects/{project}")
         self._server = server.rstrip("/")
-        self._parent = f"projects/{project}/locations/{LOCATION}"
+        self._parent = f"projects/{project}/locations/{names.LOCATION}"
         self._http = httpx.Client(
             timeout=httpx.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
             # A proxy for the world outside must not be asked for this machine.
@@ -52,9 +58,16 @@ class Client:
         """Close the connection."""
         self._http.close()
 
-    def name(self, collection: str, text: str) -> str:
-        """The full name behind an id of ``collection`` ("jobs", …); a full name stays."""
-        return text if text.startswith("projects/") else f"{self._parent}/{collection}/{text}"
+    def name(self, collection: str, text: str, parent: str = "") -> str:
+        """The full name behind an id of ``collection`` ("jobs", …); a full name stays.
+
+        Raises InvalidArgument for what cannot be either.
+        """
+        name = text
+        if not text.startswith("projects/"):
+            name = f"{parent or self._parent}/{collection}/{text}"
+        _PARSERS[collection](name)
+        return name
 
     def get(self, name: str) -> dict[str, Any]:
         """The resource of that name."""

@@ -7,12 +7,13 @@ that took effect and whose reply was lost does no harm when it is written again.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Update, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Select, Update, and_, bindparam, insert, or_, select, update
 
 from longshore.database.rollup import lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards
@@ -50,8 +51,12 @@ class Poll(NamedTuple):
     free: bool
 
 
+Carried = Mapping[str | None, int]
+"""How many shards a worker carries of each store, by its name; None: how many it plans."""
+
+
 class Lease(NamedTuple):
-    """A lease as the supervisor watches it: it lives while ``checkpoint`` moves."""
+    """A shard's lease, as its supervisor watches it: it lives while ``checkpoint`` moves."""
 
     shard: int
     attempt: int
@@ -78,7 +83,28 @@ _MINE = and_(
 )
 _CANCELLED = select(jobs.c.id).where(jobs.c.cancel_us.is_not(None), jobs.c.complete_us.is_(None))
 _IS_CANCELLED = select(jobs.c.cancel_us).where(jobs.c.id == bindparam("job_id"))
-_IS_FREE = select(shards.c.id).where(_FREE).limit(1)
+_ID = select(shards.c.id)
+_WHOLE = (
+    select(
+        shards,
+        jobs.c.project,
+        jobs.c.job_id,
+        jobs.c.transformation_name,
+        jobs.c.transformation,
+        jobs.c.dry_run,
+        jobs.c.log_states,
+        bucket_operations.c.bucket,
+        bucket_operations.c.source_name,
+        bucket_operations.c.source,
+    )
+    .join(jobs, jobs.c.id == shards.c.job)
+    .join(bucket_operations, bucket_operations.c.id == shards.c.bucket_operation)
+)
+_LEASED = _WHOLE.where(
+    shards.c.id == bindparam("id"),
+    shards.c.attempt == bindparam("attempt"),
+    shards.c.owner.is_not(None),
+)
 
 
 def _update(*columns: str) -> Update:
@@ -102,35 +128,45 @@ _EXISTING = (
 )
 
 
-def poll(connection: Connection) -> Poll:
-    """The jobs that somebody asked to cancel and that have not ended, and whether work waits."""
+def poll(connection: Connection, carried: Carried, at_once: int) -> Poll:
+    """The jobs that somebody asked to cancel and that have not ended, and whether there is a shard
+    that ``claim`` would take."""
     cancelled = frozenset(connection.execute(_CANCELLED).scalars())
-    free = connection.execute(_IS_FREE).first() is not None
+    free = connection.execute(_takeable(_ID, carried, at_once)).first() is not None
     return Poll(cancelled, free)
 
 
-def claim(connection: Connection, owner: str, limit: int, now_us: int) -> list[Shard]:
-    """Lease at most ``limit`` free shards to the worker ``owner``, oldest first."""
-    rows = connection.execute(
-        select(
-            shards,
-            jobs.c.project,
-            jobs.c.job_id,
-            jobs.c.transformation_name,
-            jobs.c.transformation,
-            jobs.c.dry_run,
-            jobs.c.log_states,
-            bucket_operations.c.bucket,
-            bucket_operations.c.source_name,
-            bucket_operations.c.source,
-        )
-        .join(jobs, jobs.c.id == shards.c.job)
-        .join(bucket_operations, bucket_operations.c.id == shards.c.bucket_operation)
-        .where(_FREE)
-        .order_by(shards.c.id)
-        .limit(limit)
-    ).all()
-    return [_claim_one(connection, row, owner, now_us) for row in rows]
+def claim(
+    connection: Connection, owner: str, carried: Carried, at_once: int, now_us: int
+) -> list[Shard]:
+    """Lease free shards to the worker ``owner``, oldest first, until it carries ``at_once`` of each
+    store and of planning; ``carried``: how many it does by now."""
+    claimed: list[Shard] = []
+    carries = Counter(carried)
+    while row := connection.execute(_takeable(_WHOLE, carries, at_once)).first():
+        carries[row.store] += 1
+        claimed.append(_claim_one(connection, row, owner, now_us))
+    return claimed
+
+
+def _takeable(statement: Select[Any], carried: Carried, at_once: int) -> Select[Any]:
+    """The oldest free shard of a store of which a worker can carry more."""
+    full = [store for store, count in carried.items() if count >= at_once]
+    statement = statement.where(_FREE).order_by(shards.c.id).limit(1)
+    if None in full:
+        statement = statement.where(shards.c.store.is_not(None))
+    stores = [store for store in full if store is not None]
+    if stores:
+        statement = statement.where(or_(shards.c.store.is_(None), shards.c.store.not_in(stores)))
+    return statement
+
+
+def reload(connection: Connection, shard: Shard) -> Shard:
+    """A leased shard as its last checkpoint left it; raises LeaseLost."""
+    row = connection.execute(_LEASED, {"id": shard.id, "attempt": shard.attempt}).first()
+    if row is None:
+        raise LeaseLost(f"shard {shard.id} is no longer attempt {shard.attempt}")
+    return _shard(row)
 
 
 def _claim_one(connection: Connection, row: Row[Any], owner: str, now_us: int) -> Shard:
@@ -146,20 +182,23 @@ def _claim_one(connection: Connection, row: Row[Any], owner: str, now_us: int) -
         .where(bucket_operations.c.id == row.bucket_operation, bucket_operations.c.state == queued)
         .values(state=running, start_us=now_us)
     )
+    lease = {"owner": owner, "attempt": row.attempt + 1, "checkpoint": row.checkpoint + 1}
     connection.execute(
-        update(shards)
-        .where(shards.c.id == row.id, _FREE)
-        .values(state=running, owner=owner, attempt=row.attempt + 1, checkpoint=row.checkpoint + 1)
+        update(shards).where(shards.c.id == row.id, _FREE).values(state=running, **lease)
     )
+    return _shard(row, attempt=row.attempt + 1)
+
+
+def _shard(row: Row[Any], attempt: int | None = None) -> Shard:
     return Shard(
         id=row.id,
         job=row.job,
         bucket_operation=row.bucket_operation,
-        attempt=row.attempt + 1,
-        checkpoint=row.checkpoint + 1,
+        attempt=row.attempt if attempt is None else attempt,
         project=row.project,
         job_id=row.job_id,
         bucket=row.bucket,
+        store=row.store,
         source=(row.source_name, row.source),
         transformation=(row.transformation_name, row.transformation),
         dry_run=row.dry_run,
@@ -207,13 +246,13 @@ def finish(
 ) -> None:
     """End a shard, and with the last one its bucket operation and job.
 
-    A shard that comes to its end after somebody asked to cancel its job ends CANCELED. Raises
-    LeaseLost, having changed nothing.
+    A shard that comes to an end, whichever, after somebody asked to cancel its job ends CANCELED.
+    Raises LeaseLost, having changed nothing.
     """
     lock_job(connection, shard.job)
     cancelled = connection.execute(_IS_CANCELLED, {"job_id": shard.job}).scalar_one() is not None
-    if cancelled and state is State.SUCCEEDED:
-        state = State.CANCELED
+    if cancelled:
+        state, error = State.CANCELED, None
     values = _counter_values(counters, errors)
     values |= {"intent": None, "owner": None, "state": change(State.RUNNING, state).value}
     values["error_code"] = error.code.name if error else None
@@ -240,9 +279,16 @@ def let_go(connection: Connection, shard: Shard) -> None:
 
 
 def finish_plan(
-    connection: Connection, shard: Shard, ranges: Sequence[Mapping[str, Any]], now_us: int
+    connection: Connection,
+    shard: Shard,
+    ranges: Sequence[Mapping[str, Any]],
+    store: str,
+    now_us: int,
 ) -> None:
-    """Replace a planning shard by the shards of its ranges, in one transaction."""
+    """Replace a planning shard by the shards of its ranges, in one transaction.
+
+    ``store``: the name of the one that serves the bucket.
+    """
     rows = [
         {
             "job": shard.job,
@@ -250,6 +296,7 @@ def finish_plan(
             "state": State.QUEUED.value,
             "range": range_,
             "cursor": {},
+            "store": store,
         }
         for range_ in ranges
     ]

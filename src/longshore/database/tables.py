@@ -120,6 +120,7 @@ shards = Table(
     Column("state", Text, nullable=False),
     Column("range", JSON(none_as_null=True)),  # NULL: plan the bucket operation
     Column("cursor", JSON, nullable=False),
+    Column("store", Name),  # that its bucket is mapped to; NULL while planning
     Column("intent", LargeBinary),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("owner", Text),  # the worker that has the lease; NULL: nobody

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -95,6 +95,7 @@ class ActionLog:
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = _open_whole(self._path)
+            _sync_directories(self._path)
         self._file.write(data)
         self._file.flush()
         os.fsync(self._file.fileno())
@@ -106,6 +107,7 @@ class ActionLog:
         olds = sorted(self._path.parent.glob(f"{self._path.stem}.*.jsonl"))
         number = int(olds[-1].suffixes[-2][1:]) + 1 if olds else 1
         self._path.rename(self._path.with_suffix(f".{number:06d}.jsonl"))
+        _sync_directories(self._path)
         keep = max(0, self._limits.max_shard_bytes // self._limits.max_file_bytes - 2)
         for old in olds[: max(0, len(olds) - keep)]:
             old.unlink(missing_ok=True)
@@ -134,8 +136,8 @@ def remove(paths: Iterable[Path]) -> None:
     """Remove log files, and the directories that this leaves empty."""
     for path in paths:
         path.unlink(missing_ok=True)
-        if path.parent.is_dir() and not any(path.parent.iterdir()):
-            shutil.rmtree(path.parent, ignore_errors=True)
+        with suppress(OSError):  # not empty: another job of that id has begun
+            path.parent.rmdir()
 
 
 def _open_whole(path: Path) -> BinaryIO:
@@ -149,6 +151,16 @@ def _open_whole(path: Path) -> BinaryIO:
         file.truncate(start + tail.rfind(b"\n") + 1)
         file.seek(0, os.SEEK_END)
     return file
+
+
+def _sync_directories(path: Path) -> None:
+    """Make a file's name durable, and those of its two directories."""
+    for directory in list(path.parents)[:3]:
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def _labels(shard: Shard) -> dict[str, Any]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import chain
 
 from longshore import extensions
-from longshore.clock import Clock
 from longshore.engine.intent import MAX_TRIES, NEEDED, PINNED, TRIES, Intent
-from longshore.engine.retry import TRANSIENT, retrying
+from longshore.engine.retry import TRANSIENT
 from longshore.errors import Code, Error
 from longshore.model import Shard
 from longshore.source import Cursor, Selection, Source
@@ -54,6 +52,8 @@ class Ending:
 
     failures: dict[int, Failure] = field(default_factory=dict)
     again: dict[int, int] = field(default_factory=dict)
+    troubled: bool = False
+    """Whether some calls failed in a way that passes: wait before the next."""
 
 
 class Work:
@@ -63,8 +63,6 @@ class Work:
         self,
         shard: Shard,
         stores: Stores,
-        clock: Clock,
-        stop: asyncio.Event,
         may_send: Callable[[], None],
     ) -> None:
         """``may_send()`` is asked before every call that changes objects, and raises LeaseLost."""
@@ -77,8 +75,6 @@ class Work:
         self.store: Store = stores.for_bucket(shard.bucket)
         self.bucket = shard.bucket
         self.dry_run = shard.dry_run
-        self._clock = clock
-        self._stop = stop
         self._may_send = may_send
 
     @property
@@ -113,63 +109,55 @@ class Work:
     async def act(self, prepared: Prepared, intent: Intent) -> Ending:
         """Do what was announced, to announced objects only.
 
-        Failures that are TRANSIENT leave the effect unknown: those objects are looked at.
+        A failure of one object that is TRANSIENT leaves its effect unknown: such objects are
+        looked at. Raises an errors.Error if the call as a whole fails, with its effect unknown.
         """
-        ending = Ending(failures=_known_failures(intent, self.bucket))
+        failures = _known_failures(intent, self.bucket)
         indexes = [i for i, flags in enumerate(intent.flags) if flags & NEEDED]
-        unknown: list[int] = []
+        again: dict[int, int] = {}
+        unknown: dict[int, Failure] = {}
         if indexes:
             batch = prepared.batch
             called = batch if len(indexes) == len(batch) else batch.pick(indexes)
             self._may_send()
-            try:
-                outcome = await self.transformation.act(self.store, self.bucket, called)
-            except Error as error:
-                if error.code not in TRANSIENT:
-                    raise
-                unknown = indexes
-            else:
-                for place, failure in outcome.failures.items():
-                    if failure.code in TRANSIENT:
-                        unknown.append(indexes[place])
-                    else:
-                        self._judge(intent, indexes[place], failure, ending)
-        if unknown:
-            await self._look(intent, unknown, ending)
+            outcome = await self.transformation.act(self.store, self.bucket, called)
+            for place, failure in outcome.failures.items():
+                index = indexes[place]
+                if failure.code in TRANSIENT:
+                    unknown[index] = failure
+                elif failure.code is Code.ABORTED and not self.transformation.gone_is_done:
+                    _again(intent, index, failure, failures, again)
+                elif not (self.transformation.gone_is_done and failure.code in _GONE):
+                    failures[index] = failure
+        await self._look(intent, unknown, failures, again)
         for repeat, first in prepared.follows.items():
-            if first in ending.failures:
-                ending.failures[repeat] = ending.failures[first]
-            elif first in ending.again:
-                ending.again[repeat] = ending.again[first]
-        return ending
+            if first in failures:
+                failures[repeat] = failures[first]
+            elif first in again:
+                again[repeat] = again[first]
+        return Ending(failures=failures, again=again, troubled=bool(unknown))
 
     async def settle(self, intent: Intent) -> Ending:
         """Judge the objects of an open intent by reads alone, after a crash."""
-        ending = Ending(failures=_known_failures(intent, self.bucket))
-        open_ = [i for i in range(len(intent)) if i not in ending.failures]
-        await self._look(intent, open_, ending)
-        return ending
+        failures = _known_failures(intent, self.bucket)
+        again: dict[int, int] = {}
+        open_ = dict.fromkeys(i for i in range(len(intent)) if i not in failures)
+        await self._look(intent, open_, failures, again)
+        return Ending(failures=failures, again=again)
 
-    def _judge(self, intent: Intent, index: int, failure: Failure, ending: Ending) -> None:
-        moved = failure.code is Code.ABORTED
-        if self.transformation.gone_is_done and (moved or failure.code is Code.NOT_FOUND):
+    async def _look(
+        self,
+        intent: Intent,
+        objects: Mapping[int, Failure | None],
+        failures: dict[int, Failure],
+        again: dict[int, int],
+    ) -> None:
+        """Judge ``objects`` of an intent, by index, by what is there now, into ``failures`` and
+        ``again``. The failure that left an object's effect unknown, if there was one, counts as a
+        try, and is what the object ends with after too many."""
+        if not objects:
             return
-        if moved:
-            self._again(intent, index, failure, ending)
-        else:
-            ending.failures[index] = failure
-
-    def _again(self, intent: Intent, index: int, failure: Failure, ending: Ending) -> None:
-        tries = (intent.flags[index] & TRIES) + 1
-        if tries > MAX_TRIES:
-            ending.failures[index] = failure
-        else:
-            ending.again[index] = tries
-
-    async def _look(self, intent: Intent, indexes: Sequence[int], ending: Ending) -> None:
-        """Judge some objects of an intent by what is there now; writes into ``ending``."""
-        if not indexes:
-            return
+        indexes = list(objects)
         names = [intent.names[i] for i in indexes]
         generations = [intent.generations[i] for i in indexes]
         now = await self._read(names, generations)
@@ -178,20 +166,16 @@ class Work:
         checksums = [intent.checksums[i] for i in indexes] if intent.checksums else []
         verdicts = self.transformation.settle(Announced(names, generations, checksums), now)
         for place, (index, verdict) in enumerate(zip(indexes, verdicts, strict=True)):
+            moved = now.generations[place] != intent.generations[index]
             if verdict is Verdict.MISSING:
-                ending.failures[index] = _not_found(self.bucket, intent.names[index])
+                failures[index] = _not_found(self.bucket, intent.names[index])
+            elif verdict is Verdict.AGAIN and moved and intent.flags[index] & PINNED:
+                failures[index] = _left(self.bucket, intent.names[index], intent.generations[index])
             elif verdict is Verdict.AGAIN:
-                self._see_again(intent, index, now.generations[place], ending)
-
-    def _see_again(self, intent: Intent, index: int, generation: int, ending: Ending) -> None:
-        if generation == intent.generations[index]:
-            ending.again[index] = intent.flags[index] & TRIES
-        elif intent.flags[index] & PINNED:
-            ending.failures[index] = _left(
-                self.bucket, intent.names[index], intent.generations[index]
-            )
-        else:
-            self._again(intent, index, _moving(self.bucket, intent.names[index]), ending)
+                why = objects[index]
+                if moved:
+                    why = _moving(self.bucket, intent.names[index])
+                _again(intent, index, why, failures, again)
 
     async def _with_live(self, now: Batch, pinned: Sequence[int]) -> Batch:
         """``now`` with the live object of the name in each place where the announced generation is
@@ -234,16 +218,11 @@ class Work:
         return rows
 
     async def _read(self, names: Sequence[str], generations: Sequence[int]) -> Batch:
-        call = partial(
-            self.store.read_objects,
-            self.bucket,
-            names,
-            generations,
-            columns=(*self.transformation.columns, "live"),
-        )
-        return await retrying(call, self._stop, self._clock)
+        columns = (*self.transformation.columns, "live")
+        return await self.store.read_objects(self.bucket, names, generations, columns=columns)
 
 
+_GONE = frozenset({Code.NOT_FOUND, Code.ABORTED})
 _EMPTY = Batch(names=[], generations=[], metagenerations=[], sizes=[], columns={})
 
 
@@ -289,7 +268,7 @@ class _Rows:
         batch = self.batch
         plan = transformation.plan(batch)
         needed = list(plan.needed)
-        for index in _chain(_absent(batch), self.refused, self.settled, follows):
+        for index in chain(_absent(batch), self.refused, self.settled, follows):
             needed[index] = False
         sizes = [0] * len(batch)
         if transformation.counts_bytes:
@@ -356,9 +335,19 @@ def _absent(batch: Batch) -> Iterable[int]:
     return (i for i, generation in enumerate(batch.generations) if generation == ABSENT)
 
 
-def _chain(*many: Iterable[int]) -> Iterable[int]:
-    for one in many:
-        yield from one
+def _again(
+    intent: Intent,
+    index: int,
+    why: Failure | None,
+    failures: dict[int, Failure],
+    again: dict[int, int],
+) -> None:
+    """Have an object looked at again, unless ``why`` is one time too many."""
+    tries = (intent.flags[index] & TRIES) + (why is not None)
+    if why is not None and tries > MAX_TRIES:
+        failures[index] = why
+    else:
+        again[index] = tries
 
 
 def _known_failures(intent: Intent, bucket: str) -> dict[int, Failure]:

@@ -1,31 +1,30 @@
-"""A worker: leases free shards, runs them side by side, and tells them when to stop."""
+"""A worker: leases free shards, carries them side by side, and tells them when to stop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import Counter
+from contextlib import suppress
 from typing import Final
-
-from sqlalchemy.exc import SQLAlchemyError
 
 from longshore.clock import Clock
 from longshore.database import Database, shards
 from longshore.database.shards import LeaseLost
-from longshore.engine.action_log import ActionLog
-from longshore.engine.lease import Lease
+from longshore.engine.carry import carry
+from longshore.engine.deadline import Deadline
 from longshore.engine.pace import Pace
-from longshore.engine.planning import plan
-from longshore.engine.shard import Running, ShardRun
-from longshore.errors import Error, Internal, Unavailable
+from longshore.engine.running import Running, Tools
+from longshore.errors import Unavailable
 from longshore.model import Shard
 from longshore.settings import Settings
 from longshore.store import Stores
-from longshore.telemetry import event, failure, warning
+from longshore.telemetry import event, warning
 
 POLL_SECONDS: Final = 0.05
 """How often a worker asks the database, in one query, for cancelled jobs and free shards."""
 SHARDS_AT_ONCE: Final = 4
-"""How many shards a worker carries at the same time; bounds its memory."""
+"""How many shards of one store a worker carries at the same time, and how many it plans; bounds
+its memory, and keeps a slow store from holding up the others."""
 
 
 class Worker:
@@ -42,7 +41,7 @@ class Worker:
         self._clock = clock
         self._running: dict[int, Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._paces: dict[str, Pace] = {}
+        self._paces: dict[str | None, Pace] = {}
         self._broken = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -50,39 +49,39 @@ class Worker:
 
         Raises Unavailable when the database fails: its state is sound, so a new worker goes on.
         """
-        while not stop.is_set():
-            if not await self._poll():
-                await self._clock.wait(stop, POLL_SECONDS)
-            if self._broken:
-                raise Unavailable("The database failed under a shard; a new worker goes on.")
-        for running in self._running.values():
-            running.handing_back = True
-            running.stop.set()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        try:
+            while not stop.is_set() and not self._broken:
+                if not await self._poll():
+                    await self._clock.wait(stop, POLL_SECONDS)
+        finally:
+            for running in self._running.values():
+                running.give_up_lease()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        if self._broken:
+            raise Unavailable("The database failed under a shard; a new worker goes on.")
 
     async def _poll(self) -> int:
         """Pass cancellations on, keep leases alive, take what is free; gives how much was taken."""
-        news = await self._database.read(shards.poll)
+        carried = Counter(running.store for running in self._running.values())
+        news = await self._database.read(shards.poll, carried, SHARDS_AT_ONCE)
         for running in self._running.values():
             if running.shard.job in news.cancelled:
                 running.stop.set()
         await self._renew()
-        room = SHARDS_AT_ONCE - len(self._tasks)
-        if not news.free or room <= 0:
+        if not news.free:
             return 0
         asked = self._clock.monotonic()
-        claimed = await self._database.write(shards.claim, self._name, room, self._clock.now_us())
+        claimed = await self._database.write(
+            shards.claim, self._name, carried, SHARDS_AT_ONCE, self._clock.now_us()
+        )
         for shard in claimed:
             self._start(shard, asked)
         return len(claimed)
 
     def _start(self, shard: Shard, asked: float) -> None:
-        running = Running(
-            shard=shard,
-            lease=Lease(self._clock, self._settings.lease_seconds, asked),
-            stop=asyncio.Event(),
-        )
+        deadline = Deadline(self._clock, self._settings.lease_seconds, asked)
+        running = Running(shard=shard, store=shard.store, deadline=deadline)
         self._running[shard.id] = running
         task = asyncio.create_task(self._carry(running), name=f"shard-{shard.id}-{shard.attempt}")
         self._tasks.add(task)
@@ -96,48 +95,38 @@ class Worker:
 
     async def _carry(self, running: Running) -> None:
         shard = running.shard
-        log = ActionLog(self._settings.logs_dir, self._settings.logs, shard)
+        tools = Tools(
+            database=self._database,
+            stores=self._stores,
+            pace=self._pace(shard.store),
+            clock=self._clock,
+            logs_dir=self._settings.logs_dir,
+            logs=self._settings.logs,
+        )
         try:
-            if shard.range is None:
-                await plan(shard, self._database, self._stores, running.stop, self._clock)
-            else:
-                pace = self._pace(shard.bucket)
-                run = ShardRun(running, self._database, self._stores, pace, log, self._clock)
-                await run.run()
+            await carry(running, tools)
         except LeaseLost as lost:
             event("lease lost", shard=shard.id, attempt=shard.attempt, why=lost)
-        except SQLAlchemyError:
-            raise  # the worker ends; what it had is in the last checkpoint
-        except Exception as bug:
-            failure("shard failed", shard=shard.id, job=shard.job_id, bucket=shard.bucket)
-            await self._give_up(shard, bug)
+            # If only its own deadline has passed, somebody else may begin at once.
+            with suppress(LeaseLost):
+                await self._database.write(shards.let_go, shard)
         finally:
-            log.close()
-            self._running.pop(shard.id, None)
+            del self._running[shard.id]
 
-    async def _give_up(self, shard: Shard, bug: Exception) -> None:
-        what = f"The shard stopped by a fault of longshore: {type(bug).__name__}: {bug}"
-        error = bug if isinstance(bug, Error) else Internal(what)
-        try:
-            await self._database.write(shards.give_up, shard, error, self._clock.now_us())
-        except LeaseLost as lost:
-            event("lease lost", shard=shard.id, attempt=shard.attempt, why=lost)
-
-    def _pace(self, bucket: str) -> Pace:
-        name = self._stores.name_for(bucket)
-        if name not in self._paces:
-            rate = self._stores.settings_of(name).max_objects_per_second
-            # Each worker keeps its part of the cap.
-            self._paces[name] = Pace(rate and rate / self._settings.workers, self._clock)
-        return self._paces[name]
+    def _pace(self, store: str | None) -> Pace:
+        """The pace of a store's shards: each worker keeps its part of the cap."""
+        if store not in self._paces:
+            rate = self._stores.settings_of(store).max_objects_per_second if store else None
+            self._paces[store] = Pace(rate and rate / self._settings.workers, self._clock)
+        return self._paces[store]
 
     async def _renew(self) -> None:
         """Confirm leases that no checkpoint has confirmed for a while: its batch is slow."""
         now = self._clock.monotonic()
-        due: Mapping[int, Running] = {
+        due = {
             running.shard.id: running
             for running in self._running.values()
-            if now - running.lease.confirmed_at > self._settings.lease_seconds / 10
+            if now - running.deadline.confirmed_at > self._settings.lease_seconds / 10
         }
         if not due:
             return
@@ -145,7 +134,6 @@ class Worker:
         alive = await self._database.write(shards.renew, attempts)
         for shard, running in due.items():
             if shard in alive:
-                running.lease.confirm(now)
+                running.deadline.confirm(now)
             else:
-                running.lease.lost = True
-                running.stop.set()
+                running.give_up_lease()

@@ -19,7 +19,6 @@ import threading
 import uuid
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
-from dataclasses import dataclass
 
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -44,14 +43,6 @@ def start(settings: Settings, database: Database, lock_fd: int) -> LocalRunner:
     return LocalRunner(settings, database, lock_fd)
 
 
-@dataclass(slots=True)
-class _Watched:
-    """A lease, and since when its checkpoint has stood still."""
-
-    lease: Lease
-    since: float
-
-
 class LocalRunner:
     """The supervisor of this machine's workers."""
 
@@ -61,7 +52,7 @@ class LocalRunner:
         self._lock_fd = lock_fd
         self._processes: dict[str, Process] = {}
         self._ready: set[str] = set()
-        self._watched: dict[int, _Watched] = {}
+        self._since: dict[Lease, float] = {}  # that a lease was first seen just as it is
 
     def ready(self) -> bool:
         """Whether every worker has begun to look for shards."""
@@ -152,17 +143,13 @@ class LocalRunner:
             try:
                 leases = await self._database.read(shards.leases)
             except SQLAlchemyError as error:
-                telemetry.warning("database failed", while_watching=len(self._watched), why=error)
+                telemetry.warning("database failed", while_watching=len(self._since), why=error)
                 continue
             now = SYSTEM_CLOCK.monotonic()
-            self._watched = {lease.shard: self._seen(lease, now) for lease in leases}
-            for watched in self._watched.values():
-                if now - watched.since > self._settings.lease_seconds:
-                    self._kill(watched.lease)
-
-    def _seen(self, lease: Lease, now: float) -> _Watched:
-        before = self._watched.get(lease.shard)
-        return before if before and before.lease == lease else _Watched(lease, now)
+            self._since = {lease: self._since.get(lease, now) for lease in leases}
+            for lease, since in self._since.items():
+                if now - since > self._settings.lease_seconds:
+                    self._kill(lease)
 
     def _kill(self, lease: Lease) -> None:
         process = self._processes.get(lease.owner)

@@ -23,6 +23,8 @@ _GENERATION = re.compile(r"[0-9]{1,19}")
 _MAX_GENERATION = 2**63 - 1
 _MAX_NAME_BYTES = 1024
 _MAX_ROW_BYTES = 64 << 10
+_SCAN_BYTES = 4 << 20
+"""How far rows of other buckets are passed over before the cursor is moved."""
 _BLOCK_BYTES = 64 << 10
 _decode = partial(str, encoding="utf-8", errors="surrogateescape")
 
@@ -121,7 +123,8 @@ class Manifest:
         blocks = _blocks(stores, range_, cursor["offset"])
         async with aclosing(blocks):
             reader = Reader(blocks, offset=cursor["offset"], line=cursor["line"])
-            while rows := await reader.take(Rows(bucket=bucket, file=file), size()):
+            while not await reader.at_end():
+                rows = await reader.take(Rows(bucket=bucket, file=file), size())
                 names, generations = rows.names, rows.generations
                 batch = await store.read_objects(bucket, names, generations, columns=wanted)
                 pinned = [generation != ABSENT for generation in generations]
@@ -265,7 +268,7 @@ class Reader:
 
     def __init__(self, blocks: AsyncIterator[bytes], *, offset: int, line: int) -> None:
         self._blocks = blocks
-        self._at_end = False
+        self._all_read = False
         self._first_row = offset == 0
         self._first_line = line
         self._start = offset
@@ -285,9 +288,14 @@ class Reader:
         """The line number of the next row, from 1."""
         return self._first_line + self._next
 
+    async def at_end(self) -> bool:
+        """Whether no row is left."""
+        return self._next == len(self._lines) and not await self._fill()
+
     async def take(self, rows: Rows, limit: int) -> Rows:
-        """``rows``, filled up to ``limit`` as far as the file goes."""
-        while len(rows) < limit and (self._next < len(self._lines) or await self._fill()):
+        """``rows``, filled up to ``limit``, as far as the file and _SCAN_BYTES of it go."""
+        stop = self.offset + _SCAN_BYTES
+        while len(rows) < limit and self.offset < stop and not await self.at_end():
             if not (self._parse_plain(rows, limit) or self._parse(rows, limit)):
                 await self._fill()
         return rows
@@ -338,7 +346,7 @@ class Reader:
         """Refuse the next row, of which the lines before the index ``after`` have been seen, for
         its first line; False if it may still turn out to be whole."""
         is_long = self._ends[after - 1] - self.offset > _MAX_ROW_BYTES
-        if after == len(self._lines) and not is_long and not self._at_end:
+        if after == len(self._lines) and not is_long and not self._all_read:
             return False
         if is_long:
             problem = f"its row has more than {_MAX_ROW_BYTES} bytes; is a quote not closed?"
@@ -352,7 +360,7 @@ class Reader:
         self._first_line, self._start = self.line, self.offset
         del self._lines[: self._next], self._ends[: self._next]
         self._next = 0
-        while not self._at_end:
+        while not self._all_read:
             block = await anext(self._blocks, b"")
             head, newline, rest = block.partition(b"\n")
             # Of a longer line the rest is not kept: it is refused whatever follows.
@@ -360,14 +368,14 @@ class Reader:
             line_end = self._received + len(head + newline)
             self._received += len(block)
             self._tail = b""
-            self._at_end = not block
+            self._all_read = not block
             if newline:
                 lines = [line, *io.BytesIO(rest).readlines()]
                 if not lines[-1].endswith(b"\n"):
                     self._tail = lines.pop()
                 self._append(lines, line_end)
                 return True
-            if not self._at_end:
+            if not self._all_read:
                 self._tail = line
             elif line:
                 self._append([line], line_end)

@@ -1,4 +1,4 @@
-"""The time-limited right to a shard, as its worker sees it."""
+"""The moment after which a shard sends nothing more."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from longshore.clock import Clock
 from longshore.database.shards import LeaseLost
 
 CALL_TIMEOUT_SECONDS = 10.0
-"""The longest that a call of a store takes; a lease must be more than twice as long."""
+"""The longest that a call of a store may still take effect; settings see to it that a lease is more
+than twice as long. A store on this machine may wait longer for a lock, but dies with its worker,
+which is reaped before its leases end."""
 
 
-class Lease:
+class Deadline:
     """Until when a shard may send calls that change objects, by this process's own clock.
 
     Fencing protects the database from a worker whose lease is gone, but not the store: so nothing
@@ -21,7 +23,6 @@ class Lease:
         self._clock = clock
         self._lasts = lease_seconds - CALL_TIMEOUT_SECONDS
         self.confirmed_at = taken
-        self.lost = False
 
     def confirm(self, asked: float) -> None:
         """The database has confirmed the lease; ``asked``: the time just before it was asked."""
@@ -29,5 +30,5 @@ class Lease:
 
     def check(self) -> None:
         """Raises LeaseLost past the deadline; no I/O."""
-        if self.lost or self._clock.monotonic() > self.confirmed_at + self._lasts:
+        if self._clock.monotonic() > self.confirmed_at + self._lasts:
             raise LeaseLost("the lease was not confirmed in time")

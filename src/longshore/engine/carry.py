@@ -1,0 +1,91 @@
+"""Carry a leased shard to its end, through failures that pass."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from longshore import telemetry
+from longshore.database import shards
+from longshore.database.shards import LeaseLost
+from longshore.engine.planning import Planning
+from longshore.engine.retry import TRANSIENT, delay
+from longshore.engine.running import Running, Tools
+from longshore.engine.shard import ShardRun
+from longshore.errors import Error, Internal, Unavailable
+
+PATIENCE_SECONDS = 3600.0
+"""How long a shard waits for a source, a store or a disk that makes no progress at all."""
+CANCELLED_PATIENCE_SECONDS = 60.0
+"""The same once its job is being cancelled: an open intent can only be settled by looking."""
+
+
+async def carry(running: Running, tools: Tools) -> None:
+    """Run the shard again and again, each time from its last checkpoint, until it has ended or its
+    lease is to be given up.
+
+    A store that is down, a full disk or a log that cannot be written are waited for; what lasts
+    longer than PATIENCE_SECONDS, and what waiting cannot help, ends the shard FAILED. Raises
+    LeaseLost, and whatever the database raises.
+    """
+    failures, since = 0, tools.clock.monotonic()
+    while True:
+        try:
+            run = _make(running, tools)
+        except Error as error:
+            await tools.database.write(shards.give_up, running.shard, error, tools.clock.now_us())
+            return
+        try:
+            obstacle = await _run(run)
+            if obstacle is None:
+                return
+            now = tools.clock.monotonic()
+            if run.progressed:
+                failures, since = 0, now
+            patience = CANCELLED_PATIENCE_SECONDS if running.stop.is_set() else PATIENCE_SECONDS
+            if not obstacle.passes or now - since > patience:
+                await run.fail(obstacle.error)
+                return
+        finally:
+            run.close()
+        telemetry.warning(
+            "shard waits",
+            shard=running.shard.id,
+            bucket=running.shard.bucket,
+            why=obstacle.error.message,
+        )
+        if await tools.clock.wait(running.leave, delay(failures)):
+            await tools.database.write(shards.let_go, running.shard)
+            return
+        failures += 1
+        running.shard = await tools.database.read(shards.reload, running.shard)
+
+
+class _Obstacle(NamedTuple):
+    """What kept a run from its end, and whether waiting may help."""
+
+    error: Error
+    passes: bool
+
+
+def _make(running: Running, tools: Tools) -> Planning | ShardRun:
+    return Planning(running, tools) if running.shard.range is None else ShardRun(running, tools)
+
+
+async def _run(run: Planning | ShardRun) -> _Obstacle | None:
+    try:
+        await run.run()
+    except Error as error:
+        return _Obstacle(error, error.code in TRANSIENT)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _Obstacle(Unavailable(f"{where}{error.strerror or error}"), passes=True)
+    except (LeaseLost, SQLAlchemyError):
+        raise
+    # A bug ends the shard that met it, not its worker; what was announced is still looked at.
+    except Exception as bug:
+        telemetry.failure("shard failed")
+        message = f"The shard stopped by a fault of longshore: {type(bug).__name__}: {bug}"
+        return _Obstacle(Internal(message), passes=False)
+    return None

@@ -1,0 +1,45 @@
+"""A shard that a worker carries, and how it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from longshore.clock import Clock
+from longshore.database import Database
+from longshore.engine.deadline import Deadline
+from longshore.engine.pace import Pace
+from longshore.model import Shard
+from longshore.settings import LogSettings
+from longshore.store import Stores
+
+
+@dataclass(slots=True, kw_only=True)
+class Running:
+    """A leased shard. ``stop`` is set when it is to come to an end soon, for whatever reason;
+    ``leave`` as well when that means giving the lease up rather than ending the shard."""
+
+    shard: Shard
+    store: str | None
+    """The store that its slot counts for; None for planning."""
+    deadline: Deadline
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def give_up_lease(self) -> None:
+        """Ask for the lease back: the worker ends, or another one has the shard."""
+        self.leave.set()
+        self.stop.set()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What a worker lends to each shard that it carries."""
+
+    database: Database
+    stores: Stores
+    pace: Pace
+    clock: Clock
+    logs_dir: Path
+    logs: LogSettings
