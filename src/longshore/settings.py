@@ -18,6 +18,7 @@ from longshore.errors import InvalidArgument
 
 ENVIRONMENT_PREFIX = "LONGSHORE_"
 DEFAULT_FILE = "longshore.toml"
+MIN_LEASE_SECONDS = 21.0
 NOT_SETTINGS = frozenset({"CONFIG", "SERVER", "PROJECT"})
 """Variables with our prefix that are flags of the command line rather than settings."""
 
@@ -108,6 +109,11 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
             _merge(given, _read(Settings, table, "", source))
     settings = _build(given)
     _check_patterns(settings.stores.values())
+    if settings.lease_seconds < MIN_LEASE_SECONDS:
+        raise InvalidArgument(
+            f"lease_seconds is {settings.lease_seconds:g}; it must be at least"
+            f" {MIN_LEASE_SECONDS:g}, more than twice as long as a call of a store may take."
+        )
     return settings
 
 

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from longshore.errors import Error
+from longshore.database import shards
+from longshore.errors import Code, Error
 from longshore.model import State
-from longshore.patch import Patch
+from longshore.patch import MapPatch, Patch
 from longshore.store import Bucket
 from tests.house import BUCKET, House
 
@@ -126,6 +127,8 @@ class Voyage:
             await self._user()
 
     async def _between(self) -> None:
+        if self.random.random() < 0.5:  # the new service has begun before anybody does anything
+            await self.house.outside.write(shards.release)
         if self.cancel and self.random.random() < 0.5:
             await self.house.cancel(self.job)
         if self.users:
@@ -137,7 +140,7 @@ class Voyage:
         name = f"d/{self.random.randrange(OBJECTS + 5):03d}"
         self.touched.add(name)
         try:
-            action = self.random.randrange(4)
+            action = self.random.randrange(5)
             if action == 0:
                 await self.house.write(name, b"y" * self.random.randrange(1, 50))
             elif action == 1:
@@ -149,6 +152,9 @@ class Voyage:
                     await store.delete_objects(BUCKET, there, permanent=False)
                 elif there.generations[0]:
                     patch = Patch(content_language="de", temporary_hold=False)
+                    if action == 4:
+                        team = self.random.choice(("dock", "crane"))
+                        patch = Patch(contexts=MapPatch(updates={"team": team}))
                     await store.patch_objects(BUCKET, there, patch)
         except Error:
             pass  # a hold: users are refused, too
@@ -175,8 +181,13 @@ class Voyage:
             assert counters.total == len(self.rows)
         if not self.manifest:
             await self._reckon_log(counters, finished)
+        if self.transformation[0] == "delete_object" and not self.manifest:
+            assert errors.keys() <= {Code.PERMISSION_DENIED}
         if not self.users:
             self._reckon_journal(counters, journal)
+            assert len(journal) <= counters.succeeded, "acted upon, and not counted"
+        elif not self.house.fate.deaths:
+            self._reckon_contexts(counters, journal)
         if finished:
             await self._reckon_untouched(journal)
         await self._reckon_rest(counters)
@@ -201,11 +212,14 @@ class Voyage:
     def _reckon_journal(self, counters: Any, journal: list[dict[str, Any]]) -> None:
         done = Counter((entry["name"], entry["generation"]) for entry in journal)
         assert not done or max(done.values()) == 1, "an object was acted upon twice"
+        self._reckon_contexts(counters, journal)
+        moves = self.transformation[0] in {"delete_object", "rewrite_object"}
+        assert counters.bytes_transformed == (self._sum(journal, "size") if moves else 0)
+
+    def _reckon_contexts(self, counters: Any, journal: list[dict[str, Any]]) -> None:
         assert counters.contexts_created == self._sum(journal, "created")
         assert counters.contexts_deleted == self._sum(journal, "deleted")
         assert counters.contexts_updated == self._sum(journal, "updated")
-        moves = self.transformation[0] in {"delete_object", "rewrite_object"}
-        assert counters.bytes_transformed == (self._sum(journal, "size") if moves else 0)
 
     def _sum(self, journal: list[dict[str, Any]], key: str) -> int:
         counted = self.transformation[0] == "update_object_custom_context" or key == "size"

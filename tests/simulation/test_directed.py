@@ -1,0 +1,131 @@
+"""Deaths and writers at just the moment that matters: what random seeds seldom meet."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from longshore.database import shards
+from longshore.errors import Internal
+from longshore.model import Counters, State
+from longshore.patch import MapPatch, Patch
+from longshore.store import ABSENT
+from tests.faults import Crash
+from tests.house import BUCKET, House
+
+PREFIX = ("prefix_list", {"prefixes": ["d/"]})
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    house = House(tmp_path, "memory", batch=5)
+    await house.open()
+    for number in range(20):
+        await house.write(f"d/{number:02d}", b"x" * 10)
+    yield house
+    await house.close()
+
+
+def _die(house: House, where: str) -> Callable[[str], Any]:
+    async def die(now: str) -> None:
+        if now == where:
+            house.fate.at_boundary = None
+            house.fate.dead = True
+            raise Crash(now)
+
+    return die
+
+
+async def test_a_cancel_after_a_crash_counts_what_was_done(house: House) -> None:
+    job = await house.create(("delete_object", {"permanent": True}), PREFIX)
+    house.fate.at_boundary = _die(house, "after delete_objects")
+    assert not await house.run(job)
+    await house.cancel(job)
+    assert await house.run(job)
+    row, (counters, _) = await house.job(job)
+    assert row.state == "CANCELED"
+    assert counters.succeeded == len(house.mortal.journal) == 5
+
+
+async def test_a_cancel_between_lock_and_lease_counts_what_was_done(house: House) -> None:
+    """The next service has ended all leases and has no worker yet when the cancel comes."""
+    job = await house.create(("delete_object", {"permanent": True}), PREFIX)
+    house.fate.at_boundary = _die(house, "after delete_objects")
+    assert not await house.run(job)
+    await house.outside.write(shards.release)
+    await house.cancel(job)
+    row, _ = await house.job(job)
+    assert row.state == "RUNNING", "its intent must be looked at first"
+    assert await house.run(job)
+    row, (counters, _) = await house.job(job)
+    assert row.state == "CANCELED"
+    assert counters.succeeded == len(house.mortal.journal) == 5
+
+
+async def test_a_rewrite_is_told_from_an_upload_by_its_checksum(house: House) -> None:
+    """Somebody uploads other bytes, in just the class that was wanted, while we are dead."""
+    job = await house.create(
+        ("rewrite_object", {"storage_class": "COLDLINE", "kms_key": ""}), PREFIX
+    )
+    house.fate.at_boundary = _die(house, "before rewrite_objects")
+    assert not await house.run(job)
+    await house.write("d/01", b"other", storage_class="COLDLINE")
+    assert await house.run(job)
+    _, (counters, _) = await house.job(job)
+    assert counters.succeeded == 20
+    assert counters.bytes_transformed == 190, "the upload needed no rewrite: it adds no bytes"
+
+
+async def test_deltas_are_of_the_state_that_was_acted_upon(house: House) -> None:
+    """Somebody sets the very context that is to be created, between announcement and act."""
+
+    async def meddle(where: str) -> None:
+        if where == "before patch_objects":
+            house.fate.at_boundary = None
+            there = await house.store.read_objects(BUCKET, ["d/02"], [ABSENT])
+            theirs = Patch(contexts=MapPatch(updates={"team": "crane"}))
+            await house.store.patch_objects(BUCKET, there, theirs)
+
+    house.fate.at_boundary = meddle
+    change = {"updates": {"team": "dock"}, "removals": [], "clear": False}
+    job = await house.create(("update_object_custom_context", change), PREFIX)
+    assert await house.run(job)
+    _, (counters, _) = await house.job(job)
+    assert (counters.contexts_created, counters.contexts_updated) == (19, 1)
+
+
+@pytest.mark.parametrize(
+    "writer", ["checkpoint", "finish", "hand_back", "let_go", "finish_plan", "give_up", "renew"]
+)
+async def test_an_older_attempt_writes_nothing(house: House, writer: str) -> None:
+    await house.create(("delete_object", {"permanent": True}), PREFIX)
+    (old,) = await house.outside.write(shards.claim, "old", {}, 4, 1)
+    await house.outside.write(shards.release)
+    (new,) = await house.outside.write(shards.claim, "new", {}, 4, 1)
+    assert new.attempt == old.attempt + 1
+    counters = Counters(total=7)
+    announcement = shards.Announcement(intent=None, cursor={}, found=1, bytes_found=1)
+    arguments: dict[str, tuple[Any, ...]] = {
+        "checkpoint": (old, counters, {}, announcement, 1),
+        "finish": (old, counters, {}, State.SUCCEEDED, 1),
+        "hand_back": (old, counters, {}),
+        "let_go": (old,),
+        "finish_plan": (old, [{}], "main", 1),
+        "give_up": (old, Internal("no"), 1),
+    }
+
+    async def rows() -> Any:
+        statement = text("SELECT * FROM shards")
+        return await house.outside.read(lambda connection: connection.execute(statement).all())
+
+    before = await rows()
+    if writer == "renew":
+        assert await house.outside.write(shards.renew, {old.id: old.attempt}) == frozenset()
+    else:
+        with pytest.raises(shards.LeaseLost):
+            await house.outside.write(getattr(shards, writer), *arguments[writer])
+    assert await rows() == before
