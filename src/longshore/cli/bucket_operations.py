@@ -51,10 +51,11 @@ def list_(
     format_: FormatOption = "table",
 ) -> None:
     """List the bucket operations of a job, in the order of its buckets."""
-    if (job is None) == (job_option is None):
+    given = [text for text in (job, job_option) if text is not None]
+    if len(given) != 1:
         raise typer.BadParameter("Name one job: JOB or --batch-job.")
     with connect(server, project) as client, output.Writer(format_, COLUMNS) as writer:
-        parent = client.name("jobs", str(job or job_option))
+        parent = client.name("jobs", given[0])
         found = client.list("bucketOperations", parent, filter=filter_)
         writer.write_all(limited(found, limit))
 
