@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -280,6 +279,8 @@ class _Demo:
         self, bucket: str, column: str = "live", wanted: Callable[[Any], bool] = bool
     ) -> int:
         """How many objects of a bucket have such a value in a column, read from the store."""
+        import asyncio
+
         from longshore.store import Stores
 
         async def count() -> int:

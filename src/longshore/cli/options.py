@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
@@ -77,6 +76,8 @@ def with_stores(
     config: Path | None, data_dir: Path | None, use: Callable[[Stores], Awaitable[T]]
 ) -> T:
     """What ``use`` gives for the configured stores, which are closed afterwards."""
+    import asyncio
+
     from longshore.store import Stores
 
     settings = read_settings(config, data_dir)
