@@ -26,8 +26,8 @@ COLUMNS = (
     output.time_column("CREATED", "timeCreated"),
     Column("VERSIONING", lambda row: "yes" if row["versioning"] else ""),
     Column("RETENTION", lambda row: _retention(row["retentionPeriodSeconds"])),
-    Column("UNIFORM ACCESS", lambda row: "yes" if row["uniformAccess"] else ""),
-    Column("EVENT-BASED HOLD", lambda row: "yes" if row["defaultEventBasedHold"] else ""),
+    Column("ACCESS", lambda row: "uniform" if row["uniformAccess"] else ""),
+    Column("HOLD", lambda row: "event-based" if row["defaultEventBasedHold"] else ""),
 )
 
 BucketArgument = Annotated[

@@ -35,7 +35,7 @@ app = typer.Typer(
 COLUMNS = (
     Column("JOB", rows.identifier),
     Column("STATE", field("state")),
-    Column("TRANSFORMATION", rows.transformation),
+    Column("DOES", rows.transformation),
     Column("BUCKET", rows.buckets),
     *rows.COUNTERS,
     output.time_column("CREATED", "createTime", style="dim"),

@@ -132,7 +132,13 @@ class Writer:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, show_edge=False)
+        table = Table(
+            box=SIMPLE_HEAD,
+            header_style="bold",
+            padding=(0, 1, 0, 0),
+            pad_edge=False,
+            show_edge=False,
+        )
         for column in self._columns:
             table.add_column(
                 column.heading,
@@ -192,10 +198,10 @@ def rfc3339(microseconds: int) -> str:
 
 
 def local_time(text: str) -> str:
-    """An RFC 3339 time to the second in the time zone of this machine; "" stays ""."""
+    """An RFC 3339 time to the minute in the time zone of this machine; "" stays ""."""
     if not text:
         return ""
-    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M}"
 
 
 def number(value: Any) -> str:
