@@ -24,7 +24,7 @@ def _message(path: Path | None, environment: dict[str, str], **flags: Any) -> st
 WHOLE = """
 data_dir = "/srv/longshore"
 workers = 3
-lease_seconds = 12
+lease_seconds = 45
 [rest]
 listen = "0.0.0.0:80"
 [grpc]
@@ -47,7 +47,7 @@ def test_without_anything_the_defaults_hold(tmp_path, monkeypatch):
 def test_every_setting_can_stand_in_the_file(tmp_path):
     settings = load(_file(tmp_path, WHOLE), {}, {})
     assert settings.data_dir == Path("/srv/longshore")
-    assert (settings.workers, settings.lease_seconds) == (3, 12.0)
+    assert (settings.workers, settings.lease_seconds) == (3, 45.0)
     assert (settings.rest.address, settings.grpc.address) == (("0.0.0.0", 80), ("::1", 81))
     assert settings.logs.max_file_bytes == 1000
     assert settings.logs.max_shard_bytes == Settings().logs.max_shard_bytes
@@ -147,6 +147,12 @@ def test_a_wrong_value_names_its_key_and_place(tmp_path, text, key):
     message = _message(path, {})
     assert key in message
     assert str(path) in message
+
+
+def test_a_lease_shorter_than_a_call_may_take_is_refused_with_the_limit(tmp_path):
+    message = _message(_file(tmp_path, "lease_seconds = 20.9"), {})
+    assert message.startswith("lease_seconds is 20.9; it must be at least 21,")
+    assert load(_file(tmp_path, "lease_seconds = 21"), {}, {}).lease_seconds == 21.0
 
 
 @pytest.mark.parametrize("value", ["many", "", "[1]", "-1"])
