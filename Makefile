@@ -29,7 +29,7 @@ demo: $(RUNTIME)
 	@$(BIN)/longshore demo
 
 test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-services:
 	@echo "No test needs another server yet: \`make test\` runs them all."
