@@ -82,23 +82,17 @@ def test_a_running_job_is_cancelled_by_its_operation(serve: Callable[..., Servic
     assert service.get(operation) == ended
 
 
-def test_the_cap_is_kept_within_5_percent_by_two_jobs_together(
-    serve: Callable[..., Service],
-) -> None:
-    service = serve(objects=20_000, rate=5_000)
+def test_two_jobs_together_do_not_exceed_the_cap(serve: Callable[..., Service]) -> None:
+    service = serve(objects=10_000, rate=5_000)
     service.until(lambda: service.http.get("/readyz").status_code == 200, 10, "be ready")
+    began = time.monotonic()
     operations = [service.create("b", ALL, HOLD), service.create("b", ALL, HOLD)]
-
-    def handled() -> int:
-        jobs = map(service.job_of, operations)
-        return sum(counters(job).get("succeededObjectCount", 0) for job in jobs)
-
-    service.until(lambda: handled() > 2_000, 10, "make progress")
-    first, began = handled(), time.monotonic()
-    time.sleep(3)
-    rate = (handled() - first) / (time.monotonic() - began)
-    # A look sees whole batches of 250 objects, of which there are about 60.
-    assert 0.95 * 5_000 - 250 / 3 <= rate <= 1.05 * 5_000 + 250 / 3
+    jobs = list(map(service.done, operations))
+    took = time.monotonic() - began
+    assert [counters(job)["succeededObjectCount"] for job in jobs] == [10_000, 10_000]
+    # Each job by itself would take 2 s. How near they come to the cap depends on the machine, so
+    # that is tested in virtual time, in engine/test_pace.py; `done` sees that they come to an end.
+    assert took >= 20_000 / (1.05 * 5_000)
 
 
 def test_a_second_service_is_refused_and_names_the_first(serve: Callable[..., Service]) -> None:
