@@ -207,6 +207,6 @@ async def test_a_long_search_through_a_manifest_is_cancelled(tmp_path: Path) -> 
     began = time.monotonic()
     assert await running
     row, (counters, _) = await house.job(job)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 5.0
     assert (row.state, counters.total, counters.succeeded) == ("CANCELED", 1, 1)
     await house.close()
