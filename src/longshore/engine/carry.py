@@ -55,7 +55,9 @@ async def carry(running: Running, tools: Tools) -> None:
             bucket=running.shard.bucket,
             why=obstacle.error.message,
         )
-        if await tools.clock.wait(running.leave, delay(failures)):
+        with telemetry.waiting(running.store or "", obstacle.error.code.name):
+            told_to_leave = await tools.clock.wait(running.leave, delay(failures))
+        if told_to_leave:
             await tools.database.write(shards.let_go, running.shard)
             return
         failures += 1

@@ -124,6 +124,7 @@ class ShardRun:
             self._tools.clock.now_us(),
         )
         self._running.deadline.confirm(asked)
+        telemetry.observe_checkpoint(self._tools.clock.monotonic() - asked)
         if answer is Answer.GO_ON:
             self._tally.announced(prepared.found, prepared.bytes_found)
             self._open, self._again, self._cursor = prepared.intent, Again(), prepared.cursor
@@ -140,7 +141,7 @@ class ShardRun:
                 now_us=self._tools.clock.now_us(),
                 settled=settled,
             )
-        self._tally.done(intent, ending.failures, set(ending.again))
+        self._add(intent, ending)
         self._again = next_round(intent, ending)
         self._open = None
 
@@ -150,7 +151,15 @@ class ShardRun:
             await self._count(intent, ending, settled=True)
         except OSError as error:
             telemetry.warning("log not written", shard=self._shard.id, why=error)
-            self._tally.done(intent, ending.failures, set(ending.again))
+            self._add(intent, ending)
+
+    def _add(self, intent: Intent, ending: Ending) -> None:
+        again = set(ending.again)
+        self._tally.done(intent, ending.failures, again)
+        transformation, _ = self._shard.transformation
+        succeeded = len(intent) - len(ending.failures.keys() | again)
+        telemetry.count_objects(transformation, "succeeded", succeeded)
+        telemetry.count_objects(transformation, "failed", len(ending.failures))
 
     async def _breathe(self, ending: Ending) -> None:
         """Wait before objects are tried again whose calls failed in a way that passes."""
