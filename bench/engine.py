@@ -102,7 +102,7 @@ class Bench:
     @staticmethod
     async def open(directory: Path, kind: str, objects: int) -> Bench:
         store = StoreSettings(name="main", kind=kind, buckets=("*",))
-        settings = Settings(data_dir=directory, stores={"main": store})
+        settings = Settings(data_dir=directory, workers=1, stores={"main": store})
         stores = Stores(settings)
         database = Database(settings.database_path)
         await database.create()

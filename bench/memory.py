@@ -30,8 +30,7 @@ SECONDS = 1800
 
 def measure(objects: int, length: int, workers: int) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        service = Service(Path(directory))
-        service.config.write_text(f"workers = {workers}\n{service.config.read_text()}")
+        service = Service(Path(directory), workers=workers)
         asyncio.run(fill(service, objects, length))
         _print_row(objects, length, "none", _serve(service, None))
         for name, job in JOBS.items():

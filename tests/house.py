@@ -49,6 +49,7 @@ class House:
     def __init__(self, directory: Path, kind: str = "memory", *, batch: int = 5) -> None:
         self.settings = Settings(
             data_dir=directory,
+            workers=1,
             stores={
                 "main": StoreSettings(
                     name="main",

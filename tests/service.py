@@ -30,6 +30,8 @@ class Service:
         self,
         directory: Path,
         *,
+        workers: int = 1,
+        lease_seconds: float = 30,
         rate: float | None = None,
         gate: Path | None = None,
         sources: Path | None = None,
@@ -44,7 +46,9 @@ class Service:
         cap = f"max_objects_per_second = {rate}\n" if rate else ""
         self.config = directory / "longshore.toml"
         self.config.write_text(
-            f'data_dir = "{self.data_dir}"\n[rest]\nlisten = "127.0.0.1:{self.port}"\n'
+            f'data_dir = "{self.data_dir}"\nworkers = {workers}\n'
+            f"lease_seconds = {lease_seconds}\n"
+            f'[rest]\nlisten = "127.0.0.1:{self.port}"\n'
             f'[stores.main]\nkind = "local"\nbuckets = ["*"]\n{cap}'
         )
         local = StoreSettings(name="main", kind="local", buckets=("*",))
@@ -108,7 +112,12 @@ class Service:
         if self._process is None or self._process.poll() is not None:
             return 0
         self._process.terminate()
-        return self._process.wait(10)
+        return self.wait(10)
+
+    def wait(self, seconds: float) -> int:
+        """The exit status, once it has ended."""
+        assert self._process is not None
+        return self._process.wait(seconds)
 
     def create(self, bucket: str | list[str], source: dict[str, Any], what: dict[str, Any]) -> str:
         """Create a job that logs everything; gives its operation's name."""
@@ -161,6 +170,13 @@ class Service:
             return whole
 
         return asyncio.run(read())
+
+    def metrics(self) -> dict[str, float]:
+        """Each line of ``/metrics`` that is a number."""
+        reply = self.http.get("/metrics")
+        assert reply.status_code == 200, reply.text
+        lines = (line for line in reply.text.splitlines() if not line.startswith("#"))
+        return {name: float(value) for name, _, value in (line.rpartition(" ") for line in lines)}
 
     def close(self) -> None:
         self.stop()

@@ -57,9 +57,8 @@ async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) ->
             " with --listen."
         ) from error
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
     telemetry.event("serving", rest=f"http://{host}:{server.port}", taken_over=released)
     try:
         async with asyncio.TaskGroup() as group:
@@ -71,6 +70,16 @@ async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) ->
     finally:
         await database.close()
     return 0
+
+
+def _stop(number: int, stop: asyncio.Event) -> None:
+    """The first signal drains; the second ends this process just as it would end any other, and
+    the workers with it. Whatever happens then is what a crash leaves behind: nothing is lost."""
+    if stop.is_set():
+        telemetry.warning("stopped at once", signal=signal.Signals(number).name)
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
+    stop.set()
 
 
 async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Event) -> None:

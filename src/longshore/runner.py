@@ -7,7 +7,12 @@ alive, to end those that hang, and to give back the leases of those that are dea
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from collections.abc import Coroutine, Mapping
+from typing import Any, Protocol, TypeVar
+
+from longshore.telemetry import Numbers, Series
+
+T = TypeVar("T")
 
 
 class Runner(Protocol):
@@ -18,3 +23,15 @@ class Runner(Protocol):
 
     def ready(self) -> bool:
         """Whether every worker is up."""
+
+    def measured(self) -> Mapping[Series, Numbers]:
+        """What this process and all workers, the dead included, have measured together."""
+
+
+def run_loop(main: Coroutine[Any, Any, T]) -> T:
+    """What ``main`` gives, run on an event loop of its own: uvloop's where that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(main)
+    return uvloop.run(main)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass, replace
@@ -64,12 +66,19 @@ class StoreSettings:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+def cores() -> int:
+    """How many cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything that can be set. Paths are as given, relative to the working directory."""
 
     data_dir: Path = Path("longshore-data")
-    workers: int = 1
+    workers: int = field(default_factory=cores)
     lease_seconds: float = 30.0
     rest: ListenSettings = ListenSettings(listen="127.0.0.1:8080")
     grpc: ListenSettings = ListenSettings(listen="127.0.0.1:8081")

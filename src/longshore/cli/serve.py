@@ -25,7 +25,7 @@ def serve(
     workers: Annotated[
         int | None,
         typer.Option(
-            "--workers", metavar="N", min=1, help="How many processes run shards. Default: 1."
+            "--workers", metavar="N", min=1, help="Processes that run shards. Default: one a core."
         ),
     ] = None,
 ) -> int:

@@ -3,6 +3,9 @@
 A worker is ``python -m longshore.runners.local``: a fresh interpreter that imports neither Google's
 types nor the command line (40 MB rather than 75). It inherits the lock on the data directory and
 dies with its parent: by PDEATHSIG on Linux, elsewhere when the pipe to its standard input ends.
+
+It is handed its settings over that pipe, and over the one from its standard output it sends a
+heartbeat from its event loop: a frame of JSON with what it has measured since the one before.
 """
 
 from __future__ import annotations
@@ -18,20 +21,29 @@ import sys
 import threading
 import uuid
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Mapping
 from contextlib import suppress
 
+import orjson
 from sqlalchemy.exc import SQLAlchemyError
 
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database, shards
 from longshore.database.shards import Lease
+from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
 from longshore.engine.worker import Worker
 from longshore.errors import Error
+from longshore.runner import run_loop
 from longshore.settings import Settings
 from longshore.store import Stores
+from longshore.telemetry import Numbers, Series
 
-DRAIN_SECONDS = 5.0
+HEARTBEAT_SECONDS = 0.5
+START_SECONDS = 60.0
+"""How long a worker may take until its first heartbeat; it has no lease before."""
+DRAIN_SECONDS = 4.0
+"""How long a worker may take to hand its shards back; the whole service ends within 5 s."""
 _WATCH_SECONDS = 1.0
 _MAX_BACK_OFF_SECONDS = 10.0
 _LENGTH = struct.Struct("<I")
@@ -43,6 +55,30 @@ def start(settings: Settings, database: Database, lock_fd: int) -> LocalRunner:
     return LocalRunner(settings, database, lock_fd)
 
 
+class _Child:
+    """A worker's process, as its supervisor sees it."""
+
+    def __init__(self, name: str, process: Process) -> None:
+        self.name = name
+        self.process = process
+        self.ready = False
+        self.silent_looks = 0
+        self.hung = False
+
+    def kill(self, **why: object) -> None:
+        """End a worker that hangs, by the signal that also ends a stopped process."""
+        if not self.hung and self.process.returncode is None:
+            self.hung = True
+            telemetry.warning("worker hangs", worker=self.name, pid=self.process.pid, **why)
+            with suppress(ProcessLookupError):
+                self.process.kill()
+
+    def epitaph(self) -> str:
+        """How it ended."""
+        code = self.process.returncode or 0
+        return signal.Signals(-code).name if code < 0 else f"exit status {code}"
+
+
 class LocalRunner:
     """The supervisor of this machine's workers."""
 
@@ -50,20 +86,26 @@ class LocalRunner:
         self._settings = settings
         self._database = database
         self._lock_fd = lock_fd
-        self._processes: dict[str, Process] = {}
-        self._ready: set[str] = set()
+        self._children: dict[str, _Child] = {}
+        self._totals = telemetry.Totals()
         self._since: dict[Lease, float] = {}  # that a lease was first seen just as it is
 
     def ready(self) -> bool:
         """Whether every worker has begun to look for shards."""
-        return len(self._ready) == self._settings.workers
+        ready = sum(child.ready for child in self._children.values())
+        return ready == self._settings.workers
+
+    def measured(self) -> Mapping[Series, Numbers]:
+        """What this process and all workers, the dead included, have measured together."""
+        return self._totals.now()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the workers running until ``stop`` is set, then have them hand back their shards."""
         async with asyncio.TaskGroup() as group:
             for number in range(self._settings.workers):
                 group.create_task(self._keep(number, stop))
-            group.create_task(self._watch(stop))
+            group.create_task(self._watch_hearts(stop))
+            group.create_task(self._watch_leases(stop))
 
     async def _keep(self, number: int, stop: asyncio.Event) -> None:
         """Run one worker after the other, with growing pauses while they die young."""
@@ -71,16 +113,24 @@ class LocalRunner:
         while not stop.is_set():
             name = f"worker-{number}-{uuid.uuid4().hex[:12]}"
             began = SYSTEM_CLOCK.monotonic()
-            code = await self._run_one(name, stop)
+            child = await self._run_one(name, stop)
             if stop.is_set():
                 return
             lived = SYSTEM_CLOCK.monotonic() - began
             deaths = 0 if lived > 2 * _MAX_BACK_OFF_SECONDS else deaths + 1
             pause = min(_MAX_BACK_OFF_SECONDS, 0.1 * 2 ** (deaths - 1)) if deaths else 0.0
-            telemetry.warning("worker died", worker=name, exit=code, restart_seconds=pause)
+            telemetry.count_worker_death("hung" if child.hung else "died")
+            telemetry.warning(
+                "worker died",
+                worker=name,
+                pid=child.process.pid,
+                of=child.epitaph(),
+                lived_seconds=round(lived, 1),
+                restart_seconds=pause,
+            )
             await SYSTEM_CLOCK.wait(stop, pause)
 
-    async def _run_one(self, name: str, stop: asyncio.Event) -> int:
+    async def _run_one(self, name: str, stop: asyncio.Event) -> _Child:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -89,23 +139,24 @@ class LocalRunner:
             stdout=PIPE,
             pass_fds=(self._lock_fd,),
         )
+        child = self._children[name] = _Child(name, process)
         try:
-            await self._hand_over(process, name)
-            self._processes[name] = process
+            await self._hand_over(child)
+            telemetry.count_worker_start()
             telemetry.event("worker started", worker=name, pid=process.pid)
-            ended = asyncio.create_task(self._wait(process, name))
+            ended = asyncio.create_task(self._follow(child))
             stopped = asyncio.create_task(stop.wait())
             await asyncio.wait({ended, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             if not ended.done():
-                await _end(process)
-            return await ended
+                await _drain(child, ended)
+            return child
         finally:
-            self._processes.pop(name, None)
-            self._ready.discard(name)
             if process.returncode is None:
-                process.kill()
+                child.kill(why="it did not end in time")
                 await process.wait()
+            del self._children[name]
+            self._totals.bury(name)
             # Reaped, and only now: nothing of this worker can reach a store any more.
             await self._release(name)
 
@@ -120,21 +171,40 @@ class LocalRunner:
             else:
                 return
 
-    async def _wait(self, process: Process, name: str) -> int:
-        """The exit status, in the end; on the way the worker's one sign that it is ready."""
-        if process.stdout is not None and await process.stdout.read(1):
-            self._ready.add(name)
-        return await process.wait()
+    async def _follow(self, child: _Child) -> None:
+        """Take in heartbeats until the worker has died."""
+        if child.process.stdout is not None:
+            with suppress(asyncio.IncompleteReadError):  # it died, perhaps in mid-sentence
+                while True:
+                    changes = orjson.loads(await _frame(child.process.stdout))
+                    self._totals.update(child.name, changes)
+                    child.silent_looks = 0
+                    child.ready = True
+        await child.process.wait()
 
-    async def _hand_over(self, process: Process, name: str) -> None:
-        data = pickle.dumps((name, os.getpid(), self._settings))
-        if process.stdin is not None:
-            with suppress(ConnectionError):  # it died at once; waiting for it tells
-                process.stdin.write(_LENGTH.pack(len(data)) + data)
-                await process.stdin.drain()
+    async def _hand_over(self, child: _Child) -> None:
+        data = pickle.dumps((child.name, os.getpid(), self._settings))
+        if child.process.stdin is not None:
+            with suppress(ConnectionError):  # it died at once; following it tells
+                child.process.stdin.write(_LENGTH.pack(len(data)) + data)
+                await child.process.stdin.drain()
 
-    async def _watch(self, stop: asyncio.Event) -> None:
-        """End workers that hang: a lease of theirs has stood still for its whole time.
+    async def _watch_hearts(self, stop: asyncio.Event) -> None:
+        """End workers whose event loop stands still, long before their leases could run out.
+
+        Silence is counted in looks of ours rather than by a clock: if it was this process that
+        stood still, nobody is taken for hung.
+        """
+        patience = (self._settings.lease_seconds - CALL_TIMEOUT_SECONDS) / 2
+        while not await SYSTEM_CLOCK.wait(stop, HEARTBEAT_SECONDS):
+            for child in self._children.values():
+                child.silent_looks += 1
+                silent = child.silent_looks * HEARTBEAT_SECONDS
+                if silent > (patience if child.ready else START_SECONDS):
+                    child.kill(why=f"no heartbeat for {silent:g} s")
+
+    async def _watch_leases(self, stop: asyncio.Event) -> None:
+        """End workers whose heart beats, but one of whose leases has stood still for all its time.
 
         Judged here alone, by one monotonic clock. The worker stopped sending well before: its own
         deadline lies a call's timeout earlier.
@@ -148,27 +218,57 @@ class LocalRunner:
             now = SYSTEM_CLOCK.monotonic()
             self._since = {lease: self._since.get(lease, now) for lease in leases}
             for lease, since in self._since.items():
-                if now - since > self._settings.lease_seconds:
-                    self._kill(lease)
-
-    def _kill(self, lease: Lease) -> None:
-        process = self._processes.get(lease.owner)
-        if process is not None and process.returncode is None:
-            telemetry.warning("worker hangs", worker=lease.owner, pid=process.pid)
-            with suppress(ProcessLookupError):
-                process.kill()
+                child = self._children.get(lease.owner)
+                if child is not None and now - since > self._settings.lease_seconds:
+                    child.kill(why=f"the lease on shard {lease.shard} ran out")
 
 
-async def _end(process: Process) -> None:
+async def _frame(stream: asyncio.StreamReader) -> bytes:
+    (length,) = _LENGTH.unpack(await stream.readexactly(_LENGTH.size))
+    return await stream.readexactly(length)
+
+
+async def _drain(child: _Child, ended: asyncio.Task[None]) -> None:
+    """Have a worker hand back its shards, if it does so in time."""
     with suppress(ProcessLookupError):
-        process.terminate()
-    with suppress(TimeoutError):
-        await asyncio.wait_for(process.wait(), DRAIN_SECONDS)
+        child.process.terminate()
+    await asyncio.wait({ended}, timeout=DRAIN_SECONDS)
+    if not ended.done():
+        child.kill(why=f"it did not hand back its shards within {DRAIN_SECONDS:g} s")
+        await ended
+
+
+class _Heart:
+    """Sends a frame of what was measured with each beat, from the event loop: when that stands
+    still, so does the heart."""
+
+    def __init__(self, output: int) -> None:
+        """``output``: the descriptor of a pipe that the supervisor reads."""
+        os.set_blocking(output, False)
+        self._output = output
+        self._unsent = b""
+
+    def start(self) -> None:
+        """Beat from now on, for as long as the running event loop runs."""
+        self.beat()
+        asyncio.get_running_loop().call_later(HEARTBEAT_SECONDS, self.start)
+
+    def beat(self) -> None:
+        """Send what has changed, or the rest of the last frame if the supervisor does not read."""
+        if not self._unsent:
+            frame = orjson.dumps(telemetry.changes())
+            self._unsent = _LENGTH.pack(len(frame)) + frame
+        with suppress(
+            BlockingIOError, BrokenPipeError
+        ):  # a dead supervisor is dealt with elsewhere
+            while self._unsent:
+                self._unsent = self._unsent[os.write(self._output, self._unsent) :]
 
 
 def main() -> None:
     """The body of a worker process."""
     _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which drains us
     stdin = io.FileIO(0, closefd=False)
     (length,) = _LENGTH.unpack(_read(stdin, _LENGTH.size))
     # From our own parent, over a pipe that nobody else can write to.
@@ -176,24 +276,26 @@ def main() -> None:
     if os.getppid() != parent:
         return  # the parent died before it could be watched
     threading.Thread(target=_exit_at_end, args=(stdin,), daemon=True).start()
+    heart = _Heart(os.dup(1))
+    os.dup2(2, 1)  # nothing but the heart may write to the supervisor
     telemetry.set_up()
-    asyncio.run(_work(name, settings))
+    run_loop(_work(name, settings, heart))
 
 
-async def _work(name: str, settings: Settings) -> None:
+async def _work(name: str, settings: Settings, heart: _Heart) -> None:
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which drains us
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     database = Database(settings.database_path)
     stores = Stores(settings)
-    os.write(1, b".")  # ready
+    telemetry.count_worker_up()
+    heart.start()
     try:
         await Worker(name, settings, database, stores, SYSTEM_CLOCK).run(stop)
     except Error as error:
         telemetry.warning("worker ends", worker=name, why=error)
         raise SystemExit(1) from error
     finally:
+        heart.beat()
         await stores.close()
         await database.close()
 
