@@ -16,6 +16,7 @@ from longshore.data_dir import DataDirLock
 from longshore.database import Database, shards
 from longshore.engine import action_log
 from longshore.errors import FailedPrecondition, InvalidArgument
+from longshore.metrics import MetricsPage
 from longshore.runner import Runner
 from longshore.settings import Settings
 
@@ -48,8 +49,9 @@ async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) ->
     async def ready() -> Mapping[str, bool]:
         return {"workers": runner.ready()}
 
+    metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
     try:
-        server = make_server(make_app(database, SYSTEM_CLOCK, ready), host, port)
+        server = make_server(make_app(database, SYSTEM_CLOCK, ready, metrics), host, port)
     except OSError as error:
         await database.close()
         raise FailedPrecondition(

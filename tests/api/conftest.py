@@ -16,10 +16,12 @@ import httpx
 import pytest
 from sqlalchemy import Connection, func, select, update
 
+from longshore import telemetry
 from longshore.api.server import RestServer, make_app, make_server
 from longshore.database import Database
 from longshore.database.rollup import lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.metrics import MetricsPage
 from longshore.model import Errors, dump_errors
 
 START_US = 1_788_220_800_123_456  # 2026-09-01T00:00:00.123456Z
@@ -54,7 +56,9 @@ class Server:
         self.database = database
         self.clock = clock
         self.parts = {"workers": True}
-        self.rest: RestServer = make_server(make_app(database, clock, self._ready), "127.0.0.1", 0)
+        metrics = MetricsPage(database, clock, telemetry.Totals().now)
+        app = make_app(database, clock, self._ready, metrics)
+        self.rest: RestServer = make_server(app, "127.0.0.1", 0)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
 
