@@ -13,7 +13,7 @@ from longshore import extensions, telemetry
 from longshore.api.server import make_app, make_server
 from longshore.clock import SYSTEM_CLOCK
 from longshore.data_dir import DataDirLock
-from longshore.database import Database, shards
+from longshore.database import Database, jobs, shards
 from longshore.engine import action_log
 from longshore.errors import FailedPrecondition, InvalidArgument
 from longshore.metrics import MetricsPage
@@ -89,7 +89,7 @@ async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Even
     while True:
         try:
             found = await asyncio.to_thread(action_log.shards_with_logs, settings.logs_dir)
-            kept = await database.read(shards.existing, list(found))
+            kept = await database.read(jobs.existing_shards, list(found))
             paths = [path for shard, files in found.items() if shard not in kept for path in files]
             await asyncio.to_thread(action_log.remove, paths)
         except (OSError, SQLAlchemyError) as error:

@@ -216,8 +216,8 @@ def _create(
     return statements.count_jobs(connection, [row])[0]
 
 
-def _find(connection: Connection, name: JobName) -> Row[Any]:
-    row = statements.find_job(connection, *name)
+def _find(connection: Connection, name: JobName, *, lock: bool = False) -> Row[Any]:
+    row = statements.find_job(connection, *name, lock=lock)
     if row is None:
         raise not_found(name)
     return row
@@ -230,7 +230,7 @@ def _get(connection: Connection, name: JobName) -> Counted:
 def _cancel(connection: Connection, name: JobName, repeatable: Request | None, now_us: int) -> None:
     if repeatable and statements.replayed(connection, repeatable):
         return
-    row = _find(connection, name)
+    row = _find(connection, name, lock=True)
     if State(row.state) in (State.SUCCEEDED, State.FAILED):
         raise FailedPrecondition(
             f"Job '{name}' has ended as {row.state} and can't be cancelled any more.",
@@ -247,7 +247,7 @@ def _delete(
     """Whether the job is gone now; if not, it is being cancelled."""
     if repeatable and statements.replayed(connection, repeatable):
         return True
-    row = _find(connection, name)
+    row = _find(connection, name, lock=True)
     if row.multi_bucket and not force:
         raise FailedPrecondition(
             f"Job '{name}' has several bucket operations; set force=true to delete them with it.",

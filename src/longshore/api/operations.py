@@ -81,8 +81,8 @@ def _fields(project: str) -> Fields:
     }
 
 
-def _find(connection: Connection, name: OperationName) -> Row[Any]:
-    row = statements.find_operation(connection, *name)
+def _find(connection: Connection, name: OperationName, *, lock: bool = False) -> Row[Any]:
+    row = statements.find_operation(connection, *name, lock=lock)
     if row is None:
         raise not_found(name)
     return row
@@ -93,8 +93,8 @@ def _get(connection: Connection, name: OperationName) -> Counted:
 
 
 def _cancel(connection: Connection, name: OperationName, now_us: int) -> None:
-    statements.cancel_job(connection, _find(connection, name).id, now_us)
+    statements.cancel_job(connection, _find(connection, name, lock=True).id, now_us)
 
 
 def _delete(connection: Connection, name: OperationName, now_us: int) -> None:
-    statements.delete_operation(connection, _find(connection, name), now_us)
+    statements.delete_operation(connection, _find(connection, name, lock=True), now_us)

@@ -7,11 +7,13 @@ work is to plan.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Connection,
     Row,
@@ -51,6 +53,8 @@ _JOB_BY_OPERATION = select(jobs).where(
     jobs.c.operation_id == bindparam("operation_id"),
     jobs.c.operation_delete_us.is_(None),
 )
+_LOCK_JOB = _JOB.with_for_update(key_share=True)
+_LOCK_JOB_BY_OPERATION = _JOB_BY_OPERATION.with_for_update(key_share=True)
 _PARTS = (
     select(bucket_operations.c.id)
     .where(bucket_operations.c.job == bindparam("job"))
@@ -65,6 +69,13 @@ _REQUEST = select(requests).where(
     requests.c.method == bindparam("method"),
     requests.c.request_id == bindparam("request_id"),
 )
+_LOCK_REQUEST = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInteger())))
+_EXISTING_SHARDS = (
+    select(shards.c.id)
+    .join(jobs, jobs.c.id == shards.c.job)
+    .where(shards.c.id.in_(bindparam("ids", expanding=True)), jobs.c.job_delete_us.is_(None))
+)
+_IDS_AT_ONCE = 1_000
 
 REQUEST_MEMORY_US = 24 * 3600 * 1_000_000
 """How long a request id is remembered; the API promises an hour."""
@@ -200,7 +211,10 @@ def cancel_job(connection: Connection, job: int, now_us: int) -> None:
 
 
 def delete_job(connection: Connection, row: Row[Any], now_us: int) -> None:
-    """Remove a finished job and its parts; its row stays while its operation is to be seen."""
+    """Remove a finished job and its parts; its row stays while its operation is to be seen.
+
+    ``row`` is locked (``find_job``), as in ``delete_operation``.
+    """
     connection.execute(delete(bucket_operations).where(bucket_operations.c.job == row.id))
     if row.operation_delete_us is not None:
         connection.execute(delete(jobs).where(jobs.c.id == row.id))
@@ -217,15 +231,25 @@ def delete_operation(connection: Connection, row: Row[Any], now_us: int) -> None
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(values))
 
 
-def find_job(connection: Connection, project: str, job_id: str) -> Row[Any] | None:
-    """The row of a job that has not been deleted."""
-    return connection.execute(_JOB, {"project": project, "job_id": job_id}).one_or_none()
+def find_job(
+    connection: Connection, project: str, job_id: str, *, lock: bool = False
+) -> Row[Any] | None:
+    """The row of a job that has not been deleted.
+
+    ``lock``: to change it, by what the row says; nobody else does until the transaction ends.
+    """
+    statement = _LOCK_JOB if lock else _JOB
+    return connection.execute(statement, {"project": project, "job_id": job_id}).one_or_none()
 
 
-def find_operation(connection: Connection, project: str, operation_id: str) -> Row[Any] | None:
-    """The row of the job whose operation this is, if the operation has not been deleted."""
+def find_operation(
+    connection: Connection, project: str, operation_id: str, *, lock: bool = False
+) -> Row[Any] | None:
+    """The row of the job whose operation this is, if the operation has not been deleted;
+    ``lock`` as in ``find_job``."""
     name = {"project": project, "operation_id": operation_id}
-    return connection.execute(_JOB_BY_OPERATION, name).one_or_none()
+    statement = _LOCK_JOB_BY_OPERATION if lock else _JOB_BY_OPERATION
+    return connection.execute(statement, name).one_or_none()
 
 
 def find_bucket_operation(
@@ -292,6 +316,15 @@ def _count(rows: Sequence[Row[Any]], sums: Mapping[int, Totals]) -> list[Counted
     return counted
 
 
+def existing_shards(connection: Connection, ids: Sequence[int]) -> frozenset[int]:
+    """Those of ``ids`` that are shards of a job which has not been deleted."""
+    kept: set[int] = set()
+    for start in range(0, len(ids), _IDS_AT_ONCE):
+        some = ids[start : start + _IDS_AT_ONCE]
+        kept.update(connection.execute(_EXISTING_SHARDS, {"ids": some}).scalars())
+    return frozenset(kept)
+
+
 def current_value(table: Any, name: str) -> ColumnElement[int]:
     """A counter of a job or bucket operation as an expression, for conditions on lists."""
     key = shards.c.job if table is jobs else shards.c.bucket_operation
@@ -306,8 +339,11 @@ def current_value(table: Any, name: str) -> ColumnElement[int]:
 def replayed(connection: Connection, request: Request) -> Row[Any] | None:
     """The remembered first request with this id; None if this one is the first.
 
+    Of two at the same instant the second waits here until the first is remembered or has failed.
     Raises InvalidArgument if the first one asked for something else.
     """
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        connection.execute(_LOCK_REQUEST, {"key": _lock_key(request)})
     key = {
         "project": request.project,
         "method": request.method,
@@ -321,6 +357,11 @@ def replayed(connection: Connection, request: Request) -> Row[Any] | None:
             reason="REQUEST_ID_REUSED",
         )
     return first
+
+
+def _lock_key(request: Request) -> int:
+    name = "\0".join((request.project, request.method, request.request_id)).encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), signed=True)
 
 
 def remember(connection: Connection, request: Request, job: int, now_us: int) -> None:

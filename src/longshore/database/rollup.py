@@ -1,8 +1,9 @@
-"""Counters of what is open, and the end of what is done.
+"""Counters of what is open, the beginning of what waits, and the end of what is done.
 
 Row locks are taken in the order job → bucket operation → shard, here and wherever rows are
 written: two workers that finish together would otherwise each see the other's shard still open, and
-the job would run for ever.
+the job would run for ever. PostgreSQL runs transactions side by side, each statement on what was
+committed when it began: so a lock is taken first, and what it guards is read after it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import BindParameter, Column, Connection, Select, bindparam, func, select, update
+from sqlalchemy import (
+    BindParameter,
+    Column,
+    Connection,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    func,
+    select,
+    update,
+)
 
 from longshore.database.tables import bucket_operations, jobs, shards
 from longshore.errors import Code
@@ -43,8 +56,21 @@ def counters_of_bucket_operations(
 
 
 def lock_job(connection: Connection, job: int) -> None:
-    """Take the row lock of a job, before anything below it is written."""
-    connection.execute(select(jobs.c.id).where(jobs.c.id == job).with_for_update())
+    """Take the row lock of a job, before anything below it is written.
+
+    It keeps everybody out who may end a part of the job; not those who only refer to its row.
+    """
+    connection.execute(_LOCK_JOB, {"job": job})
+
+
+def begin(
+    connection: Connection, waiting_jobs: Collection[int], parts: Collection[int], now_us: int
+) -> None:
+    """Let those that are QUEUED run; call it before any of their shards is locked."""
+    for (lock, run), ids in ((_BEGIN_JOBS, waiting_jobs), (_BEGIN_PARTS, parts)):
+        if ids:
+            connection.execute(lock, {"ids": sorted(ids)})
+            connection.execute(run, {"ids": sorted(ids), "new_us": now_us})
 
 
 def roll_up(connection: Connection, job: int, now_us: int) -> None:
@@ -149,7 +175,20 @@ def _failures(key: Column[int]) -> Select[Any]:
 
 
 # Built once: a job that is watched is summed with every look.
+_LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update(key_share=True)
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+
+
+def _begin(table: Table, time: str) -> tuple[Select[Any], Update]:
+    """Lock, in the order of their ids, and let run those of the rows that are QUEUED."""
+    waiting = and_(table.c.id.in_(_IDS), table.c.state == State.QUEUED.value)
+    lock = select(table.c.id).where(waiting).order_by(table.c.id).with_for_update(key_share=True)
+    values: dict[str, Any] = {"state": State.RUNNING.value, time: bindparam("new_us")}
+    return lock, update(table).where(waiting).values(values)
+
+
+_BEGIN_JOBS = _begin(jobs, "schedule_us")
+_BEGIN_PARTS = _begin(bucket_operations, "start_us")
 _BY_JOB = (_sums(shards.c.job), _failures(shards.c.job))
 _BY_BUCKET_OPERATION = (_sums(shards.c.bucket_operation), _failures(shards.c.bucket_operation))
 

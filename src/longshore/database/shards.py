@@ -13,9 +13,22 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Row, Select, Update, and_, bindparam, insert, or_, select, update
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Row,
+    Select,
+    Update,
+    and_,
+    bindparam,
+    case,
+    insert,
+    or_,
+    select,
+    update,
+)
 
-from longshore.database.rollup import lock_job, roll_up
+from longshore.database.rollup import begin, lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards
 from longshore.errors import Error
 from longshore.model import (
@@ -83,6 +96,7 @@ _MINE = and_(
 )
 _CANCELLED = select(jobs.c.id).where(jobs.c.cancel_us.is_not(None), jobs.c.complete_us.is_(None))
 _IS_CANCELLED = select(jobs.c.cancel_us).where(jobs.c.id == bindparam("job_id"))
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _ID = select(shards.c.id)
 _WHOLE = (
     select(
@@ -99,6 +113,14 @@ _WHOLE = (
     )
     .join(jobs, jobs.c.id == shards.c.job)
     .join(bucket_operations, bucket_operations.c.id == shards.c.bucket_operation)
+)
+_CANDIDATE = _WHOLE.with_only_columns(
+    shards.c.id,
+    shards.c.store,
+    case((jobs.c.state == State.QUEUED.value, jobs.c.id)).label("waiting_job"),
+    case((bucket_operations.c.state == State.QUEUED.value, bucket_operations.c.id)).label(
+        "waiting_part"
+    ),
 )
 _LEASED = _WHOLE.where(
     shards.c.id == bindparam("id"),
@@ -120,11 +142,20 @@ _FINISH = _update(*_COUNTED, "owner", "state", "error_code", "error_message")
 _HAND_BACK = _update(*_COUNTED, "owner")
 _LET_GO = _update("owner")
 _RENEW = _update()
-_IDS_AT_ONCE = 1_000
-_EXISTING = (
-    select(shards.c.id)
-    .join(jobs, jobs.c.id == shards.c.job)
-    .where(shards.c.id.in_(bindparam("ids", expanding=True)), jobs.c.job_delete_us.is_(None))
+_TAKE = (
+    _WHOLE.where(shards.c.id.in_(_IDS), _FREE)
+    .order_by(shards.c.id)
+    .with_for_update(of=shards, key_share=True, skip_locked=True)
+)
+_LEASE = (
+    update(shards)
+    .where(shards.c.id.in_(_IDS))
+    .values(
+        state=State.RUNNING.value,
+        owner=bindparam("new_owner"),
+        attempt=shards.c.attempt + 1,
+        checkpoint=shards.c.checkpoint + 1,
+    )
 )
 
 
@@ -140,13 +171,31 @@ def claim(
     connection: Connection, owner: str, carried: Carried, at_once: int, now_us: int
 ) -> list[Shard]:
     """Lease free shards to the worker ``owner``, oldest first, until it carries ``at_once`` of each
-    store and of planning; ``carried``: how many it does by now."""
-    claimed: list[Shard] = []
+    store and of planning; ``carried``: how many it does by now.
+
+    May give fewer than are free: what another worker takes at this moment is left to it.
+    """
+    chosen = _choose(connection, carried, at_once)
+    waiting_jobs = {row.waiting_job for row in chosen} - {None}
+    begin(connection, waiting_jobs, {row.waiting_part for row in chosen} - {None}, now_us)
+    taken = connection.execute(_TAKE, {"ids": [row.id for row in chosen]}).all() if chosen else []
+    if taken:
+        connection.execute(_LEASE, {"ids": [row.id for row in taken], "new_owner": owner})
+    return [_shard(row, attempt=row.attempt + 1) for row in taken]
+
+
+def _choose(connection: Connection, carried: Carried, at_once: int) -> list[Row[Any]]:
+    """The shards that a worker would take; nothing is locked yet."""
+    chosen: list[Row[Any]] = []
     carries = Counter(carried)
-    while row := connection.execute(_takeable(_WHOLE, carries, at_once)).first():
+    last = 0
+    while row := connection.execute(
+        _takeable(_CANDIDATE, carries, at_once).where(shards.c.id > last)
+    ).first():
+        chosen.append(row)
         carries[row.store] += 1
-        claimed.append(_claim_one(connection, row, owner, now_us))
-    return claimed
+        last = row.id
+    return chosen
 
 
 def _takeable(statement: Select[Any], carried: Carried, at_once: int) -> Select[Any]:
@@ -167,26 +216,6 @@ def reload(connection: Connection, shard: Shard) -> Shard:
     if row is None:
         raise LeaseLost(f"shard {shard.id} is no longer attempt {shard.attempt}")
     return _shard(row)
-
-
-def _claim_one(connection: Connection, row: Row[Any], owner: str, now_us: int) -> Shard:
-    queued = State.QUEUED.value
-    running = State.RUNNING.value
-    connection.execute(
-        update(jobs)
-        .where(jobs.c.id == row.job, jobs.c.state == queued)
-        .values(state=running, schedule_us=now_us)
-    )
-    connection.execute(
-        update(bucket_operations)
-        .where(bucket_operations.c.id == row.bucket_operation, bucket_operations.c.state == queued)
-        .values(state=running, start_us=now_us)
-    )
-    lease = {"owner": owner, "attempt": row.attempt + 1, "checkpoint": row.checkpoint + 1}
-    connection.execute(
-        update(shards).where(shards.c.id == row.id, _FREE).values(state=running, **lease)
-    )
-    return _shard(row, attempt=row.attempt + 1)
 
 
 def _shard(row: Row[Any], attempt: int | None = None) -> Shard:
@@ -300,6 +329,7 @@ def finish_plan(
         }
         for range_ in ranges
     ]
+    lock_job(connection, shard.job)  # before the new rows refer to it
     cancelled = connection.execute(_IS_CANCELLED, {"job_id": shard.job}).scalar_one() is not None
     if rows and not cancelled:
         connection.execute(insert(shards), rows)
@@ -311,7 +341,9 @@ def give_up(connection: Connection, shard: Shard, error: Error, now_us: int) -> 
 
     Raises LeaseLost, having changed nothing.
     """
-    row = connection.execute(select(shards).where(shards.c.id == shard.id)).one()
+    row = connection.execute(select(shards).where(shards.c.id == shard.id)).one_or_none()
+    if row is None:
+        raise LeaseLost(f"shard {shard.id} is gone with its job")
     counters = Counters(**{name: row._mapping[name] for name in COUNTER_NAMES})
     lost = counters.total - counters.succeeded - counters.failed
     errors = load_errors(row.errors)
@@ -348,15 +380,6 @@ def release(connection: Connection, owner: str | None = None) -> int:
     """
     mine = shards.c.owner.is_not(None) if owner is None else shards.c.owner == owner
     return connection.execute(update(shards).where(mine).values(owner=None)).rowcount
-
-
-def existing(connection: Connection, ids: Sequence[int]) -> frozenset[int]:
-    """Those of ``ids`` that are shards of a job which has not been deleted."""
-    kept: set[int] = set()
-    for start in range(0, len(ids), _IDS_AT_ONCE):
-        some = ids[start : start + _IDS_AT_ONCE]
-        kept.update(connection.execute(_EXISTING, {"ids": some}).scalars())
-    return frozenset(kept)
 
 
 def _counter_values(counters: Counters, errors: Errors) -> dict[str, Any]:
