@@ -28,7 +28,7 @@ from typing import Any
 
 from longshore import extensions
 from longshore.clock import SYSTEM_CLOCK
-from longshore.database import Database, shards
+from longshore.database import Database, leases, shards
 from longshore.database import jobs as job_statements
 from longshore.engine.intent import NEEDED, Intent
 from longshore.engine.worker import Worker
@@ -333,9 +333,9 @@ async def measure_checkpoints(repeat: int) -> None:
 async def _a_shard(database: Database) -> Any:
     case = CASES["hold"]
     await database.write(job_statements.create_job, _new_job(case, case.variants[0]), 0)
-    (planning,) = await database.write(shards.claim, "bench", {}, 1, 0)
-    await database.write(shards.finish_plan, planning, [{"prefix": ""}], "main", 0)
-    (shard,) = await database.write(shards.claim, "bench", {}, 1, 0)
+    (planning,) = await database.write(leases.claim, "bench", {}, 1, 0)
+    shard = await database.write(shards.finish_plan, planning, [{"prefix": ""}], "main", 0)
+    assert shard is not None
     return shard
 
 

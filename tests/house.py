@@ -13,9 +13,8 @@ import orjson
 from sqlalchemy import select
 
 from longshore.clock import SystemClock
-from longshore.database import Database
+from longshore.database import Database, leases
 from longshore.database import jobs as job_statements
-from longshore.database import shards as shard_statements
 from longshore.database.rollup import counters_of_jobs
 from longshore.database.tables import jobs
 from longshore.engine.worker import Worker
@@ -129,7 +128,7 @@ class House:
         self.fate.dead = False
         with suppress(Crash, Unavailable):
             # What a start does: the lock proves that every earlier worker is dead.
-            await self.database.write(shard_statements.release)
+            await self.database.write(leases.release)
             self._workers += 1
             worker = Worker(
                 f"worker-{self._workers}", self.settings, self.database, self.stores, self.clock

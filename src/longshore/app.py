@@ -13,7 +13,7 @@ from longshore import extensions, telemetry
 from longshore.api.server import make_app, make_server
 from longshore.clock import SYSTEM_CLOCK
 from longshore.data_dir import DataDirLock
-from longshore.database import Database, jobs, shards
+from longshore.database import Database, jobs, leases
 from longshore.engine import action_log
 from longshore.errors import FailedPrecondition, InvalidArgument
 from longshore.metrics import MetricsPage
@@ -43,7 +43,7 @@ async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) ->
     database = Database(settings.database_path)
     await database.create()
     # The lock proves that every earlier worker is dead, so its leases mean nothing.
-    released = await database.write(shards.release)
+    released = await database.write(leases.release)
     runner: Runner = extensions.load("runners", RUNNER).start(settings, database, lock.fd)
 
     async def ready() -> Mapping[str, bool]:

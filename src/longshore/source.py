@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
-from longshore.store import Batch, Failure, Stores
+from longshore.store import Batch, BucketStores, Failure
 
 Range = Mapping[str, Any]
 """Where a shard begins and ends: plain data that only its source understands."""
@@ -33,22 +33,39 @@ class Selection:
     refused: Mapping[int, Failure] = field(default_factory=dict)
 
 
+class Halves(NamedTuple):
+    """A range in two: what its shard keeps, and what another one may have (None: nothing that is
+    worth it was found). Together they are just the range. ``calls``: of a store that it took."""
+
+    keep: Range
+    give: Range | None
+    calls: int
+
+
 class Source(Protocol):
     """Which objects of one bucket, in which order."""
 
     counts_bytes: bool
     """Whether ``totalBytesFound`` is counted (the API: for prefix lists only)."""
+    repeats: bool
+    """Whether a name may be chosen more than once."""
 
-    async def split(self, stores: Stores, bucket: str) -> list[Range]:
+    async def split(self, stores: BucketStores, bucket: str) -> list[Range]:
         """Disjoint ranges that together are the whole; may be empty.
 
         Raises an errors.Error (NotFound: no such bucket or manifest) that ends the bucket
         operation as FAILED.
         """
 
+    async def halve(
+        self, stores: BucketStores, bucket: str, range_: Range, last: Selection, *, calls: int
+    ) -> Halves:
+        """Cut a range somewhere behind ``last``, the selection read last of it, about where half
+        of the rest is, in at most ``calls`` calls of a store. Raises as ``read`` does."""
+
     def read(
         self,
-        stores: Stores,
+        stores: BucketStores,
         bucket: str,
         range_: Range,
         cursor: Cursor,

@@ -238,6 +238,13 @@ class Store(Protocol):
         """Let go of connections and files."""
 
 
+class BucketStores(Protocol):
+    """Something that has the store of each bucket."""
+
+    def for_bucket(self, bucket: str) -> Store:
+        """The store that serves ``bucket``."""
+
+
 class Stores:
     """Which configured store serves a bucket; opens each when it is first needed.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from longshore.database import shards
+from longshore.database import leases
 from longshore.errors import Code, Error
 from longshore.model import State
 from longshore.patch import MapPatch, Patch
@@ -128,7 +128,7 @@ class Voyage:
 
     async def _between(self) -> None:
         if self.random.random() < 0.5:  # the new service has begun before anybody does anything
-            await self.house.outside.write(shards.release)
+            await self.house.outside.write(leases.release)
         if self.cancel and self.random.random() < 0.5:
             await self.house.cancel(self.job)
         if self.users:

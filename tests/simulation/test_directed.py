@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from longshore.database import shards
+from longshore.database import leases, shards
 from longshore.errors import Internal
 from longshore.model import Counters, State
 from longshore.patch import MapPatch, Patch
@@ -56,7 +56,7 @@ async def test_a_cancel_between_lock_and_lease_counts_what_was_done(house: House
     job = await house.create(("delete_object", {"permanent": True}), PREFIX)
     house.fate.at_boundary = _die(house, "after delete_objects")
     assert not await house.run(job)
-    await house.outside.write(shards.release)
+    await house.outside.write(leases.release)
     await house.cancel(job)
     row, _ = await house.job(job)
     assert row.state == "RUNNING", "its intent must be looked at first"
@@ -103,9 +103,9 @@ async def test_deltas_are_of_the_state_that_was_acted_upon(house: House) -> None
 )
 async def test_an_older_attempt_writes_nothing(house: House, writer: str) -> None:
     await house.create(("delete_object", {"permanent": True}), PREFIX)
-    (old,) = await house.outside.write(shards.claim, "old", {}, 4, 1)
-    await house.outside.write(shards.release)
-    (new,) = await house.outside.write(shards.claim, "new", {}, 4, 1)
+    (old,) = await house.outside.write(leases.claim, "old", {}, 4, 1)
+    await house.outside.write(leases.release)
+    (new,) = await house.outside.write(leases.claim, "new", {}, 4, 1)
     assert new.attempt == old.attempt + 1
     counters = Counters(total=7)
     announcement = shards.Announcement(intent=None, cursor={}, found=1, bytes_found=1)
@@ -124,7 +124,7 @@ async def test_an_older_attempt_writes_nothing(house: House, writer: str) -> Non
 
     before = await rows()
     if writer == "renew":
-        assert await house.outside.write(shards.renew, {old.id: old.attempt}) == frozenset()
+        assert await house.outside.write(leases.renew, {old.id: old.attempt}) == frozenset()
     else:
         with pytest.raises(shards.LeaseLost):
             await house.outside.write(getattr(shards, writer), *arguments[writer])

@@ -73,8 +73,9 @@ def begin(
             connection.execute(run, {"ids": sorted(ids), "new_us": now_us})
 
 
-def roll_up(connection: Connection, job: int, now_us: int) -> None:
+def roll_up(connection: Connection, job: int, now_us: int, part: int | None = None) -> None:
     """End the bucket operations of ``job`` that have no open shard, and then the job likewise.
+    ``part``: the only bucket operation that may have come to its end.
 
     Call it in the transaction that ends a shard, with the job's row locked (``lock_job``). FAILED
     wins over SUCCEEDED; a job that somebody asked to cancel, and of which a part was, is CANCELED.
@@ -82,13 +83,14 @@ def roll_up(connection: Connection, job: int, now_us: int) -> None:
     open_shard = select(shards.c.id).where(
         shards.c.bucket_operation == bucket_operations.c.id, shards.c.state.in_(OPEN_STATES)
     )
-    done = connection.execute(
-        select(bucket_operations.c.id, bucket_operations.c.state).where(
-            bucket_operations.c.job == job,
-            bucket_operations.c.state.in_(OPEN_STATES),
-            ~open_shard.exists(),
-        )
-    ).all()
+    ended = select(bucket_operations.c.id, bucket_operations.c.state).where(
+        bucket_operations.c.job == job,
+        bucket_operations.c.state.in_(OPEN_STATES),
+        ~open_shard.exists(),
+    )
+    if part is not None:
+        ended = ended.where(bucket_operations.c.id == part)
+    done = connection.execute(ended).all()
     if not done:
         return
     totals = counters_of_bucket_operations(connection, [row.id for row in done])
@@ -110,6 +112,8 @@ def roll_up(connection: Connection, job: int, now_us: int) -> None:
 
 
 def _roll_up_job(connection: Connection, job: int, now_us: int) -> None:
+    if connection.execute(_OPEN_PART, {"job": job}).first() is not None:
+        return
     parts = connection.execute(
         select(
             bucket_operations.c.state,
@@ -119,8 +123,6 @@ def _roll_up_job(connection: Connection, job: int, now_us: int) -> None:
         .where(bucket_operations.c.job == job)
         .distinct()
     ).all()
-    if any(part.state in OPEN_STATES for part in parts):
-        return
     before = connection.execute(select(jobs.c.state).where(jobs.c.id == job)).scalar_one()
     ending = _ending(parts)
     change(State(before), State(ending["state"]))
@@ -177,6 +179,11 @@ def _failures(key: Column[int]) -> Select[Any]:
 # Built once: a job that is watched is summed with every look.
 _LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update(key_share=True)
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_OPEN_PART = (
+    select(bucket_operations.c.id)
+    .where(bucket_operations.c.job == bindparam("job"), bucket_operations.c.state.in_(OPEN_STATES))
+    .limit(1)
+)
 
 
 def _begin(table: Table, time: str) -> tuple[Select[Any], Update]:

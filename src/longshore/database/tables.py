@@ -75,6 +75,12 @@ jobs = Table(
     Index("jobs_by_state_and_id", "project", "state", "job_id"),
     Index("jobs_by_state_and_time", "project", "state", "create_us", "id"),
     Index(
+        "jobs_open",
+        "id",
+        sqlite_where=text("state IN ('QUEUED', 'RUNNING')"),
+        postgresql_where=text("state IN ('QUEUED', 'RUNNING')"),
+    ),
+    Index(
         "jobs_cancelling",
         "id",
         sqlite_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
@@ -124,6 +130,7 @@ shards = Table(
     Column("intent", LargeBinary),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("owner", Text),  # the worker that has the lease; NULL: nobody
+    Column("halving", Text),  # "ASKED" by an idle worker; "NO": not now, says its own worker
     Column("checkpoint", BigInteger, nullable=False, server_default="0"),
     Column("error_code", Text),
     Column("error_message", Text),
@@ -133,12 +140,15 @@ shards = Table(
     Index("shards_by_job", "job", "state"),
     Index(
         "shards_free",
+        "job",
+        "attempt",
         "id",
         sqlite_where=text("owner IS NULL AND state IN ('QUEUED', 'RUNNING')"),
         postgresql_where=text("owner IS NULL AND state IN ('QUEUED', 'RUNNING')"),
     ),
     Index(
         "shards_leased",
+        "job",
         "owner",
         sqlite_where=text("owner IS NOT NULL"),
         postgresql_where=text("owner IS NOT NULL"),

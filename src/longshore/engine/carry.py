@@ -39,6 +39,8 @@ async def carry(running: Running, tools: Tools) -> None:
         try:
             obstacle = await _run(run)
             if obstacle is None:
+                if isinstance(run, Planning) and running.shard.range is not None:
+                    continue  # planned: it goes on as the first of the ranges
                 return
             now = tools.clock.monotonic()
             if run.progressed:

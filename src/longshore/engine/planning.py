@@ -1,8 +1,9 @@
-"""Plan a bucket operation: replace its planning shard by shards of the ranges of its source."""
+"""Plan a bucket operation: its planning shard becomes the first shard of its ranges."""
 
 from __future__ import annotations
 
 from longshore.database import shards
+from longshore.engine.calls import Calls
 from longshore.engine.running import Running, Tools
 from longshore.engine.work import Work
 from longshore.errors import Error
@@ -15,25 +16,31 @@ class Planning:
 
     def __init__(self, running: Running, tools: Tools) -> None:
         """Raises Unimplemented if the source or the transformation is not there."""
-        self._shard = running.shard
+        self._running = running
         self._tools = tools
-        self._work = Work(self._shard, tools.stores, running.deadline.check)
+        self._calls = Calls(tools.stores, tools.limits, running, tools.clock)
+        self._work = Work(running.shard, self._calls)
 
     async def run(self) -> None:
-        """Split the bucket operation.
+        """Split the bucket operation; the shard then has a range and its lease still, unless there
+        was none to have.
 
         Raises an errors.Error for what cannot be read, or what the store cannot do, and LeaseLost.
         """
-        work, shard, tools = self._work, self._shard, self._tools
+        work, shard, tools = self._work, self._running.shard, self._tools
         work.transformation.check(work.store.capabilities)
-        ranges = await work.source.split(tools.stores, shard.bucket)
+        ranges = await work.source.split(self._calls, shard.bucket)
         store = tools.stores.name_for(shard.bucket)
-        await tools.database.write(shards.finish_plan, shard, ranges, store, tools.clock.now_us())
+        planned = await tools.database.write(
+            shards.finish_plan, shard, ranges, store, tools.clock.now_us()
+        )
+        if planned is not None:
+            self._running.shard, self._running.store = planned, store
 
     async def fail(self, error: Error) -> None:
         """End the bucket operation FAILED."""
         await self._tools.database.write(
-            shards.give_up, self._shard, error, self._tools.clock.now_us()
+            shards.give_up, self._running.shard, error, self._tools.clock.now_us()
         )
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from longshore.clock import Clock
 from longshore.database import Database
 from longshore.engine.deadline import Deadline
-from longshore.engine.pace import Pace
+from longshore.engine.limits import Limits
 from longshore.model import Shard
 from longshore.settings import LogSettings
 from longshore.store import Stores
@@ -18,17 +18,20 @@ from longshore.store import Stores
 @dataclass(slots=True, kw_only=True)
 class Running:
     """A leased shard. ``stop`` is set when it is to come to an end soon, for whatever reason;
-    ``leave`` as well when that means giving the lease up rather than ending the shard."""
+    ``leave`` as well when that means giving the lease up rather than ending the shard.
+
+    ``since``: the monotonic time at which its turn began."""
 
     shard: Shard
     store: str | None
     """The store that its slot counts for; None for planning."""
     deadline: Deadline
+    since: float
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
 
     def give_up_lease(self) -> None:
-        """Ask for the lease back: the worker ends, or another one has the shard."""
+        """Ask for the lease back: the worker ends, or somebody else is to have the shard."""
         self.leave.set()
         self.stop.set()
 
@@ -39,7 +42,7 @@ class Tools:
 
     database: Database
     stores: Stores
-    pace: Pace
+    limits: Limits
     clock: Clock
     logs_dir: Path
     logs: LogSettings

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
 
 from longshore import telemetry
 from longshore.database import shards
 from longshore.database.shards import Announcement, Answer
 from longshore.engine.action_log import ActionLog
+from longshore.engine.ahead import Ahead
+from longshore.engine.calls import Calls
 from longshore.engine.intent import Intent
 from longshore.engine.retry import delay
 from longshore.engine.running import Running, Tools
@@ -17,7 +18,12 @@ from longshore.engine.tally import Tally
 from longshore.engine.work import Again, Ending, Prepared, Work, give_up, next_round
 from longshore.errors import Error
 from longshore.model import State
-from longshore.source import Cursor, Selection
+from longshore.source import Cursor, Range, Selection
+
+FIRST_LOOKS = 4.0
+LOOKS_PER_BATCH = 1 / 16
+"""How many listings a shard may spend on finding where to halve its range: some at first and after
+each time that it was halved, and one more for so many batches."""
 
 
 class ShardRun:
@@ -29,13 +35,20 @@ class ShardRun:
         self._running = running
         self._shard = running.shard
         self._tools = tools
-        self._work = Work(self._shard, tools.stores, running.deadline.check)
+        self._calls = Calls(tools.stores, tools.limits, running, tools.clock)
+        self._work = Work(self._shard, self._calls)
+        self._gate = tools.limits.gate(
+            tools.stores.name_for(self._shard.bucket), self._shard.bucket
+        )
         self._log = ActionLog(tools.logs_dir, tools.logs, self._shard)
         self._tally = Tally(self._shard.bucket, self._shard.counters, self._shard.errors)
         self._open = Intent.unpack(self._shard.intent) if self._shard.intent else None
         self._again = Again()
+        self._range: Range = self._shard.range or {}
         self._cursor: Cursor = self._shard.cursor
-        self._room = 1
+        self._ahead = Ahead(self._selections)
+        self._acted: frozenset[str] = frozenset()
+        self._looks = FIRST_LOOKS
         self._failures = 0
         self.progressed = False
 
@@ -47,18 +60,25 @@ class ShardRun:
         """
         if self._open is not None:
             await self._count(self._open, await self._work.settle(self._open), settled=True)
-        async with aclosing(self._selections()) as selections:
-            while prepared := await self._read(selections):  # read
+        await self._ahead.begin(self._range, self._cursor)
+        try:
+            while prepared := await self._read():  # read
                 if self._running.leave.is_set():
                     await self._hand_back()
                     return
-                if await self._announce(prepared) is Answer.STOP:  # announce
+                answer = await self._announce(prepared)  # announce
+                if answer is Answer.STOP:
                     return
+                self._ahead.start()
                 if (intent := prepared.intent) is not None:
                     ending = await self._work.act(prepared, intent)  # act
                     await self._count(intent, ending)
                     await self._breathe(ending)
                 self.progressed = True
+                if answer is Answer.HALVE:
+                    await self._halve()
+        finally:
+            await self._ahead.close()
         await self._finish(State.SUCCEEDED)
 
     async def fail(self, error: Error) -> None:
@@ -79,31 +99,45 @@ class ShardRun:
         """Close the log."""
         self._log.close()
 
-    def _selections(self) -> AsyncGenerator[Selection, None]:
+    def _selections(self, range_: Range, cursor: Cursor) -> AsyncGenerator[Selection, None]:
         return self._work.source.read(
-            self._tools.stores,
+            self._calls,
             self._shard.bucket,
-            self._shard.range or {},
-            self._cursor,
+            range_,
+            cursor,
             columns=self._work.columns,
             versions=self._work.transformation.versions,
-            size=lambda: self._room,
+            size=lambda: self._gate.batch_size,
         )
 
-    async def _read(self, selections: AsyncGenerator[Selection, None]) -> Prepared | None:
-        """The next batch, or None at the end. Half a batch of objects that must be looked at again
-        goes alone, so that their number stays bounded."""
-        pace = self._tools.pace
-        await pace.reserve(self._running.stop)
-        self._room = pace.batch_size - len(self._again)
+    async def _read(self) -> Prepared | None:
+        """The next batch, or None at the end. Many objects that must be looked at again go alone,
+        so that the size of an intent stays bounded; a shard that is to stop reads no more."""
+        if self._running.stop.is_set():
+            return self._work.nothing(self._cursor)
         selection = None
-        if self._room * 2 >= pace.batch_size:
-            selection = await anext(selections, None)
-        used = len(self._again) + (len(selection.batch) if selection else 0)
-        pace.give_back(pace.batch_size - used)
+        if len(self._again) * 2 <= self._gate.batch_size:
+            selection = await self._ahead.take()
         if selection is None and not self._again:
             return None
+        if selection is not None and self._acted:
+            selection = await self._work.refresh(selection, self._acted)
         return await self._work.prepare(self._again, selection, self._cursor)
+
+    async def _halve(self) -> None:
+        """Hand half of what is left, behind what has been read ahead, to a new shard."""
+        last = await self._ahead.peek()
+        if last is None or self._running.stop.is_set():
+            return
+        keep, give, calls = await self._work.source.halve(
+            self._calls, self._shard.bucket, self._range, last, calls=min(2, int(self._looks))
+        )
+        self._looks -= calls
+        self._range = keep
+        if give is not None:
+            await self._tools.database.write(shards.hand_over, self._shard, keep, give)
+            self._looks = FIRST_LOOKS
+            await self._ahead.resume(keep, last)
 
     async def _announce(self, prepared: Prepared) -> Answer:
         """One checkpoint: count what is done, announce what is next."""
@@ -113,6 +147,7 @@ class ShardRun:
             cursor=prepared.cursor,
             found=prepared.found,
             bytes_found=prepared.bytes_found,
+            halves=self._looks >= 1,
         )
         asked = self._tools.clock.monotonic()
         answer = await self._tools.database.write(
@@ -123,9 +158,10 @@ class ShardRun:
             announcement,
             self._tools.clock.now_us(),
         )
+        self._looks += LOOKS_PER_BATCH
         self._running.deadline.confirm(asked)
         telemetry.observe_checkpoint(self._tools.clock.monotonic() - asked)
-        if answer is Answer.GO_ON:
+        if answer is not Answer.STOP:
             self._tally.announced(prepared.found, prepared.bytes_found)
             self._open, self._again, self._cursor = prepared.intent, Again(), prepared.cursor
         return answer
@@ -143,6 +179,7 @@ class ShardRun:
             )
         self._add(intent, ending)
         self._again = next_round(intent, ending)
+        self._acted = frozenset(intent.names) if self._work.source.repeats else frozenset()
         self._open = None
 
     async def _count_anyway(self, intent: Intent, ending: Ending) -> None:

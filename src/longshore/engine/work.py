@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from longshore import extensions
+from longshore.engine.calls import UNSENT
 from longshore.engine.intent import MAX_TRIES, NEEDED, PINNED, TRIES, Intent
 from longshore.engine.retry import TRANSIENT
 from longshore.errors import Code, Error
 from longshore.model import Shard
 from longshore.source import Cursor, Selection, Source
-from longshore.store import ABSENT, Batch, Failure, Store, Stores
+from longshore.store import ABSENT, Batch, BucketStores, Failure, Store
 from longshore.transformation import Announced, Transformation, Verdict
 
 
@@ -59,13 +60,8 @@ class Ending:
 class Work:
     """One shard's objects, through its source, its store and its transformation."""
 
-    def __init__(
-        self,
-        shard: Shard,
-        stores: Stores,
-        may_send: Callable[[], None],
-    ) -> None:
-        """``may_send()`` is asked before every call that changes objects, and raises LeaseLost."""
+    def __init__(self, shard: Shard, stores: BucketStores) -> None:
+        """Raises Unimplemented if the source or the transformation is not there."""
         name, data = shard.source
         self.source: Source = extensions.load("sources", name).open_source(data)
         name, data = shard.transformation
@@ -75,12 +71,35 @@ class Work:
         self.store: Store = stores.for_bucket(shard.bucket)
         self.bucket = shard.bucket
         self.dry_run = shard.dry_run
-        self._may_send = may_send
 
     @property
     def columns(self) -> tuple[str, ...]:
         """What a source must read of each object, besides whether it is live."""
         return () if self.dry_run else self.transformation.columns
+
+    def nothing(self, cursor: Cursor) -> Prepared:
+        """A batch of no objects: what is done is counted, and whoever asked for a stop is heard."""
+        return Prepared(
+            intent=None, batch=_EMPTY, follows={}, cursor=cursor, found=0, bytes_found=0
+        )
+
+    async def refresh(self, selection: Selection, names: Set[str]) -> Selection:
+        """The selection, with what is there now of ``names``: they were changed since it was read
+        ahead."""
+        batch, pinned = selection.batch, selection.pinned
+        stale = [
+            index
+            for index, name in enumerate(batch.names)
+            if name in names and index not in selection.refused
+        ]
+        if not stale:
+            return selection
+        wanted = [batch.generations[i] if pinned and pinned[i] else ABSENT for i in stale]
+        now = await self._read([batch.names[i] for i in stale], wanted)
+        order = list(range(len(batch)))
+        for place, index in enumerate(stale):
+            order[index] = len(batch) + place
+        return replace(selection, batch=(batch + now).pick(order))
 
     async def prepare(self, again: Again, selection: Selection | None, cursor: Cursor) -> Prepared:
         """Read what must be known of ``again``, join it with ``selection``, and make the intent."""
@@ -119,11 +138,12 @@ class Work:
         if indexes:
             batch = prepared.batch
             called = batch if len(indexes) == len(batch) else batch.pick(indexes)
-            self._may_send()
             outcome = await self.transformation.act(self.store, self.bucket, called)
             for place, failure in outcome.failures.items():
                 index = indexes[place]
-                if failure.code in TRANSIENT:
+                if failure is UNSENT:
+                    again[index] = intent.flags[index] & TRIES
+                elif failure.code in TRANSIENT:
                     unknown[index] = failure
                 elif failure.code is Code.ABORTED and not self.transformation.gone_is_done:
                     _again(intent, index, failure, failures, again)

@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Final
 
 from longshore.clock import Clock
-from longshore.database import Database, shards
+from longshore.database import Database, leases, shards
 from longshore.database.shards import LeaseLost
 from longshore.engine.carry import carry
 from longshore.engine.deadline import Deadline
-from longshore.engine.pace import Pace
+from longshore.engine.limits import Limits
 from longshore.engine.running import Running, Tools
 from longshore.errors import Unavailable
 from longshore.model import Shard
@@ -22,9 +22,17 @@ from longshore.telemetry import event, warning
 
 POLL_SECONDS: Final = 0.05
 """How often a worker asks the database, in one query, for cancelled jobs and free shards."""
-SHARDS_AT_ONCE: Final = 4
+SHARDS_AT_ONCE: Final = 8
 """How many shards of one store a worker carries at the same time, and how many it plans; bounds
 its memory, and keeps a slow store from holding up the others."""
+SHARDS_WANTED: Final = 2
+"""With fewer than these a worker asks others for half of theirs."""
+IDLE_SECONDS: Final = 0.15
+"""How long it waits before that: what is nearly done is not worth halving."""
+TURN_SECONDS: Final = 0.5
+"""How long a shard is carried at least before it makes room for a job that has no shard carried."""
+DIVIDE_SECONDS: Final = 0.25
+"""How often a worker learns who carries what, to divide the caps of stores by."""
 
 
 class Worker:
@@ -37,11 +45,20 @@ class Worker:
         self._name = name
         self._settings = settings
         self._database = database
-        self._stores = stores
         self._clock = clock
         self._running: dict[int, Running] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._paces: dict[str | None, Pace] = {}
+        self._limits = Limits(stores.settings_of, name, clock)
+        self._tools = Tools(
+            database=database,
+            stores=stores,
+            limits=self._limits,
+            clock=clock,
+            logs_dir=settings.logs_dir,
+            logs=settings.logs,
+        )
+        self._divided = clock.monotonic() - DIVIDE_SECONDS
+        self._busy = clock.monotonic()
         self._broken = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -64,24 +81,62 @@ class Worker:
     async def _poll(self) -> int:
         """Pass cancellations on, keep leases alive, take what is free; gives how much was taken."""
         carried = Counter(running.store for running in self._running.values())
-        news = await self._database.read(shards.poll, carried, SHARDS_AT_ONCE)
+        news = await self._database.read(leases.poll, carried, SHARDS_AT_ONCE)
         for running in self._running.values():
             if running.shard.job in news.cancelled:
                 running.stop.set()
         await self._renew()
-        if not news.free:
-            return 0
+        for store in news.starved:
+            self._make_room(store)
+        taken = await self._claim(carried) if news.free else 0
+        await self._ask_for_more(carried, idle=not news.free)
+        if taken or self._clock.monotonic() - self._divided >= DIVIDE_SECONDS:
+            await self._divide()
+        return taken
+
+    async def _claim(self, carried: Counter[str | None]) -> int:
         asked = self._clock.monotonic()
         claimed = await self._database.write(
-            shards.claim, self._name, carried, SHARDS_AT_ONCE, self._clock.now_us()
+            leases.claim, self._name, carried, SHARDS_AT_ONCE, self._clock.now_us()
         )
         for shard in claimed:
             self._start(shard, asked)
         return len(claimed)
 
+    def _make_room(self, store: str | None) -> None:
+        """Have a shard of ``store`` give its place to a job that has none: of the job that has most
+        places here, the one that was carried longest."""
+        now = self._clock.monotonic()
+        jobs = Counter(running.shard.job for running in self._running.values())
+        done = [
+            running
+            for running in self._running.values()
+            if running.store == store
+            and not running.stop.is_set()
+            and now - running.since >= TURN_SECONDS
+        ]
+        if done:
+            first = max(done, key=lambda one: (jobs[one.shard.job], -one.since))
+            first.give_up_lease()
+
+    async def _ask_for_more(self, carried: Counter[str | None], *, idle: bool) -> None:
+        """Ask for half of somebody's range where nothing is free and too little is carried."""
+        now = self._clock.monotonic()
+        if not idle or len(self._running) >= SHARDS_WANTED:
+            self._busy = now
+        elif now - self._busy >= IDLE_SECONDS:
+            self._busy = now
+            await self._database.write(leases.ask_to_halve, carried, SHARDS_AT_ONCE)
+
+    async def _divide(self) -> None:
+        """Learn which part of each store's caps is this worker's."""
+        self._divided = self._clock.monotonic()
+        if self._running:
+            self._limits.divide(await self._database.read(leases.who_leases))
+
     def _start(self, shard: Shard, asked: float) -> None:
         deadline = Deadline(self._clock, self._settings.lease_seconds, asked)
-        running = Running(shard=shard, store=shard.store, deadline=deadline)
+        running = Running(shard=shard, store=shard.store, deadline=deadline, since=asked)
         self._running[shard.id] = running
         task = asyncio.create_task(self._carry(running), name=f"shard-{shard.id}-{shard.attempt}")
         self._tasks.add(task)
@@ -94,31 +149,16 @@ class Worker:
             self._broken = True
 
     async def _carry(self, running: Running) -> None:
-        shard = running.shard
-        tools = Tools(
-            database=self._database,
-            stores=self._stores,
-            pace=self._pace(shard.store),
-            clock=self._clock,
-            logs_dir=self._settings.logs_dir,
-            logs=self._settings.logs,
-        )
         try:
-            await carry(running, tools)
+            await carry(running, self._tools)
         except LeaseLost as lost:
+            shard = running.shard
             event("lease lost", shard=shard.id, attempt=shard.attempt, why=lost)
             # If only its own deadline has passed, somebody else may begin at once.
             with suppress(LeaseLost):
                 await self._database.write(shards.let_go, shard)
         finally:
-            del self._running[shard.id]
-
-    def _pace(self, store: str | None) -> Pace:
-        """The pace of a store's shards: each worker keeps its part of the cap."""
-        if store not in self._paces:
-            rate = self._stores.settings_of(store).max_objects_per_second if store else None
-            self._paces[store] = Pace(rate and rate / self._settings.workers, self._clock)
-        return self._paces[store]
+            del self._running[running.shard.id]
 
     async def _renew(self) -> None:
         """Confirm leases that no checkpoint has confirmed for a while: its batch is slow."""
@@ -131,7 +171,7 @@ class Worker:
         if not due:
             return
         attempts = {shard: running.shard.attempt for shard, running in due.items()}
-        alive = await self._database.write(shards.renew, attempts)
+        alive = await self._database.write(leases.renew, attempts)
         for shard, running in due.items():
             if shard in alive:
                 running.deadline.confirm(now)

@@ -29,8 +29,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
-from longshore.database import Database, shards
-from longshore.database.shards import Lease
+from longshore.database import Database, leases
+from longshore.database.leases import Lease
 from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
 from longshore.engine.worker import Worker
 from longshore.errors import Error
@@ -164,7 +164,7 @@ class LocalRunner:
         """End the leases of a dead worker, however long the database takes to answer."""
         while True:
             try:
-                await self._database.write(shards.release, name)
+                await self._database.write(leases.release, name)
             except SQLAlchemyError as error:
                 telemetry.warning("database failed", while_releasing=name, why=error)
                 await asyncio.sleep(_WATCH_SECONDS)
@@ -211,12 +211,12 @@ class LocalRunner:
         """
         while not await SYSTEM_CLOCK.wait(stop, _WATCH_SECONDS):
             try:
-                leases = await self._database.read(shards.leases)
+                held = await self._database.read(leases.leases)
             except SQLAlchemyError as error:
                 telemetry.warning("database failed", while_watching=len(self._since), why=error)
                 continue
             now = SYSTEM_CLOCK.monotonic()
-            self._since = {lease: self._since.get(lease, now) for lease in leases}
+            self._since = {lease: self._since.get(lease, now) for lease in held}
             for lease, since in self._since.items():
                 child = self._children.get(lease.owner)
                 if child is not None and now - since > self._settings.lease_seconds:

@@ -1,0 +1,270 @@
+"""Who carries which shard: leasing what is free, fairly; giving it back; asking for more.
+
+What is free is leased job by job: first of the job of which the fewest shards are carried by
+anybody, then of the one that was served least often, so that a small job never waits for a large
+one. ``attempt`` counts both how often a shard was leased and how often it has had its turn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    func,
+    or_,
+    select,
+    update,
+)
+
+from longshore.database.rollup import begin
+from longshore.database.shards import WHOLE, Halving, shard_of
+from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.model import OPEN_STATES, Shard, State
+
+Carried = Mapping[str | None, int]
+"""How many shards a worker carries of each store, by its name; None: how many it plans."""
+
+
+class Poll(NamedTuple):
+    """What a worker asks every 50 ms: which jobs are cancelled; whether a shard is free for it; and
+    ``starved``: the stores, all of whose places it has filled, of jobs that nobody carries."""
+
+    cancelled: frozenset[int]
+    free: bool
+    starved: tuple[str | None, ...] = ()
+
+
+class Lease(NamedTuple):
+    """A shard's lease, as its supervisor watches it: it lives while ``checkpoint`` moves."""
+
+    shard: int
+    attempt: int
+    owner: str
+    checkpoint: int
+
+
+class Leased(NamedTuple):
+    """So many shards of a bucket are leased by a worker."""
+
+    store: str
+    bucket: str
+    owner: str
+    shards: int
+
+
+_STARVED_AT_ONCE = 8
+_JOBS_AT_ONCE = 64
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_FREE = and_(shards.c.owner.is_(None), shards.c.state.in_(OPEN_STATES))
+_LEASED = shards.c.owner.is_not(None)
+_CANCELLED = select(jobs.c.id).where(jobs.c.cancel_us.is_not(None), jobs.c.complete_us.is_(None))
+_OF_JOB = shards.c.job == jobs.c.id
+_OPEN = jobs.c.state.in_(OPEN_STATES)
+_CARRIED = select(func.count()).where(_OF_JOB, _LEASED).scalar_subquery()
+_CANDIDATE = WHOLE.with_only_columns(
+    shards.c.id,
+    shards.c.store,
+    case((jobs.c.state == State.QUEUED.value, jobs.c.id)).label("waiting_job"),
+    case((bucket_operations.c.state == State.QUEUED.value, bucket_operations.c.id)).label(
+        "waiting_part"
+    ),
+)
+_TAKE = (
+    WHOLE.where(shards.c.id.in_(_IDS), _FREE)
+    .order_by(shards.c.id)
+    .with_for_update(of=shards, key_share=True, skip_locked=True)
+)
+_LEASE = (
+    update(shards)
+    .where(shards.c.id.in_(_IDS))
+    .values(
+        state=State.RUNNING.value,
+        owner=bindparam("new_owner"),
+        attempt=shards.c.attempt + 1,
+        checkpoint=shards.c.checkpoint + 1,
+        halving=None,
+    )
+)
+_RENEW = (
+    update(shards)
+    .where(
+        shards.c.id == bindparam("shard_id"),
+        shards.c.attempt == bindparam("shard_attempt"),
+        shards.c.state == State.RUNNING.value,
+        _LEASED,
+    )
+    .values(checkpoint=shards.c.checkpoint + 1)
+)
+_WHO = (
+    select(shards.c.store, bucket_operations.c.bucket, shards.c.owner, func.count())
+    .join(bucket_operations, bucket_operations.c.id == shards.c.bucket_operation)
+    .where(_LEASED, shards.c.store.is_not(None))
+    .group_by(shards.c.store, bucket_operations.c.bucket, shards.c.owner)
+)
+
+
+def poll(connection: Connection, carried: Carried, at_once: int) -> Poll:
+    """What is new for a worker that has ``at_once`` places for shards of each store."""
+    cancelled = frozenset(connection.execute(_CANCELLED).scalars())
+    full = _full(carried, at_once)
+    free = select(shards.c.id).where(_FREE, *_not_of(full)).limit(1)
+    some = connection.execute(free).first() is not None
+    return Poll(cancelled, some, _starved(connection, full) if full else ())
+
+
+def _starved(connection: Connection, full: list[str | None]) -> tuple[str | None, ...]:
+    """The stores, among ``full``, of jobs with free shards of which nobody carries any."""
+    mine = or_(*(shards.c.store.is_not_distinct_from(one) for one in full))
+    free = select(shards.c.id).where(_OF_JOB, _FREE, mine).exists()
+    leased = select(shards.c.id).where(_OF_JOB, _LEASED).exists()
+    waiting = select(jobs.c.id).where(_OPEN, free, ~leased).limit(_STARVED_AT_ONCE)
+    first = (
+        select(shards.c.store)
+        .where(shards.c.job == bindparam("job"), _FREE, mine)
+        .order_by(shards.c.attempt, shards.c.id)
+        .limit(1)
+    )
+    found = connection.execute(waiting).scalars().all()
+    return tuple(connection.execute(first, {"job": job}).scalar_one_or_none() for job in found)
+
+
+def claim(
+    connection: Connection, owner: str, carried: Carried, at_once: int, now_us: int
+) -> list[Shard]:
+    """Lease free shards to the worker ``owner`` until it carries ``at_once`` of each store and of
+    planning; ``carried``: how many it does by now.
+
+    May give fewer than are free: what another worker takes at this moment is left to it.
+    """
+    chosen = _choose(connection, carried, at_once)
+    waiting_jobs = {row.waiting_job for row in chosen} - {None}
+    begin(connection, waiting_jobs, {row.waiting_part for row in chosen} - {None}, now_us)
+    taken = connection.execute(_TAKE, {"ids": [row.id for row in chosen]}).all() if chosen else []
+    if taken:
+        connection.execute(_LEASE, {"ids": [row.id for row in taken], "new_owner": owner})
+    return [shard_of(row, attempt=row.attempt + 1) for row in taken]
+
+
+def _choose(connection: Connection, carried: Carried, at_once: int) -> list[Any]:
+    """The shards that a worker would take; nothing is locked yet."""
+    carries = Counter(carried)
+    chosen: list[Any] = []
+    full = _full(carries, at_once)
+    queue = {
+        row.id: (row.carried, row.served, row.id)
+        for row in connection.execute(_jobs_with_free_shards(full))
+    }
+    while queue:
+        job = min(queue, key=queue.__getitem__)
+        shard = connection.execute(
+            _CANDIDATE.where(
+                shards.c.job == job,
+                _FREE,
+                shards.c.id.not_in([row.id for row in chosen]),
+                *_not_of(_full(carries, at_once)),
+            )
+            .order_by(shards.c.attempt, shards.c.id)
+            .limit(1)
+        ).first()
+        if shard is None:
+            del queue[job]
+            continue
+        chosen.append(shard)
+        carries[shard.store] += 1
+        carried_now, served, _ = queue[job]
+        queue[job] = (carried_now + 1, served, job)
+    return chosen
+
+
+def _jobs_with_free_shards(full: list[str | None]) -> Select[Any]:
+    served = (
+        select(shards.c.attempt)
+        .where(_OF_JOB, _FREE, *_not_of(full))
+        .order_by(shards.c.attempt, shards.c.id)
+        .limit(1)
+        .scalar_subquery()
+    )
+    columns = select(jobs.c.id, _CARRIED.label("carried"), served.label("served"))
+    found = columns.where(_OPEN).subquery()
+    return (
+        select(found)
+        .where(found.c.served.is_not(None))
+        .order_by(found.c.carried, found.c.served, found.c.id)
+        .limit(_JOBS_AT_ONCE)
+    )
+
+
+def ask_to_halve(connection: Connection, carried: Carried, at_once: int) -> None:
+    """Ask a running shard, of a store of which this worker could carry more, for half of what it
+    has left: the one that has done least, since it has most left as far as anybody knows."""
+    running = (
+        select(shards.c.id)
+        .join(jobs, jobs.c.id == shards.c.job)
+        .where(
+            _LEASED,
+            shards.c.range.is_not(None),
+            shards.c.halving.is_(None),
+            jobs.c.cancel_us.is_(None),
+            *_not_of(_full(carried, at_once)),
+        )
+        .order_by(shards.c.total, shards.c.id)
+        .limit(1)
+    )
+    shard = connection.execute(running).scalar_one_or_none()
+    if shard is not None:
+        asked = update(shards).where(shards.c.id == shard, shards.c.halving.is_(None), _LEASED)
+        connection.execute(asked.values(halving=Halving.ASKED.value))
+
+
+def who_leases(connection: Connection) -> list[Leased]:
+    """How many shards of each bucket each worker has."""
+    return [Leased(*row) for row in connection.execute(_WHO)]
+
+
+def renew(connection: Connection, attempts: Mapping[int, int]) -> frozenset[int]:
+    """Keep leases (shard id → attempt) alive without counting anything; gives those that live."""
+    return frozenset(
+        shard
+        for shard, attempt in attempts.items()
+        if connection.execute(_RENEW, {"shard_id": shard, "shard_attempt": attempt}).rowcount
+    )
+
+
+def leases(connection: Connection) -> list[Lease]:
+    """Every lease there is."""
+    columns = (shards.c.id, shards.c.attempt, shards.c.owner, shards.c.checkpoint)
+    return [Lease(*row) for row in connection.execute(select(*columns).where(_LEASED))]
+
+
+def release(connection: Connection, owner: str | None = None) -> int:
+    """End the leases of the worker ``owner``, or of everybody; gives how many there were.
+
+    Only for workers that are known to be dead: their processes reaped, or the lock on the data
+    directory taken.
+    """
+    mine = _LEASED if owner is None else shards.c.owner == owner
+    return connection.execute(update(shards).where(mine).values(owner=None)).rowcount
+
+
+def _full(carried: Carried, at_once: int) -> list[str | None]:
+    return [store for store, count in carried.items() if count >= at_once]
+
+
+def _not_of(full: list[str | None]) -> list[ColumnElement[bool]]:
+    """Conditions that leave out the shards of some stores, and with None those to be planned."""
+    conditions: list[ColumnElement[bool]] = []
+    if None in full:
+        conditions.append(shards.c.store.is_not(None))
+    stores = [store for store in full if store is not None]
+    if stores:
+        conditions.append(or_(shards.c.store.is_(None), shards.c.store.not_in(stores)))
+    return conditions

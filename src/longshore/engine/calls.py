@@ -1,0 +1,162 @@
+"""The stores as one shard may use them: every call in its turn, in time, and measured.
+
+A *call* is a request to a store. What is true of all calls is done here: they wait for what the
+store and its caps allow; those that change objects are not sent past the shard's deadline, or once
+it is to stop; how long they took and how they ended is fed back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar, cast
+
+from longshore import telemetry
+from longshore.clock import Clock
+from longshore.engine.limits import Call, Gate, Limits
+from longshore.engine.running import Running
+from longshore.errors import Code, Error
+from longshore.patch import Patch
+from longshore.store import PAGE_SIZE, Batch, Bucket, Capabilities, Failure, Outcome, Store, Stores
+
+T = TypeVar("T")
+
+UNSENT = Failure(Code.CANCELLED, "The shard was to stop before this was sent.")
+"""What an object has failed with whose call was never made."""
+
+
+class Calls:
+    """Gives the stores of a shard's buckets, each behind its gate."""
+
+    def __init__(self, stores: Stores, limits: Limits, running: Running, clock: Clock) -> None:
+        self._stores = stores
+        self._limits = limits
+        self._running = running
+        self._clock = clock
+
+    def for_bucket(self, bucket: str) -> Store:
+        """The store that serves ``bucket``, as far as the engine and sources need one."""
+        name = self._stores.name_for(bucket)
+        store = self._stores.open(name)
+        gate = self._limits.gate(name, bucket)
+        return cast("Store", Called(name, store, gate, self._running, self._clock))
+
+
+class Called:
+    """A store whose calls go through a gate."""
+
+    def __init__(self, name: str, store: Store, gate: Gate, running: Running, clock: Clock) -> None:
+        self._name = name
+        self._store = store
+        self._gate = gate
+        self._running = running
+        self._clock = clock
+        # Reads are not given up: what has been announced can only be settled by looking.
+        self._never = asyncio.Event()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._store.capabilities
+
+    async def get_bucket(self, bucket: str) -> Bucket:
+        return await self._read("get_bucket", self._store.get_bucket(bucket))
+
+    async def list_objects(
+        self, bucket: str, *, page_size: int = PAGE_SIZE, **options: Any
+    ) -> AsyncIterator[Batch]:
+        """Each page is a call. In a dry run nothing else is done to objects, so there they count
+        for the cap of objects."""
+        listed = page_size if self._running.shard.dry_run else 0
+        pages = self._store.list_objects(bucket, page_size=page_size, **options)
+        async with aclosing(cast("AsyncGenerator[Batch, None]", pages)) as batches:
+            while True:
+                page = await self._read("list_objects", anext(batches, None), listed)
+                if page is None:
+                    return
+                yield page
+
+    async def read_objects(
+        self,
+        bucket: str,
+        names: Sequence[str],
+        generations: Sequence[int],
+        *,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        read = self._store.read_objects(bucket, names, generations, columns=columns)
+        return await self._read("read_objects", read)
+
+    async def read_bytes(
+        self, bucket: str, name: str, generation: int = 0, *, start: int = 0
+    ) -> AsyncIterator[bytes]:
+        pieces = self._store.read_bytes(bucket, name, generation, start=start)
+        async with aclosing(cast("AsyncGenerator[bytes, None]", pieces)) as content:
+            while piece := await self._read("read_bytes", anext(content, b"")):
+                yield piece
+
+    async def delete_objects(self, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
+        return await self._change(
+            "delete_objects",
+            batch,
+            lambda part: self._store.delete_objects(bucket, part, permanent=permanent),
+        )
+
+    async def patch_objects(
+        self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
+    ) -> Outcome:
+        return await self._change(
+            "patch_objects",
+            batch,
+            lambda part: self._store.patch_objects(
+                bucket, part, patch, match_metageneration=match_metageneration
+            ),
+        )
+
+    async def rewrite_objects(
+        self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
+    ) -> Outcome:
+        return await self._change(
+            "rewrite_objects",
+            batch,
+            lambda part: self._store.rewrite_objects(
+                bucket, part, storage_class=storage_class, kms_key=kms_key
+            ),
+        )
+
+    async def _read(self, verb: str, call: Coroutine[Any, Any, T], objects: int = 0) -> T:
+        async with self._gate.call(objects, self._never) as permit:
+            return await self._measured(verb, permit, call)
+
+    async def _change(
+        self, verb: str, batch: Batch, send: Callable[[Batch], Coroutine[Any, Any, Outcome]]
+    ) -> Outcome:
+        """One call, or, where the service takes fewer objects in one, several side by side."""
+        async with self._gate.call(len(batch), self._running.stop) as permit:
+            if not permit.permitted:
+                return Outcome(failures=dict.fromkeys(range(len(batch)), UNSENT))
+            self._running.deadline.check()
+            outcome = await self._measured(verb, permit, send(batch))
+            worst = _worst(outcome)
+            if worst is not None:
+                permit.ended(worst)
+            return outcome
+
+    async def _measured(self, verb: str, permit: Call, call: Coroutine[Any, Any, T]) -> T:
+        began, code = self._clock.monotonic(), "OK"
+        try:
+            return await call
+        except Error as error:
+            code = error.code.name
+            permit.ended(error.code)
+            raise
+        finally:
+            telemetry.count_call(self._name, verb, code, self._clock.monotonic() - began)
+
+
+def _worst(outcome: Outcome) -> Code | None:
+    """The code by which a store says, of some objects, that it has too much to do."""
+    for failure in outcome.failures.values():
+        if failure.code in {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE}:
+            return failure.code
+    return None
