@@ -48,6 +48,8 @@ class PrefixList:
     """
 
     prefixes: tuple[str, ...]
+    worth_names: int = PAGE_SIZE
+    """How many names, at least, must lie behind a cut."""
 
     counts_bytes = True
     repeats = False
@@ -87,7 +89,7 @@ class PrefixList:
         pages = self._pages(stores, bucket, range_, after)
         async with aclosing(cast("AsyncGenerator[Batch, None]", pages)) as batches:
             first = await anext(batches, None)
-        return first is not None and len(first) >= PAGE_SIZE
+        return first is not None and len(first) >= self.worth_names
 
     def _pages(
         self, stores: BucketStores, bucket: str, range_: Range, after: str, **options: Any
