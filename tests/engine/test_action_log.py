@@ -44,7 +44,7 @@ def _shard(states: frozenset[str], *, project: str = "p") -> Shard:
 
 def _write(directory: Path, states: set[str], limits: LogSettings | None = None) -> ActionLog:
     log = ActionLog(directory, limits or LogSettings(), _shard(frozenset(states)))
-    log.write(INTENT, FAILURES, {2}, now_us=1_795_000_000_123_456, settled=False)
+    log.write(INTENT, FAILURES, {2}, now_us=1_795_000_000_123_456, settled=())
     return log
 
 
@@ -55,7 +55,7 @@ def _entries(directory: Path) -> list[dict[str, object]]:
 
 def test_a_record_has_the_shape_of_cloud_loggings(tmp_path: Path) -> None:
     log = _write(tmp_path, {"SUCCEEDED", "FAILED"})
-    log.write(INTENT, {}, {0, 1}, now_us=1_795_000_000_123_456, settled=True)
+    log.write(INTENT, {}, {0, 1}, now_us=1_795_000_000_123_456, settled={2})
     log.close()
     done, failed, settled = _entries(tmp_path)
     service = "storagebatchoperations.googleapis.com"
@@ -115,7 +115,7 @@ def test_files_rotate_and_the_oldest_go(tmp_path: Path) -> None:
     log = ActionLog(tmp_path, limits, _shard(frozenset({"SUCCEEDED"})))
     for number in range(60):
         one = Intent(names=[f"n{number:02d}"], generations=[1], sizes=[0], flags=[NEEDED])
-        log.write(one, {}, set(), now_us=0, settled=False)
+        log.write(one, {}, set(), now_us=0, settled=())
     log.close()
     files = sorted(tmp_path.glob("*/*/*.jsonl"))
     assert 2 <= len(files) <= 5

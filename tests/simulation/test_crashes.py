@@ -194,20 +194,24 @@ class Voyage:
 
     async def _reckon_log(self, counters: Any, finished: bool) -> None:
         last: dict[Any, str] = {}
+        done = {(entry["name"], entry["generation"]) for entry in self.house.mortal.journal}
         for record in self.house.records():
             (member,) = record.keys() - {"@type", "completeTime", "status", "settled"}
             thing = record[member]["objectMetadataBefore"]["gcsObject"]
             key = (thing["objectKey"], thing["generation"] if self.permanent else "")
             last[key] = record["status"]["statusCode"]
+            if member == "DeleteObject" and last[key] == "OK" and not record.get("settled"):
+                mine = (thing["objectKey"], int(thing["generation"]))
+                assert mine in done, "somebody else deleted it, and no word of settling"
         outcomes = Counter(code == "OK" for code in last.values())
+        # Cancelled, an object has a record and is not counted if the checkpoint was lost and the
+        # cancel, settling, found it not done: it had been refused, or somebody undid it.
         if finished or not self.users:
             assert counters.succeeded == outcomes[True]
+        if finished or not (self.users or self.house.fate.deaths):
             assert counters.failed == outcomes[False]
-        else:
-            # Cancelled: what was done, then changed by somebody else, and found so only when the
-            # cancel settled it, has a record and is not counted.
-            assert counters.succeeded <= outcomes[True]
-            assert counters.failed <= outcomes[False]
+        assert counters.succeeded <= outcomes[True]
+        assert counters.failed <= outcomes[False]
 
     def _reckon_journal(self, counters: Any, journal: list[dict[str, Any]]) -> None:
         done = Counter((entry["name"], entry["generation"]) for entry in journal)

@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import text
 
 from longshore.database import leases, shards
-from longshore.errors import Internal
+from longshore.errors import Code, Internal
 from longshore.model import Counters, State
 from longshore.patch import MapPatch, Patch
-from longshore.store import ABSENT
+from longshore.store import ABSENT, Failure, Outcome
 from tests.faults import Crash
 from tests.house import BUCKET, House
 
@@ -96,6 +96,51 @@ async def test_deltas_are_of_the_state_that_was_acted_upon(house: House) -> None
     assert await house.run(job)
     _, (counters, _) = await house.job(job)
     assert (counters.contexts_created, counters.contexts_updated) == (19, 1)
+
+
+async def test_a_delete_that_somebody_else_did_says_that_it_was_settled(house: House) -> None:
+    async def meddle(where: str) -> None:
+        if where == "before delete_objects":
+            house.fate.at_boundary = None
+            there = await house.store.read_objects(BUCKET, ["d/02"], [ABSENT])
+            await house.store.delete_objects(BUCKET, there, permanent=True)
+
+    house.fate.at_boundary = meddle
+    job = await house.create(("delete_object", {"permanent": True}), PREFIX)
+    assert await house.run(job)
+    _, (counters, _) = await house.job(job)
+    assert counters.succeeded == 20
+    assert _settled(house, "DeleteObject") == ["d/02"]
+
+
+async def test_an_object_judged_by_a_look_says_that_it_was_settled(house: House) -> None:
+    """Of one object the store says, after it did it, that it does not know."""
+    patch_objects = house.mortal.patch_objects
+
+    class Vague:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(house.mortal, name)
+
+        async def patch_objects(self, bucket: str, batch: Any, *args: Any, **options: Any) -> Any:
+            outcome = await patch_objects(bucket, batch, *args, **options)
+            vague = [i for i, name in enumerate(batch.names) if name == "d/07"]
+            unknown = dict.fromkeys(vague, Failure(Code.DEADLINE_EXCEEDED, "no idea"))
+            return Outcome(failures={**outcome.failures, **unknown})
+
+    house.stores._open["main"] = Vague()  # type: ignore[assignment]
+    job = await house.create(("put_object_hold", {"temporary_hold": True}), PREFIX)
+    assert await house.run(job)
+    _, (counters, _) = await house.job(job)
+    assert (counters.succeeded, len(house.mortal.journal)) == (20, 20)
+    assert _settled(house, "PutObjectHold") == ["d/07"]
+
+
+def _settled(house: House, member: str) -> list[str]:
+    return [
+        record[member]["objectMetadataBefore"]["gcsObject"]["objectKey"]
+        for record in house.records()
+        if record.get("settled")
+    ]
 
 
 @pytest.mark.parametrize(

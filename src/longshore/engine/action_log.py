@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,6 +28,7 @@ from longshore.store import Failure
 
 _TYPE = "type.googleapis.com/google.cloud.storagebatchoperations.logging.TransformActivityLog"
 _json = orjson.dumps
+_DONE, _SETTLED = b'"}}}}}\n', b'"}}},"settled":true}}\n'
 _FILE = re.compile(r"shard-(\d+)(\.\d+)?\.jsonl")
 
 
@@ -52,13 +53,15 @@ class ActionLog:
         self,
         intent: Intent,
         failures: Mapping[int, Failure],
-        again: set[int],
+        again: Collection[int],
         *,
         now_us: int,
-        settled: bool,
+        settled: Collection[int],
     ) -> None:
-        """Make the records of an intent's objects durable; those looked at ``again`` wait."""
-        suffix = b'"}}},"settled":true}}\n' if settled else b'"}}}}}\n'
+        """Make the records of an intent's objects durable; those looked at ``again`` wait.
+
+        ``settled``: objects, by index, that were judged by what was found there.
+        """
         time = _nanoseconds(now_us)
         succeeded = self._prefix(time, None)
         lines = []
@@ -69,6 +72,7 @@ class ActionLog:
             if index in again or ("FAILED" if failure else "SUCCEEDED") not in self._states:
                 continue
             prefix = self._prefix(time, failure) if failure else succeeded
+            suffix = _SETTLED if index in settled else _DONE
             lines.append(b'%b%b,"generation":"%d%b' % (prefix, _json(name), generation, suffix))
         if lines:
             self._append(b"".join(lines))

@@ -59,7 +59,7 @@ class ShardRun:
         store fails as a whole, OSError when its log cannot be written; nothing is sent after that.
         """
         if self._open is not None:
-            await self._count(self._open, await self._work.settle(self._open), settled=True)
+            await self._count(self._open, await self._work.settle(self._open))
         await self._ahead.begin(self._range, self._cursor)
         try:
             while prepared := await self._read():  # read
@@ -166,16 +166,16 @@ class ShardRun:
             self._open, self._again, self._cursor = prepared.intent, Again(), prepared.cursor
         return answer
 
-    async def _count(self, intent: Intent, ending: Ending, *, settled: bool = False) -> None:
+    async def _count(self, intent: Intent, ending: Ending) -> None:
         """Log, then count, what became of the open intent."""
         if self._log.wanted:
             await asyncio.to_thread(
                 self._log.write,
                 intent,
                 ending.failures,
-                set(ending.again),
+                ending.again.keys(),
                 now_us=self._tools.clock.now_us(),
-                settled=settled,
+                settled=ending.looked,
             )
         self._add(intent, ending)
         self._again = next_round(intent, ending)
@@ -185,7 +185,7 @@ class ShardRun:
     async def _count_anyway(self, intent: Intent, ending: Ending) -> None:
         """The same at the end of a shard that cannot go on, even if its log cannot be written."""
         try:
-            await self._count(intent, ending, settled=True)
+            await self._count(intent, ending)
         except OSError as error:
             telemetry.warning("log not written", shard=self._shard.id, why=error)
             self._add(intent, ending)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
@@ -41,6 +41,8 @@ class Prepared:
     batch: Batch
     follows: Mapping[int, int]
     """Rows that repeat an earlier row of the batch, and which: they share its fate."""
+    settled: Collection[int]
+    """Objects that were looked at again and turned out to be done."""
     cursor: Cursor
     found: int
     bytes_found: int
@@ -53,6 +55,8 @@ class Ending:
 
     failures: dict[int, Failure] = field(default_factory=dict)
     again: dict[int, int] = field(default_factory=dict)
+    looked: Collection[int] = ()
+    """Those that were judged by what was found there: who brought that about, nobody knows."""
     troubled: bool = False
     """Whether some calls failed in a way that passes: wait before the next."""
 
@@ -109,6 +113,7 @@ class Work:
         found = len(fresh.batch)
         bytes_found = sum(fresh.batch.sizes) if self.source.counts_bytes else 0
         batch, intent, follows = fresh.batch, None, {}
+        settled: Collection[int] = ()
         if not self.dry_run:
             rows = _Rows.of(fresh)
             if again:
@@ -116,10 +121,12 @@ class Work:
             batch = rows.batch
             follows = rows.follows()
             intent = rows.intent(self.transformation, follows)
+            settled = rows.settled.keys()
         return Prepared(
             intent=intent,
             batch=batch,
             follows=follows,
+            settled=settled,
             cursor=fresh.cursor,
             found=found,
             bytes_found=bytes_found,
@@ -135,6 +142,7 @@ class Work:
         indexes = [i for i, flags in enumerate(intent.flags) if flags & NEEDED]
         again: dict[int, int] = {}
         unknown: dict[int, Failure] = {}
+        looked = set(prepared.settled)
         if indexes:
             batch = prepared.batch
             called = batch if len(indexes) == len(batch) else batch.pick(indexes)
@@ -147,15 +155,20 @@ class Work:
                     unknown[index] = failure
                 elif failure.code is Code.ABORTED and not self.transformation.gone_is_done:
                     _again(intent, index, failure, failures, again)
-                elif not (self.transformation.gone_is_done and failure.code in _GONE):
+                elif self.transformation.gone_is_done and failure.code in _GONE:
+                    looked.add(index)
+                else:
                     failures[index] = failure
         await self._look(intent, unknown, failures, again)
+        looked.update(unknown)
         for repeat, first in prepared.follows.items():
             if first in failures:
                 failures[repeat] = failures[first]
             elif first in again:
                 again[repeat] = again[first]
-        return Ending(failures=failures, again=again, troubled=bool(unknown))
+            if first in looked:
+                looked.add(repeat)
+        return Ending(failures=failures, again=again, looked=looked, troubled=bool(unknown))
 
     async def settle(self, intent: Intent) -> Ending:
         """Judge the objects of an open intent by reads alone, after a crash."""
@@ -163,7 +176,7 @@ class Work:
         again: dict[int, int] = {}
         open_ = dict.fromkeys(i for i in range(len(intent)) if i not in failures)
         await self._look(intent, open_, failures, again)
-        return Ending(failures=failures, again=again)
+        return Ending(failures=failures, again=again, looked=range(len(intent)))
 
     async def _look(
         self,
@@ -327,7 +340,8 @@ def next_round(intent: Intent, ending: Ending) -> Again:
 def give_up(intent: Intent, error: Error) -> Ending:
     """The ending of an intent whose objects can no longer be looked at: all failed."""
     failure = Failure(error.code, error.message)
-    return Ending(failures=dict.fromkeys(range(len(intent)), failure))
+    everything = range(len(intent))
+    return Ending(failures=dict.fromkeys(everything, failure), looked=everything)
 
 
 def _without_noncurrent(selection: Selection) -> Selection:
