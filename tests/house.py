@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from longshore.clock import SystemClock
 from longshore.database import Database, leases
@@ -70,6 +71,8 @@ class House:
             one._reader = one._reader.execution_options(compiled_cache=STATEMENTS)
             one._writer = one._writer.execution_options(compiled_cache=STATEMENTS)
         self._workers = 0
+        self.stop = asyncio.Event()
+        """Of the run that is on: set it to drain the worker."""
 
     async def open(self, **bucket: Any) -> None:
         await self.outside.create()
@@ -126,20 +129,20 @@ class House:
     async def run(self, job: int, *, seconds: float = 30.0) -> bool:
         """Start the service and let it run until the job has ended (True) or it died (False)."""
         self.fate.dead = False
-        with suppress(Crash, Unavailable):
+        with suppress(Crash, Unavailable, SQLAlchemyError):
             # What a start does: the lock proves that every earlier worker is dead.
             await self.database.write(leases.release)
             self._workers += 1
             worker = Worker(
                 f"worker-{self._workers}", self.settings, self.database, self.stores, self.clock
             )
-            stop = asyncio.Event()
-            running = asyncio.create_task(worker.run(stop))
+            self.stop = asyncio.Event()
+            running = asyncio.create_task(worker.run(self.stop))
             try:
                 await self._until_ended(job, running, seconds)
             finally:
-                stop.set()
-                with suppress(Crash, Unavailable):
+                self.stop.set()
+                with suppress(Crash, Unavailable, SQLAlchemyError):
                     await running
                 await asyncio.gather(*worker._tasks, return_exceptions=True)
         row, _ = await self.job(job)

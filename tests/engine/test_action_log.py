@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import orjson
@@ -106,6 +107,22 @@ def test_a_half_line_of_a_crash_goes_before_the_next_is_written(tmp_path: Path) 
     (path,) = tmp_path.glob("*/*/*.jsonl")
     with path.open("ab") as file:
         file.write(b'{"severity":"INFO","time')
+    _write(tmp_path, {"SUCCEEDED"}).close()
+    assert len(_entries(tmp_path)) == 2
+
+
+def test_a_full_disk_is_told_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    _write(tmp_path, {"SUCCEEDED"}).close()
+    (path,) = tmp_path.glob("*/*/*.jsonl")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    log = ActionLog(tmp_path, LogSettings(), _shard(frozenset({"SUCCEEDED"})))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            log.write(INTENT, FAILURES, {2}, now_us=0, settled=())
+        log.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     _write(tmp_path, {"SUCCEEDED"}).close()
     assert len(_entries(tmp_path)) == 2
 

@@ -274,7 +274,7 @@ def give_up(connection: Connection, shard: Shard, error: Error, now_us: int) -> 
     if row is None:
         raise LeaseLost(f"shard {shard.id} is gone with its job")
     counters = Counters(**{name: row._mapping[name] for name in COUNTER_NAMES})
-    lost = counters.total - counters.succeeded - counters.failed
+    lost = 0 if shard.dry_run else counters.total - counters.succeeded - counters.failed
     errors = load_errors(row.errors)
     if lost:
         errors = merge_errors([errors, {error.code: ErrorSummary(code=error.code, count=lost)}])

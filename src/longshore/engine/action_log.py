@@ -79,9 +79,11 @@ class ActionLog:
 
     def close(self) -> None:
         """Close the file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            # All that counts is on the disk; what could not be written fails here once more.
+            with suppress(OSError):
+                file.close()
 
     def _prefix(self, time: str, failure: Failure | None) -> bytes:
         """A record up to the object's key; the same for all objects of a batch that succeeded."""

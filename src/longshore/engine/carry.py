@@ -33,8 +33,10 @@ async def carry(running: Running, tools: Tools) -> None:
     while True:
         try:
             run = _make(running, tools)
-        except Error as error:
-            await tools.database.write(shards.give_up, running.shard, error, tools.clock.now_us())
+        # A bug as well, or an intent that is no more than bytes: neither ends the worker.
+        except Exception as error:
+            why = error if isinstance(error, Error) else _bug(error)
+            await tools.database.write(shards.give_up, running.shard, why, tools.clock.now_us())
             return
         try:
             obstacle = await _run(run)
@@ -89,7 +91,10 @@ async def _run(run: Planning | ShardRun) -> _Obstacle | None:
         raise
     # A bug ends the shard that met it, not its worker; what was announced is still looked at.
     except Exception as bug:
-        telemetry.failure("shard failed")
-        message = f"The shard stopped by a fault of longshore: {type(bug).__name__}: {bug}"
-        return _Obstacle(Internal(message), passes=False)
+        return _Obstacle(_bug(bug), passes=False)
     return None
+
+
+def _bug(bug: Exception) -> Error:
+    telemetry.failure("shard failed")
+    return Internal(f"The shard stopped by a fault of longshore: {type(bug).__name__}: {bug}")

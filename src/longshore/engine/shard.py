@@ -87,12 +87,14 @@ class ShardRun:
         if self._open is not None:
             try:
                 ending = await self._work.settle(self._open)
-            except Error as unreadable:
-                ending = give_up(self._open, unreadable)
-            await self._count_anyway(self._open, ending)
+            # A bug, too: it may be in settling that the run met it.
+            except Exception as unreadable:
+                why = unreadable if isinstance(unreadable, Error) else error
+                ending = give_up(self._open, why)
+            await self._count(self._open, ending, anyway=True)
         if self._again:
             left = _left_over(self._again)
-            await self._count_anyway(left, give_up(left, error))
+            await self._count(left, give_up(left, error), anyway=True)
         await self._finish(State.FAILED, error)
 
     def close(self) -> None:
@@ -166,37 +168,32 @@ class ShardRun:
             self._open, self._again, self._cursor = prepared.intent, Again(), prepared.cursor
         return answer
 
-    async def _count(self, intent: Intent, ending: Ending) -> None:
-        """Log, then count, what became of the open intent."""
-        if self._log.wanted:
-            await asyncio.to_thread(
-                self._log.write,
-                intent,
-                ending.failures,
-                ending.again.keys(),
-                now_us=self._tools.clock.now_us(),
-                settled=ending.looked,
-            )
-        self._add(intent, ending)
-        self._again = next_round(intent, ending)
-        self._acted = frozenset(intent.names) if self._work.source.repeats else frozenset()
-        self._open = None
-
-    async def _count_anyway(self, intent: Intent, ending: Ending) -> None:
-        """The same at the end of a shard that cannot go on, even if its log cannot be written."""
+    async def _count(self, intent: Intent, ending: Ending, *, anyway: bool = False) -> None:
+        """Log, then count, what became of the open intent; ``anyway``: even if its log cannot be
+        written, at the end of a shard that cannot go on."""
         try:
-            await self._count(intent, ending)
+            if self._log.wanted:
+                await asyncio.to_thread(
+                    self._log.write,
+                    intent,
+                    ending.failures,
+                    ending.again.keys(),
+                    now_us=self._tools.clock.now_us(),
+                    settled=ending.looked,
+                )
         except OSError as error:
+            if not anyway:
+                raise
             telemetry.warning("log not written", shard=self._shard.id, why=error)
-            self._add(intent, ending)
-
-    def _add(self, intent: Intent, ending: Ending) -> None:
         again = set(ending.again)
         self._tally.done(intent, ending.failures, again)
         transformation, _ = self._shard.transformation
         succeeded = len(intent) - len(ending.failures.keys() | again)
         telemetry.count_objects(transformation, "succeeded", succeeded)
         telemetry.count_objects(transformation, "failed", len(ending.failures))
+        self._again = next_round(intent, ending)
+        self._acted = frozenset(intent.names) if self._work.source.repeats else frozenset()
+        self._open = None
 
     async def _breathe(self, ending: Ending) -> None:
         """Wait before objects are tried again whose calls failed in a way that passes."""
