@@ -143,6 +143,61 @@ def _settled(house: House, member: str) -> list[str]:
     ]
 
 
+@pytest.mark.parametrize("crash", [False, True], ids=["act", "settle"])
+async def test_a_named_version_is_patched_when_it_was_made_noncurrent(
+    house: House, crash: bool
+) -> None:
+    """Somebody deletes the live object, so that the version the manifest names is noncurrent."""
+    await house.store.update_bucket(BUCKET, versioning=True)
+    there = await house.store.read_objects(BUCKET, ["d/02"], [ABSENT])
+    generation = there.generations[0]
+    await house.write("list.csv", f"{BUCKET},d/02,{generation}\n".encode())
+
+    async def meddle(where: str) -> None:
+        if where == "before patch_objects":
+            house.fate.at_boundary = None
+            await house.store.delete_objects(BUCKET, there, permanent=False)
+            if crash:
+                house.fate.dead = True
+                raise Crash(where)
+
+    house.fate.at_boundary = meddle
+    hold = ("put_object_hold", {"temporary_hold": True})
+    job = await house.create(hold, ("manifest", {"bucket": BUCKET, "name": "list.csv"}))
+    assert await house.run(job) is not crash
+    assert not crash or await house.run(job)
+    _, (counters, errors) = await house.job(job)
+    assert (counters.succeeded, errors) == (1, {})
+    columns = ("temporary_hold", "live")
+    now = await house.store.read_objects(BUCKET, ["d/02"], [generation], columns=columns)
+    assert now.columns == {"temporary_hold": [True], "live": [False]}
+
+
+async def test_rows_that_name_nothing_share_no_fate(house: House) -> None:
+    """One named generation is left by somebody while it is announced; another never was."""
+    there = await house.store.read_objects(BUCKET, ["d/02"], [ABSENT])
+    rows = [f"{BUCKET},d/02,{there.generations[0]}"]
+    rows += [f"{BUCKET},d/{number:02d}" for number in range(10, 14)]
+    rows += [f"{BUCKET},d/02,12345"]
+    await house.write("list.csv", "\n".join(rows).encode())
+
+    async def meddle(where: str) -> None:
+        if where == "before patch_objects":
+            house.fate.at_boundary = None
+            await house.write("d/02", b"newer")
+
+    house.fate.at_boundary = meddle
+    hold = ("put_object_hold", {"temporary_hold": True})
+    job = await house.create(hold, ("manifest", {"bucket": BUCKET, "name": "list.csv"}))
+    assert await house.run(job)
+    _, (counters, errors) = await house.job(job)
+    assert (counters.total, counters.succeeded, counters.failed) == (6, 4, 2)
+    assert {code: one.count for code, one in errors.items()} == {
+        Code.FAILED_PRECONDITION: 1,
+        Code.NOT_FOUND: 1,
+    }
+
+
 @pytest.mark.parametrize(
     "writer", ["checkpoint", "finish", "hand_back", "let_go", "finish_plan", "give_up", "renew"]
 )

@@ -151,7 +151,7 @@ class Work:
                 index = indexes[place]
                 if failure is UNSENT:
                     again[index] = intent.flags[index] & TRIES
-                elif failure.code in TRANSIENT:
+                elif failure.code in TRANSIENT or self._may_be_noncurrent(intent, index, failure):
                     unknown[index] = failure
                 elif failure.code is Code.ABORTED and not self.transformation.gone_is_done:
                     _again(intent, index, failure, failures, again)
@@ -161,6 +161,7 @@ class Work:
                     failures[index] = failure
         await self._look(intent, unknown, failures, again)
         looked.update(unknown)
+        troubled = any(failure.code in TRANSIENT for failure in unknown.values())
         for repeat, first in prepared.follows.items():
             if first in failures:
                 failures[repeat] = failures[first]
@@ -168,7 +169,7 @@ class Work:
                 again[repeat] = again[first]
             if first in looked:
                 looked.add(repeat)
-        return Ending(failures=failures, again=again, looked=looked, troubled=bool(unknown))
+        return Ending(failures=failures, again=again, looked=looked, troubled=troubled)
 
     async def settle(self, intent: Intent) -> Ending:
         """Judge the objects of an open intent by reads alone, after a crash."""
@@ -177,6 +178,11 @@ class Work:
         open_ = dict.fromkeys(i for i in range(len(intent)) if i not in failures)
         await self._look(intent, open_, failures, again)
         return Ending(failures=failures, again=again, looked=range(len(intent)))
+
+    def _may_be_noncurrent(self, intent: Intent, index: int, failure: Failure) -> bool:
+        """Whether NOT_FOUND may mean that the version which the user named was made noncurrent."""
+        named = intent.flags[index] & PINNED and not self.transformation.gone_is_done
+        return failure.code is Code.NOT_FOUND and bool(named)
 
     async def _look(
         self,
@@ -286,14 +292,14 @@ class _Rows:
         )
 
     def follows(self) -> dict[int, int]:
-        """Rows of the same name and generation as an earlier one, and that one."""
+        """Rows of an object that an earlier one is about as well, and that one."""
         if len(set(self.batch.names)) == len(self.batch):
             return {}
         keys = zip(self.batch.names, self.batch.generations, strict=True)
         first: dict[tuple[str, int], int] = {}
         repeats = {}
         for index, key in enumerate(keys):
-            if first.setdefault(key, index) != index:
+            if key[1] != ABSENT and first.setdefault(key, index) != index:
                 repeats[index] = first[key]
         return repeats
 
