@@ -99,6 +99,19 @@ async def test_objects_to_be_looked_at_again_are_counted_without_a_log(
     assert sum(one.count for one in errors.values()) == 3
 
 
+async def test_a_shard_that_was_handed_back_is_cancelled_at_once(house: House) -> None:
+    async def drain(where: str) -> None:
+        if where == "after patch_objects":
+            house.stop.set()
+
+    house.fate.at_boundary = drain
+    job = await house.create(HOLD, EVERYTHING)
+    assert not await house.run(job)
+    await house.cancel(job)
+    row, (counters, _) = await house.job(job)
+    assert (row.state, counters.succeeded) == ("CANCELED", len(house.mortal.journal))
+
+
 async def test_a_dry_run_that_cannot_go_on_counts_no_failures(house: House) -> None:
     job = await house.create(HOLD, EVERYTHING, dry_run=True)
 

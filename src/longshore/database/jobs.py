@@ -38,7 +38,7 @@ from longshore.database.rollup import (
 )
 from longshore.database.tables import bucket_operations, jobs, requests, shards
 from longshore.errors import InvalidArgument
-from longshore.model import COUNTER_NAMES, Counters, Errors, State, load_errors
+from longshore.model import COUNTER_NAMES, OPEN_STATES, Counters, Errors, State, load_errors
 
 # Statements that every call makes are built once: building one costs more than running it.
 _INSERT_JOB = insert(jobs).returning(jobs.c.id)
@@ -187,8 +187,8 @@ def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
 def cancel_job(connection: Connection, job: int, now_us: int) -> None:
     """Ask for the end of an open job; asking again changes nothing.
 
-    What has not begun ends now, and with it the job if nothing else is open. A running shard, and
-    one that has announced something, hears it from the engine.
+    A shard that nobody carries and that has nothing announced ends now, and with the last one the
+    job. The others hear it from the engine.
     """
     lock_job(connection, job)
     asked = connection.execute(
@@ -202,7 +202,8 @@ def cancel_job(connection: Connection, job: int, now_us: int) -> None:
         update(shards)
         .where(
             shards.c.job == job,
-            shards.c.state == State.QUEUED.value,
+            shards.c.state.in_(OPEN_STATES),
+            shards.c.owner.is_(None),
             shards.c.intent.is_(None),
         )
         .values(state=State.CANCELED.value)
