@@ -51,6 +51,7 @@ class Voyage:
         self.cancel = self.random.random() < 0.3
         self.touched: set[str] = set()
         self.rows: list[str] = []
+        self.tries = 2
         self.job = 0
 
     @property
@@ -68,7 +69,7 @@ class Voyage:
         house.fate.crash_at = {self.random.randrange(2, span) for _ in range(crashes)}
         house.fate.at_boundary = self._meanwhile
         self.cancel_at = self.random.randrange(2, span)
-        for _ in range(crashes + 2):
+        for _ in range(crashes + self.tries):
             if await house.run(self.job):
                 break
             await self._between()
