@@ -163,6 +163,7 @@ def _vacuum(connection: sqlite3.Connection) -> None:
     end = time.monotonic() + _VACUUM_SECONDS
     with contextlib.suppress(sqlite3.Error):  # the space stays free for the next objects
         while connection.execute("PRAGMA freelist_count").fetchone() > (0,):
-            connection.execute(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})").fetchall()
+            # Not ``execute``: that takes one step of the statement, which frees one page.
+            connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
             if time.monotonic() > end:
                 break
