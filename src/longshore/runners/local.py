@@ -48,6 +48,7 @@ _WATCH_SECONDS = 1.0
 _MAX_BACK_OFF_SECONDS = 10.0
 _LENGTH = struct.Struct("<I")
 _PR_SET_PDEATHSIG = 1
+_M_ARENA_MAX = -8
 
 
 def start(settings: Settings, database: Database, lock_fd: int) -> LocalRunner:
@@ -269,6 +270,7 @@ def main() -> None:
     """The body of a worker process."""
     _die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which drains us
+    _keep_one_heap()
     stdin = io.FileIO(0, closefd=False)
     (length,) = _LENGTH.unpack(_read(stdin, _LENGTH.size))
     # From our own parent, over a pipe that nobody else can write to.
@@ -303,6 +305,13 @@ async def _work(name: str, settings: Settings, heart: _Heart) -> None:
 def _die_with_parent() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _keep_one_heap() -> None:
+    """Have all threads share the main heap. glibc would give each its own, which it never returns;
+    there is nothing to gain by that where one thread runs Python at a time."""
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_ARENA_MAX, 1)
 
 
 def _read(stdin: io.FileIO, size: int) -> bytes:
