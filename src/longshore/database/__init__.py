@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 READER_THREADS = 3
 BUSY_TIMEOUT_SECONDS = 30.0
+CACHE_KIB = 256
+"""Of each connection: SQLite's own default of 2 MB would count four times in every worker."""
 SCHEMA_VERSION = 1
 
 
@@ -90,6 +92,7 @@ def _sqlite_engine(path: Path, begin: str, size: int) -> Engine:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
