@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -27,6 +28,7 @@ from longshore.settings import LogSettings
 from longshore.store import Failure
 
 _TYPE = "type.googleapis.com/google.cloud.storagebatchoperations.logging.TransformActivityLog"
+_RECORDS_AT_ONCE = 100
 _json = orjson.dumps
 _DONE, _SETTLED = b'"}}}}}\n', b'"}}},"settled":true}}\n'
 _FILE = re.compile(r"shard-(\d+)(\.\d+)?\.jsonl")
@@ -62,9 +64,29 @@ class ActionLog:
 
         ``settled``: objects, by index, that were judged by what was found there.
         """
-        time = _nanoseconds(now_us)
+        records = self._records(intent, failures, again, _nanoseconds(now_us), settled=settled)
+        file = None
+        # Some at a time: those of a whole batch take about a megabyte.
+        while piece := b"".join(islice(records, _RECORDS_AT_ONCE)):
+            file = self._open()
+            file.write(piece)
+        if file is None:
+            return
+        file.flush()
+        os.fsync(file.fileno())
+        if file.tell() >= self._limits.max_file_bytes:
+            self._rotate()
+
+    def _records(
+        self,
+        intent: Intent,
+        failures: Mapping[int, Failure],
+        again: Collection[int],
+        time: str,
+        *,
+        settled: Collection[int],
+    ) -> Iterator[bytes]:
         succeeded = self._prefix(time, None)
-        lines = []
         for index, (name, generation) in enumerate(
             zip(intent.names, intent.generations, strict=True)
         ):
@@ -73,9 +95,7 @@ class ActionLog:
                 continue
             prefix = self._prefix(time, failure) if failure else succeeded
             suffix = _SETTLED if index in settled else _DONE
-            lines.append(b'%b%b,"generation":"%d%b' % (prefix, _json(name), generation, suffix))
-        if lines:
-            self._append(b"".join(lines))
+            yield b'%b%b,"generation":"%d%b' % (prefix, _json(name), generation, suffix)
 
     def close(self) -> None:
         """Close the file."""
@@ -97,16 +117,12 @@ class ActionLog:
         head = _json(entry | {"jsonPayload": payload | target})
         return head.removesuffix(b"}}}}}") + b',"objectKey":'
 
-    def _append(self, data: bytes) -> None:
+    def _open(self) -> BinaryIO:
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = _open_whole(self._path)
             _sync_directories(self._path)
-        self._file.write(data)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        if self._file.tell() >= self._limits.max_file_bytes:
-            self._rotate()
+        return self._file
 
     def _rotate(self) -> None:
         self.close()
