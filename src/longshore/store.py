@@ -19,6 +19,9 @@ from longshore.patch import Patch
 from longshore.settings import Settings, StoreSettings
 
 PAGE_SIZE = 1000
+PAGE_BYTES = 128 << 10
+"""About how much of names and of texts in columns a page may hold. Where they are long it has fewer
+objects, so what a shard keeps in memory does not depend on them."""
 ABSENT = 0
 """The generation of an object that is not there; real generations are positive."""
 
@@ -164,8 +167,8 @@ class Store(Protocol):
         columns: Sequence[str] = (),
         page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Batch]:
-        """Pages of at most ``page_size`` objects whose names start with ``prefix``, lie after
-        ``after`` and before ``before``, in the order of the names' UTF-8 bytes.
+        """Pages of at most ``page_size`` objects, and about PAGE_BYTES, whose names start with
+        ``prefix``, lie after ``after`` and before ``before``, in the order of their UTF-8 bytes.
 
         Live objects only, or with ``versions`` all, newest first within a name; then
         ``after_generation`` goes on inside the name ``after``, with its older versions.

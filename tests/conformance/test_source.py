@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from itertools import cycle
 from typing import Any
 
@@ -18,7 +18,7 @@ from longshore import extensions
 from longshore.errors import Code, Error, NotFound
 from longshore.settings import Settings
 from longshore.source import Range, Selection
-from longshore.store import ABSENT, Store, Stores
+from longshore.store import ABSENT, PAGE_BYTES, NewObject, Store, Stores
 from tests.conformance.shelf import BUCKET, Shelf
 
 CHOSEN = [f"a/{number:03}" for number in range(40)] + ["b", "b\n,\"'", "é/\U0001f600"]
@@ -27,17 +27,17 @@ LISTS = "lists"
 Row = tuple[Any, ...]
 
 
-async def prefixes(yard: Shelf) -> dict[str, Any]:
+async def prefixes(yard: Shelf, chosen: Sequence[str] = CHOSEN) -> dict[str, Any]:
     return {"prefixes": ["a/", "b", "é/"]}
 
 
-async def manifest(yard: Shelf) -> dict[str, Any]:
-    await write_manifest(yard, "m/part-1.csv", [(BUCKET, name) for name in CHOSEN[::2]])
-    await write_manifest(yard, "m/part-2.csv", [(BUCKET, name) for name in CHOSEN[1::2]])
+async def manifest(yard: Shelf, chosen: Sequence[str] = CHOSEN) -> dict[str, Any]:
+    await write_manifest(yard, "m/part-1.csv", [(BUCKET, name) for name in chosen[::2]])
+    await write_manifest(yard, "m/part-2.csv", [(BUCKET, name) for name in chosen[1::2]])
     return {"bucket": LISTS, "name": "m/part-*.csv"}
 
 
-SOURCES: dict[str, Callable[[Shelf], Awaitable[dict[str, Any]]]] = {
+SOURCES: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "prefix_list": prefixes,
     "manifest": manifest,
 }
@@ -153,6 +153,20 @@ async def test_reading_goes_on_at_any_cursor(yard: Shelf, name: str) -> None:
             read += len(selection.batch)
             cursor = json.loads(json.dumps(selection.cursor))
             assert names_of(await reading.all(range_, cursor, sizes=(5,))) == whole[read:]
+
+
+@every_source
+async def test_a_batch_of_long_names_has_fewer_objects(yard: Shelf, name: str) -> None:
+    await yard.make()
+    names = [f"a/{number:04d}".ljust(1000, "-") for number in range(700)]
+    await yard.store.write_objects(BUCKET, [NewObject(one, b"") for one in names])
+    reading = Reading(yard, name, await SOURCES[name](yard, names))
+    found = []
+    for range_ in await reading.split():
+        for selection in await reading.all(range_):
+            found += selection.batch.names
+            assert sum(map(len, selection.batch.names)) <= PAGE_BYTES * 3 / 2
+    assert sorted(found) == names
 
 
 @every_source

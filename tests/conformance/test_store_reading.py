@@ -9,7 +9,7 @@ import pytest
 
 from longshore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
 from longshore.patch import dump_map
-from longshore.store import ABSENT, COLUMNS, Bucket, NewObject
+from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, Bucket, NewObject
 from tests.conformance.shelf import BUCKET, Shelf, pieces
 
 ODD_NAMES = [
@@ -294,6 +294,29 @@ async def test_a_listing_tells_live_from_noncurrent(versioned: Shelf) -> None:
         await versioned.write("a")
     pages = versioned.store.list_objects(BUCKET, versions=True, columns=("live",))
     assert [page.columns["live"] async for page in pages] == [[True, False]]
+
+
+@pytest.mark.parametrize("versions", [False, True])
+async def test_pages_of_long_names_and_texts_have_fewer_objects(
+    versioned: Shelf, versions: bool
+) -> None:
+    for length, metadata in ((1000, 0), (20, 8_000)):
+        text = dump_map({"k": "x" * metadata}) if metadata else ""
+        objects = [
+            NewObject(f"{length}-{n // 5:04d}".ljust(length, "-"), b"", {"custom_metadata": text})
+            for n in range(600)
+        ]
+        await versioned.store.write_objects(BUCKET, objects)
+        wanted = await versioned.versions(prefix=f"{length}-", versions=versions, page_size=7)
+        assert len(wanted) == (600 if versions else 120)
+        listed = []
+        async for page in versioned.store.list_objects(
+            BUCKET, prefix=f"{length}-", versions=versions, columns=("custom_metadata",)
+        ):
+            texts = (*page.names, *page.columns["custom_metadata"])
+            assert sum(map(len, texts)) <= 2 * PAGE_BYTES
+            listed += zip(page.names, page.generations, strict=True)
+        assert listed == wanted
 
 
 async def test_reading_is_position_by_position(versioned: Shelf) -> None:

@@ -42,6 +42,23 @@ async def test_every_statement_finds_its_rows_by_key(tmp_path: Path, versioning:
     await store.close()
 
 
+async def test_lookups_of_any_number_of_names_share_few_statements(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    shelf = Shelf(store, TurnedClock())
+    await shelf.make()
+    generations = [await shelf.write(f"{n}") for n in range(3)] * 100
+    statements: list[str] = []
+    await store._open[BUCKET].read(lambda t: t.connection.set_trace_callback(statements.append))
+    for count in range(1, 300):
+        names = [f"{n % 3}" for n in range(count)]
+        for named in (generations[:count], None):
+            assert (await shelf.there(*names, generations=named)).names == names
+    # A prepared statement is kept for each number of keys, at more than 100 bytes a key.
+    keys = {s.count("X'") or s.count("x'") for s in statements if " object WHERE name" in s}
+    assert keys <= {1, 2, 4, 8, 16, 32, 64, 128}, keys
+    await store.close()
+
+
 async def use_everything(shelf: Shelf) -> None:
     await shelf.store.write_objects(BUCKET, [NewObject(name, b"x" * 20_000) for name in "abc"])
     await shelf.names()

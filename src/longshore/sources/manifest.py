@@ -16,7 +16,7 @@ from typing import Any, cast
 from longshore.errors import Code, DataLoss, InvalidArgument, NotFound, Violation
 from longshore.names import is_bucket_name
 from longshore.source import BatchSize, Cursor, Halves, Range, Selection
-from longshore.store import ABSENT, COLUMNS, Batch, BucketStores, Failure
+from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, Batch, BucketStores, Failure
 
 _LOCATION = re.compile(r"gs://([^/*]+)/((?:[^*]*/)?)([^/*]*\*?[^/*]*\.csv)")
 _GENERATION = re.compile(r"[0-9]{1,19}")
@@ -183,15 +183,18 @@ def _with_refused(batch: Batch, refused: Mapping[str, Failure]) -> Batch:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Rows:
-    """What the rows of a file name in one bucket; ``refused`` goes by where a row stands."""
+    """What the rows of a file name in one bucket; ``refused`` goes by where a row stands.
+
+    ``size_bytes``: of the names."""
 
     bucket: str
     file: str
     names: list[str] = field(default_factory=list)
     generations: list[int] = field(default_factory=list)
     refused: dict[str, Failure] = field(default_factory=dict)
+    size_bytes: int = 0
 
     def __len__(self) -> int:
         return len(self.names) + len(self.refused)
@@ -204,6 +207,7 @@ class Rows:
             return False
         own = [pair for pair in pairs if pair[0]]
         self.names.extend([name for name, _ in own])
+        self.size_bytes += sum([len(name.encode()) for name, _ in own])
         self.generations.extend([int(generation or ABSENT) for _, generation in own])
         return True
 
@@ -217,6 +221,7 @@ class Rows:
             self.refuse(line, problem)
             return
         self.names.append(cells[1])
+        self.size_bytes += len(cells[1].encode())
         self.generations.append(int(cells[2] or ABSENT) if cells[2:] else ABSENT)
 
     def refuse(self, line: int, problem: str) -> None:
@@ -300,9 +305,12 @@ class Reader:
         return self._next == len(self._lines) and not await self._fill()
 
     async def take(self, rows: Rows, limit: int) -> Rows:
-        """``rows``, filled up to ``limit``, as far as the file and _SCAN_BYTES of it go."""
+        """``rows``, filled up to ``limit`` or PAGE_BYTES, as far as the file and _SCAN_BYTES of it
+        go."""
         stop = self.offset + _SCAN_BYTES
-        while len(rows) < limit and self.offset < stop and not await self.at_end():
+        while len(rows) < limit and rows.size_bytes < PAGE_BYTES and self.offset < stop:
+            if await self.at_end():
+                break
             if not (self._parse_plain(rows, limit) or self._parse(rows, limit)):
                 await self._fill()
         return rows

@@ -4,16 +4,21 @@
 from __future__ import annotations
 
 import io
+import sqlite3
 from collections.abc import Sequence
-from typing import Any, BinaryIO, NamedTuple
+from contextlib import closing
+from operator import itemgetter
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from longshore.errors import DataLoss, NotFound
 from longshore.object_rules import check_known, missing
-from longshore.store import ABSENT, COLUMNS, Batch
+from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, Batch
 from longshore.stores.local.transaction import Transaction
 
+T = TypeVar("T")
 _AFTER_ALL_NAMES = b"\xff"  # no UTF-8 has this byte
-_NAMES_PER_QUERY = 1000
+_NAMES_PER_QUERY = 128
+_ROWS_AT_ONCE = 16
 
 
 class Range(NamedTuple):
@@ -45,22 +50,54 @@ def rest(names: Range, listed: Batch) -> Range:
     return Range(last + b"\0", names.upper, (last, listed.generations[-1]))
 
 
+class Page(NamedTuple):
+    """A page of a listing; ``last``: nothing of its range is left."""
+
+    batch: Batch
+    last: bool
+
+
 def page(
     transaction: Transaction, *, names: Range, limit: int, versions: bool, columns: Sequence[str]
-) -> Batch:
-    """The first ``limit`` objects of ``names``."""
+) -> Page:
+    """The first ``limit`` objects of ``names``, or fewer if they take PAGE_BYTES."""
     rows: list[tuple[Any, ...]] = []
     select = _select(columns)
-    execute = transaction.connection.execute
+    live = "" if versions else "AND live"
+    queries: list[tuple[str, tuple[Any, ...]]] = [
+        (f"name >= ? AND name < ? {live} ORDER BY name, generation DESC", names[:2])
+    ]
     if versions and names.inside:
-        where = "name = ? AND generation < ? ORDER BY generation DESC LIMIT ?"
-        rows = execute(f"{select} {where}", (*names.inside, limit)).fetchall()
-    if len(rows) < limit:
-        live = "" if versions else "AND live"
-        where = f"name >= ? AND name < ? {live} ORDER BY name, generation DESC LIMIT ?"
-        rest = (names.lower, names.upper, limit - len(rows))
-        rows += execute(f"{select} {where}", rest).fetchall()
-    return _batch(rows, columns)
+        queries.insert(0, ("name = ? AND generation < ? ORDER BY generation DESC", names.inside))
+    texts = [0, *(4 + i for i, column in enumerate(columns) if COLUMNS[column] is str)]
+    for where, bounds in queries:
+        cursor = transaction.connection.execute(f"{select} {where} LIMIT ?", (*bounds, limit))
+        # Closed at once: an open cursor would keep its view of the bucket, and the log of changes.
+        with closing(cursor):
+            if not _fill(rows, cursor, limit, texts):
+                return Page(_batch(rows, columns), last=False)
+    return Page(_batch(rows, columns), last=True)
+
+
+def _fill(
+    rows: list[tuple[Any, ...]], cursor: sqlite3.Cursor, limit: int, texts: Sequence[int]
+) -> bool:
+    """Move rows from ``cursor`` to a page until that is full; whether the cursor is at its end.
+
+    ``texts``: which of the values of a row are counted for PAGE_BYTES.
+    """
+    size_bytes = _weight(rows, texts)
+    while (room := limit - len(rows)) and size_bytes < PAGE_BYTES:
+        piece = cursor.fetchmany(min(room, _ROWS_AT_ONCE))
+        if not piece:
+            return True
+        rows += piece
+        size_bytes += _weight(piece, texts)
+    return False
+
+
+def _weight(rows: list[tuple[Any, ...]], texts: Sequence[int]) -> int:
+    return sum(sum(map(len, map(itemgetter(text), rows))) for text in texts)
 
 
 def there(
@@ -87,8 +124,8 @@ def _find(
     found: dict[tuple[bytes, int], tuple[Any, ...]],
 ) -> None:
     execute = transaction.connection.execute
-    named = {key for key in wanted if key[1] != ABSENT}
-    live = {name for name, generation in wanted if generation == ABSENT}
+    named = _padded(list({key for key in wanted if key[1] != ABSENT}))
+    live = _padded(list({name for name, generation in wanted if generation == ABSENT}))
     if named:
         # "(name, generation) IN (VALUES …)" would scan the table; this looks each row up.
         marks = ", ".join(["(?, ?)"] * len(named))
@@ -99,8 +136,14 @@ def _find(
     if live:
         marks = ", ".join("?" * len(live))
         statement = f"{_select(columns)} name IN ({marks}) AND live"
-        for name, *rest in execute(statement, list(live)):
+        for name, *rest in execute(statement, live):
             found[name, ABSENT] = tuple(rest)
+
+
+def _padded(keys: list[T]) -> list[T]:
+    """``keys`` with the last one repeated up to a power of two: a connection keeps the statements
+    that it has prepared, and those for so many keys are large; this way there are few of them."""
+    return keys + keys[-1:] * ((1 << (len(keys) - 1).bit_length()) - len(keys)) if keys else keys
 
 
 def open_content(

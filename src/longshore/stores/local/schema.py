@@ -19,6 +19,9 @@ from longshore.store import Bucket
 DATABASE = "objects.sqlite"
 CONTENT = "content"
 VERSION = 1
+CACHE_KIB = 512
+"""Pages that a connection keeps. A batch is a range of names, or else looks up too many places for
+any cache: more than this made no verb faster, and a worker may have 16 buckets open."""
 BUSY_SECONDS = 60.0
 """How long one process waits for the others' transactions, each of which takes milliseconds."""
 
@@ -97,6 +100,7 @@ def connect(home: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         if read_only:
             connection.execute("PRAGMA query_only = ON")
         _check_version(path, connection)

@@ -81,10 +81,10 @@ class LocalStore:
             page = partial(
                 reading.page, names=names, limit=page_size, versions=versions, columns=columns
             )
-            batch = await self._read(bucket, page)
+            batch, last = await self._read(bucket, page)
             if batch.names:
                 yield batch
-            if len(batch) < page_size:
+            if last:
                 return
             names = reading.rest(names, batch)
 

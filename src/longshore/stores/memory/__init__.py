@@ -7,9 +7,11 @@ Store object: other processes, and workers in particular, do not see it.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from longshore.settings import StoreSettings
 from longshore.store import (
     ABSENT,
     COLUMNS,
+    PAGE_BYTES,
     PAGE_SIZE,
     Batch,
     Bucket,
@@ -84,11 +87,12 @@ class MemoryStore:
                 if len(page) >= page_size:
                     break
             del page[page_size:]
-            if page:
-                yield _batch(page, columns)
-            if len(page) < page_size:
+            first = _first_bytes(page, columns)
+            if first:
+                yield _batch(first, columns)
+            if len(first) == len(page) < page_size:
                 return
-            position = page[-1].name, page[-1].generation
+            position = first[-1].name, first[-1].generation
 
     async def read_objects(
         self,
@@ -226,6 +230,13 @@ def _means_live(batch: Batch) -> list[bool]:
 def _check_columns(columns: Sequence[str]) -> None:
     for column in columns:
         rules.check_known("column of an object", column, COLUMNS)
+
+
+def _first_bytes(page: list[Version], columns: Sequence[str]) -> list[Version]:
+    """The first versions of ``page`` whose texts take PAGE_BYTES; mostly that is all of them."""
+    texts = [attrgetter(name) for name in ("name", *columns) if COLUMNS.get(name, str) is str]
+    sizes = [sum(len(text(version)) for text in texts) for version in page]
+    return page[: bisect_left(list(accumulate(sizes)), PAGE_BYTES) + 1]
 
 
 def _batch(versions: list[Version], columns: Sequence[str]) -> Batch:
