@@ -280,6 +280,23 @@ def test_the_short_cut_for_plain_lines_takes_what_the_parser_takes(line: bytes) 
         assert short == long
 
 
+@pytest.mark.parametrize(
+    ("name", "is_plain"),
+    [
+        ("x" * 1024, True),
+        ("x" * 1025, False),
+        ("é" * 256, True),
+        ("é" * 257, False),
+        ("\U0001f600" * 256, True),
+        ("\U0001f600" * 257, False),
+    ],
+)
+def test_the_short_cut_takes_no_name_that_may_be_too_long(name: str, is_plain: bool) -> None:
+    rows = Rows(bucket=BUCKET, file=FILE)
+    assert rows.add_plain(f"{BUCKET},{name}\n{BUCKET},a,7\n", 2) is is_plain
+    assert rows.names == ([name, "a"] if is_plain else [])
+
+
 # where a manifest may be
 
 

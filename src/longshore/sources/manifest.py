@@ -21,7 +21,7 @@ from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, Batch, BucketStores, Fa
 _LOCATION = re.compile(r"gs://([^/*]+)/((?:[^*]*/)?)([^/*]*\*?[^/*]*\.csv)")
 _GENERATION = re.compile(r"[0-9]{1,19}")
 _MAX_GENERATION = 2**63 - 1
-_MAX_NAME_BYTES = 1024
+_NAME_MAX_BYTES = 1024
 _MAX_ROW_BYTES = 64 << 10
 _SCAN_BYTES = 4 << 20
 """How far rows of other buckets are passed over before the cursor is moved."""
@@ -202,7 +202,8 @@ class Rows:
     def add_plain(self, text: str, count: int) -> bool:
         """Take in ``count`` lines if each is a row that needs no CSV parser; False, and none
         taken, otherwise. Only for speed: what it takes, ``add`` would take likewise."""
-        pairs = _plain_rows(self.bucket).findall(text)
+        longest = _NAME_MAX_BYTES if text.isascii() else _NAME_MAX_BYTES // 4
+        pairs = _plain_rows(self.bucket, longest).findall(text)
         if len(pairs) != count:
             return False
         own = [pair for pair in pairs if pair[0]]
@@ -232,11 +233,12 @@ class Rows:
 
 
 @lru_cache(maxsize=16)
-def _plain_rows(bucket: str) -> re.Pattern[str]:
+def _plain_rows(bucket: str, name_length: int) -> re.Pattern[str]:
     """A line that is a row of ``bucket`` (name and generation) or another bucket's (two ""), and
-    has neither quotes nor a name that might be too long."""
+    has neither quotes nor a name of more than ``name_length`` characters."""
     own = re.escape(bucket) + ","
-    name, generation, others = r'[^,"\r\n]{1,256}', "[1-9][0-9]{0,17}", r'[^,"\r\n]+,[^"\r\n]*'
+    name, generation = rf'[^,"\r\n]{{1,{name_length}}}', "[1-9][0-9]{0,17}"
+    others = r'[^,"\r\n]+,[^"\r\n]*'
     return re.compile(
         f"^(?:{own}({name})(?:,({generation})?)?|(?!{own}){others})\r?$", re.MULTILINE
     )
@@ -251,8 +253,8 @@ def _problem(cells: list[str]) -> str:
         return "it is not valid UTF-8."
     if not name:
         return "the object's name is empty."
-    if len(name) > _MAX_NAME_BYTES // 4 and len(name.encode()) > _MAX_NAME_BYTES:
-        return f"the object's name has more than {_MAX_NAME_BYTES} bytes."
+    if len(name) > _NAME_MAX_BYTES // 4 and len(name.encode()) > _NAME_MAX_BYTES:
+        return f"the object's name has more than {_NAME_MAX_BYTES} bytes."
     if cells[2:] and cells[2] and not _is_generation(cells[2]):
         return f"{cells[2][:50]!r} is no generation: a number from 1 to {_MAX_GENERATION}."
     return ""
