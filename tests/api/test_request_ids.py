@@ -83,7 +83,15 @@ def test_ids_are_forgotten_after_days(project: Project, clock: Clock) -> None:
 
 @pytest.mark.parametrize(
     "request_id",
-    ["x", "00000000-0000-0000-0000-000000000000", ID + "0", ID.replace("-", ""), f"{{{ID}}}"],
+    [
+        "x",
+        "00000000-0000-0000-0000-000000000000",
+        ID + "0",
+        ID.replace("-", ""),
+        f"{{{ID}}}",
+        "----" + ID.replace("-", ""),
+        ID.replace("-9b0c-", "-9_0c-"),
+    ],
 )
 def test_malformed_ids(project: Project, request_id: str) -> None:
     project.create("j")

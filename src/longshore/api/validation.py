@@ -93,7 +93,8 @@ def check_request_id(request_id: str) -> str:
         parsed = uuid.UUID(request_id)
     except ValueError:
         parsed = uuid.UUID(int=0)
-    if parsed.int == 0 or len(request_id) != len(str(parsed)):
+    # uuid takes braces, prefixes and hyphens anywhere; the API has one spelling, in either case.
+    if parsed.int == 0 or str(parsed) != request_id.lower():
         text = f"Invalid request_id {request_id!r}: it must be a UUID other than all zeros."
         raise InvalidArgument(
             text, reason="REQUEST_ID_INVALID", violations=(Violation("request_id", text),)
