@@ -148,6 +148,8 @@ def test_bad_names(project: Project) -> None:
         ("DELETE", "/operations/none"),
         ("POST", "/operations/none:cancel"),
         ("POST", "/operations/x:y:cancel"),
+        ("GET", "/jobs/a:b"),
+        ("DELETE", "/operations/o:p"),
     ],
 )
 def test_not_found_says_the_whole_name(project: Project, verb: str, path: str) -> None:
@@ -221,7 +223,7 @@ def test_cancel_of_an_operation_takes_no_other_body(project: Project) -> None:
 
 
 def test_a_path_that_no_rule_has(rest: httpx.Client, project: Project) -> None:
-    for path in ("/", "/v1", "/v2/projects/p/locations", f"/v1/{project.parent}/jobs/j:run"):
+    for path in ("/", "/v1", "/v2/projects/p/locations", f"/v1/{project.parent}/jobs:run"):
         response = rest.get(path)
         assert response.status_code == 404
         assert response.headers["content-type"] == "text/html; charset=UTF-8"

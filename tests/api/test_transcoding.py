@@ -25,6 +25,8 @@ def call(verb: str, path: str, query: str = "", body: bytes = b"") -> Call:
         ("GET", f"{PARENT}/jobs/a%2fb", "GetJob", "name", f"{PARENT[4:]}/jobs/a%2fb"),
         ("GET", f"{PARENT}/jobs/a%3Ab", "GetJob", "name", f"{PARENT[4:]}/jobs/a:b"),
         ("GET", f"{PARENT}/jobs/a+b", "GetJob", "name", f"{PARENT[4:]}/jobs/a+b"),
+        ("GET", f"{PARENT}/jobs/a:b", "GetJob", "name", f"{PARENT[4:]}/jobs/a:b"),
+        ("POST", f"{PARENT}/jobs/a:b:cancel", "CancelJob", "name", f"{PARENT[4:]}/jobs/a:b"),
         ("POST", f"{PARENT}/jobs/j:cancel", "CancelJob", "name", f"{PARENT[4:]}/jobs/j"),
         (
             "POST",
@@ -51,7 +53,7 @@ def test_paths(verb: str, path: str, method: str, field: str, value: str) -> Non
         "/v1/projects//locations",
         "/v1/projects/p/locations/",
         f"{PARENT}/jobs/",
-        f"{PARENT}/jobs/j:unknown",
+        f"{PARENT}/jobs:unknown",
         f"{PARENT}/jobs:cancel",
         f"{PARENT}/jobs/j/more",
         f"{PARENT}/Jobs",
@@ -69,6 +71,8 @@ def test_paths_without_a_rule(path: str) -> None:
         ("PUT", f"{PARENT}/jobs", ("GET", "POST")),
         ("POST", f"{PARENT}/jobs/j", ("DELETE", "GET")),
         ("GET", f"{PARENT}/jobs/j:cancel", ("POST",)),
+        ("POST", f"{PARENT}/jobs/j:unknown", ("DELETE", "GET")),
+        ("POST", f"{PARENT}/jobs/j%3Acancel", ("DELETE", "GET")),
         ("HEAD", "/v1/projects/p/locations", ("GET",)),
     ],
 )

@@ -166,6 +166,7 @@ class Transcoder:
             for method in methods
             if (rule := wire.rule_of(method)) is not None
         ]
+        self._verbs = {binding.template.verb for binding in self._bindings} - {""}
 
     def call(self, verb: str, raw_path: str, raw_query: str, body: bytes) -> Call:
         """What a request asks for.
@@ -179,13 +180,14 @@ class Transcoder:
 
     def _find(self, verb: str, raw_path: str) -> tuple[_Binding, dict[str, str]]:
         *segments, last = raw_path.removeprefix("/").split("/")
-        # Only the last segment can have a verb: elsewhere ":" is part of an id, as in the project
-        # "example.com:mine".
-        last, _, verb_suffix = last.rpartition(":") if ":" in last else (last, "", "")
-        segments.append(last)
+        # Only the last segment can have a verb, and only one that some rule has: elsewhere ":" is
+        # part of an id, as in the project "example.com:mine" or in a mistyped job id.
+        head, _, suffix = last.rpartition(":")
+        custom_verb = suffix if suffix in self._verbs else ""
+        segments.append(head if custom_verb else last)
         allowed = []
         for binding in self._bindings:
-            variables = binding.template.match(segments, verb_suffix)
+            variables = binding.template.match(segments, custom_verb)
             if variables is None:
                 continue
             if binding.verb == verb:
