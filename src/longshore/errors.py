@@ -173,11 +173,18 @@ class Unauthenticated(Error):
     code = Code.UNAUTHENTICATED
 
 
+VIOLATIONS_MAX = 50
+"""How many bad fields an error names; who has more mistakes than that has made one often."""
+
 BY_CODE: Mapping[Code, type[Error]] = {kind.code: kind for kind in Error.__subclasses__()}
 
 
-def refuse(violations: Sequence[Violation]) -> None:
-    """Raises InvalidArgument that names all of ``violations``; returns if there are none."""
+def refuse(
+    violations: Sequence[Violation], *, reason: str = "", metadata: Mapping[str, str] | None = None
+) -> None:
+    """Raises InvalidArgument that names ``violations``, the first VIOLATIONS_MAX of them; returns
+    if there are none."""
     if violations:
-        message = "\n".join(violation.description for violation in violations)
-        raise InvalidArgument(message, violations=tuple(violations))
+        named = tuple(violations[:VIOLATIONS_MAX])
+        message = "\n".join(violation.description for violation in named)
+        raise InvalidArgument(message, reason=reason, metadata=metadata, violations=named)

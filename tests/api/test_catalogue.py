@@ -11,6 +11,7 @@ import pytest
 
 from longshore import extensions, transformations
 from longshore.api import validation, wire
+from longshore.errors import VIOLATIONS_MAX
 from tests.api.conftest import Project, delete_job, details
 
 DOMAIN = "storagebatchoperations.googleapis.com"
@@ -209,3 +210,25 @@ def test_everything_wrong_is_said_at_once(project: Project) -> None:
     ]
     assert error["message"] == "\n".join(violation["description"] for violation in violations)
     assert details(error)["ErrorInfo"]["reason"] == "JOB_ID_INVALID"
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"bucketList": {"buckets": [{}] * 1000}},
+        {"loggingConfig": {"logActions": list(range(100, 1100))}},
+        {
+            "deleteObject": None,
+            "updateObjectCustomContext": {
+                "customContextUpdates": {"keysToClear": [f"-{n}" for n in range(1000)]}
+            },
+        },
+    ],
+)
+def test_one_mistake_made_often_is_not_said_as_often(
+    project: Project, wrong: dict[str, Any]
+) -> None:
+    error = project.error("POST", "/jobs", params={"jobId": "j"}, json=delete_job() | wrong)
+    violations = details(error)["BadRequest"]["fieldViolations"]
+    assert len(violations) == VIOLATIONS_MAX
+    assert len(error["message"].splitlines()) == VIOLATIONS_MAX

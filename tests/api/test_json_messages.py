@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longshore.api import json_messages, messages, wire
-from longshore.errors import InvalidArgument
+from longshore.errors import VIOLATIONS_MAX, InvalidArgument
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=8)
 TIMES = st.tuples(
@@ -185,4 +185,4 @@ def test_the_last_of_repeated_keys_wins() -> None:
 def test_problems_have_a_limit() -> None:
     with pytest.raises(InvalidArgument) as refused:
         read({f"unknown{n}": n for n in range(1000)}, wire.Job())
-    assert len(refused.value.violations) == json_messages.PROBLEMS_MAX
+    assert len(refused.value.violations) == VIOLATIONS_MAX

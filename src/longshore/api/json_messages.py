@@ -16,9 +16,8 @@ import orjson
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 
 from longshore.api import wire
-from longshore.errors import InvalidArgument, Violation
+from longshore.errors import VIOLATIONS_MAX, InvalidArgument, Violation, refuse
 
-PROBLEMS_MAX = 50
 _SHOWN_VALUE_CHARACTERS = 500
 _TIMESTAMP = "google.protobuf.Timestamp"
 _ANY = "google.protobuf.Any"
@@ -36,14 +35,14 @@ _ALWAYS_PRINTED: Mapping[str, tuple[str, ...]] = {
 
 
 class Problems:
-    """What is wrong with a request; all of it is reported at once, up to PROBLEMS_MAX."""
+    """What is wrong with a request; all of it is reported at once, up to VIOLATIONS_MAX."""
 
     def __init__(self) -> None:
         self._violations: list[Violation] = []
 
     def add(self, field: str, description: str) -> None:
         """``field``: the snake_case path, "" for the root; ``description`` is the message too."""
-        if len(self._violations) < PROBLEMS_MAX:
+        if len(self._violations) < VIOLATIONS_MAX:
             self._violations.append(Violation(field, description))
 
     def unknown(self, name: str, path: str, why: str) -> None:
@@ -59,9 +58,7 @@ class Problems:
 
     def raise_any(self) -> None:
         """Raises InvalidArgument if there is any."""
-        if self._violations:
-            message = "\n".join(violation.description for violation in self._violations)
-            raise InvalidArgument(message, violations=tuple(self._violations))
+        refuse(self._violations)
 
 
 def _shown(value: Any) -> str:

@@ -1,6 +1,7 @@
 """Every check of a new job that needs no bucket, with the reasons of the error catalogue.
 
-All that is wrong is reported at once; the reason is that of the first finding.
+All that is wrong is reported at once, up to VIOLATIONS_MAX; the reason is that of the first
+finding.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from typing import Any
 from longshore import extensions, names
 from longshore.api import messages, wire
 from longshore.database.jobs import NewJob, NewPart
-from longshore.errors import Error, InvalidArgument, Unimplemented, Violation
+from longshore.errors import (
+    VIOLATIONS_MAX,
+    Error,
+    InvalidArgument,
+    Unimplemented,
+    Violation,
+    refuse,
+)
 
 NAME_MAX_BYTES = 512
 DESCRIPTION_MAX_BYTES = 1024
@@ -33,7 +41,8 @@ class _Findings:
         """``field`` is the path in the CreateJobRequest."""
         if not self._violations:
             self._reason, self._metadata = reason, metadata
-        self._violations.append(Violation(field, description))
+        if len(self._violations) < VIOLATIONS_MAX:
+            self._violations.append(Violation(field, description))
 
     def collect(self, field: str, error: Error, reason: str) -> None:
         """Take over what an extension, to which its message is the root, says is wrong."""
@@ -43,13 +52,7 @@ class _Findings:
 
     def raise_any(self) -> None:
         """Raises InvalidArgument if there is any."""
-        if self._violations:
-            raise InvalidArgument(
-                "\n".join(violation.description for violation in self._violations),
-                reason=self._reason,
-                metadata=self._metadata,
-                violations=tuple(self._violations),
-            )
+        refuse(self._violations, reason=self._reason, metadata=self._metadata)
 
 
 def new_job(project: str, job_id: str, job: Any) -> NewJob:
@@ -238,8 +241,11 @@ def _log_states(config: Any, findings: _Findings) -> list[str]:
 
 def _enum_names(config: Any, field: str, path: str, findings: _Findings) -> set[str]:
     enum = config.DESCRIPTOR.fields_by_name[field].enum_type
-    chosen = set()
+    first: dict[int, int] = {}  # where a number stands first; nothing bounds its repetitions
     for index, number in enumerate(getattr(config, field)):
+        first.setdefault(number, index)
+    chosen = set()
+    for number, index in first.items():
         value = enum.values_by_number.get(number)
         if value is None or number == 0:
             known = ", ".join(one.name for one in enum.values if one.number)
