@@ -2,6 +2,9 @@
 
 Methods are called by the name of their RPC in snake_case, with the request message, and give the
 reply message; errors are errors.Error. Each change is one transaction.
+
+A job may be 32 MB, so messages are checked and made in threads, those of a read in the database's:
+in the loop they would hold up everybody else.
 """
 
 from __future__ import annotations
@@ -66,17 +69,14 @@ class Jobs:
 
     async def create_job(self, request: Any) -> Any:
         """The operation of a new job, or of the one that the same request made before."""
-        project = names.parse_location(request.parent)
-        repeatable = _repeatable(request, "CreateJob", project)
-        new = validation.new_job(project, request.job_id or names.new_job_id(), request.job)
-        return messages.operation_message(
-            await self._database.write(_create, new, repeatable, self._clock.now_us())
-        )
+        new, repeatable = await asyncio.to_thread(_checked, request)
+        counted = await self._database.write(_create, new, repeatable, self._clock.now_us())
+        return await asyncio.to_thread(messages.operation_message, counted)
 
     async def get_job(self, request: Any) -> Any:
         """The job with its counters so far."""
         name = names.parse_job(request.name)
-        return messages.job_message(await self._database.read(_get, name))
+        return await self._database.read(_get, name)
 
     async def list_jobs(self, request: Any) -> Any:
         """A page of the project's jobs, by name unless asked otherwise."""
@@ -88,9 +88,7 @@ class Jobs:
             order=_JOB_ORDER,
             fields=_job_fields(project),
         )
-        counted = await self._database.read(statements.list_jobs, project, listing.page)
-        page, token = listing.fill(counted, messages.job_message)
-        return wire.ListJobsResponse(jobs=page, next_page_token=token)
+        return await self._database.read(_list, project, listing)
 
     async def cancel_job(self, request: Any) -> Any:
         """{}; the job ends soon after. Raises FailedPrecondition if it has SUCCEEDED or FAILED."""
@@ -119,8 +117,7 @@ class Jobs:
     async def get_bucket_operation(self, request: Any) -> Any:
         """A job's part in one bucket."""
         name = names.parse_bucket_operation(request.name)
-        parent, part = await self._database.read(_get_bucket_operation, name)
-        return messages.bucket_operation_message(part, parent, messages.load(parent.message))
+        return await self._database.read(_get_bucket_operation, name)
 
     async def list_bucket_operations(self, request: Any) -> Any:
         """A page of a job's parts, in the order of its bucket list unless asked otherwise."""
@@ -132,12 +129,7 @@ class Jobs:
             order=_BUCKET_OPERATION_ORDER,
             fields=_bucket_operation_fields(name),
         )
-        parent, counted = await self._database.read(_list_bucket_operations, name, listing)
-        config = messages.load(parent.message)
-        page, token = listing.fill(
-            counted, lambda one: messages.bucket_operation_message(one, parent, config)
-        )
-        return wire.ListBucketOperationsResponse(bucket_operations=page, next_page_token=token)
+        return await self._database.read(_list_bucket_operations, name, listing)
 
 
 def _job_fields(project: str) -> Fields:
@@ -177,6 +169,14 @@ def _counter_fields(table: Any) -> Fields:
 
 _JOB_COUNTERS = _counter_fields(jobs)
 _BUCKET_OPERATION_COUNTERS = _counter_fields(bucket_operations)
+
+
+def _checked(request: Any) -> tuple[NewJob, Request | None]:
+    """The job that a CreateJobRequest asks for, and how to recognise a repetition."""
+    project = names.parse_location(request.parent)
+    repeatable = _repeatable(request, "CreateJob", project)
+    job_id = request.job_id or names.new_job_id()
+    return validation.new_job(project, job_id, request.job), repeatable
 
 
 def _repeatable(request: Any, method: str, project: str) -> Request | None:
@@ -223,8 +223,15 @@ def _find(connection: Connection, name: JobName, *, lock: bool = False) -> Row[A
     return row
 
 
-def _get(connection: Connection, name: JobName) -> Counted:
-    return statements.count_jobs(connection, [_find(connection, name)])[0]
+def _get(connection: Connection, name: JobName) -> Any:
+    [counted] = statements.count_jobs(connection, [_find(connection, name)])
+    return messages.job_message(counted)
+
+
+def _list(connection: Connection, project: str, listing: Listing) -> Any:
+    counted = statements.list_jobs(connection, project, listing.page)
+    page, token = listing.fill(counted, messages.job_message)
+    return wire.ListJobsResponse(jobs=page, next_page_token=token)
 
 
 def _cancel(connection: Connection, name: JobName, repeatable: Request | None, now_us: int) -> None:
@@ -270,18 +277,20 @@ def _still_open(name: JobName, state: str) -> Error:
     )
 
 
-def _get_bucket_operation(
-    connection: Connection, name: BucketOperationName
-) -> tuple[Row[Any], Counted]:
+def _get_bucket_operation(connection: Connection, name: BucketOperationName) -> Any:
     parent = statements.find_job(connection, name.project, name.job)
     row = parent and statements.find_bucket_operation(connection, parent.id, name.bucket_operation)
     if parent is None or row is None:
         raise not_found(name)
-    return parent, statements.count_bucket_operations(connection, [row])[0]
+    [counted] = statements.count_bucket_operations(connection, [row])
+    return messages.bucket_operation_message(counted, parent, messages.load(parent.message))
 
 
-def _list_bucket_operations(
-    connection: Connection, name: JobName, listing: Listing
-) -> tuple[Row[Any], list[Counted]]:
+def _list_bucket_operations(connection: Connection, name: JobName, listing: Listing) -> Any:
     parent = _find(connection, name)
-    return parent, statements.list_bucket_operations(connection, parent.id, listing.page)
+    counted = statements.list_bucket_operations(connection, parent.id, listing.page)
+    config = messages.load(parent.message)
+    page, token = listing.fill(
+        counted, lambda one: messages.bucket_operation_message(one, parent, config)
+    )
+    return wire.ListBucketOperationsResponse(bucket_operations=page, next_page_token=token)

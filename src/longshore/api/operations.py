@@ -14,7 +14,6 @@ from longshore.api.listing import Listing, Order
 from longshore.clock import Clock
 from longshore.database import Database
 from longshore.database import jobs as statements
-from longshore.database.jobs import Counted
 from longshore.database.tables import jobs
 from longshore.errors import Unimplemented
 from longshore.names import OperationName
@@ -33,7 +32,7 @@ class Operations:
     async def get_operation(self, request: Any) -> Any:
         """The operation as its job's row has it now."""
         name = names.parse_operation(request.name)
-        return messages.operation_message(await self._database.read(_get, name))
+        return await self._database.read(_get, name)
 
     async def list_operations(self, request: Any) -> Any:
         """A page of the project's operations, by name."""
@@ -47,9 +46,7 @@ class Operations:
             order=_ORDER,
             fields=_fields(project),
         )
-        counted = await self._database.read(statements.list_operations, project, listing.page)
-        page, token = listing.fill(counted, messages.operation_message)
-        return wire.ListOperationsResponse(operations=page, next_page_token=token)
+        return await self._database.read(_list, project, listing)
 
     async def cancel_operation(self, request: Any) -> Any:
         """{}; the operation ends soon after with code 1. A finished one stays as it is."""
@@ -88,8 +85,15 @@ def _find(connection: Connection, name: OperationName, *, lock: bool = False) ->
     return row
 
 
-def _get(connection: Connection, name: OperationName) -> Counted:
-    return statements.count_jobs(connection, [_find(connection, name)])[0]
+def _get(connection: Connection, name: OperationName) -> Any:
+    [counted] = statements.count_jobs(connection, [_find(connection, name)])
+    return messages.operation_message(counted)
+
+
+def _list(connection: Connection, project: str, listing: Listing) -> Any:
+    counted = statements.list_operations(connection, project, listing.page)
+    page, token = listing.fill(counted, messages.operation_message)
+    return wire.ListOperationsResponse(operations=page, next_page_token=token)
 
 
 def _cancel(connection: Connection, name: OperationName, now_us: int) -> None:

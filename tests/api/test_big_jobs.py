@@ -1,0 +1,78 @@
+"""Jobs as big as jobs can be: nobody else waits while they are checked, made and printed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
+
+import pytest
+
+from longshore.api import messages, validation
+from tests.api.conftest import Project, Server, delete_job
+
+InLoop = Callable[[Callable[[], Any]], tuple[Any, set[str]]]
+HEAVY = {module.__file__ for module in (messages, validation)}
+PREFIXES = [f"prefix/{number:04}/" for number in range(1000)]
+BIG_JOB = {
+    "bucketList": {
+        "buckets": [
+            {"bucket": f"bucket-{number}", "prefixList": {"includedObjectPrefixes": PREFIXES}}
+            for number in range(200)
+        ]
+    },
+    "deleteObject": {},
+}
+WRONG_JOB = delete_job() | {
+    "deleteObject": None,
+    "updateObjectCustomContext": {
+        "customContextUpdates": {"keysToClear": [f"key-{number}" for number in range(200_000)]}
+    },
+    "description": "x" * 1025,
+}
+
+
+@pytest.fixture
+def in_loop(server: Server) -> Iterator[InLoop]:
+    """Makes a call; gives its reply and the heavy functions that the server's loop was seen in."""
+    loop_thread = server.do(_thread_id())
+    with ThreadPoolExecutor(1) as caller:
+
+        def watch(call: Callable[[], Any]) -> tuple[Any, set[str]]:
+            seen = set()
+            reply = caller.submit(call)
+            while not reply.done():
+                frame = sys._current_frames().get(loop_thread)
+                while frame is not None:
+                    code = frame.f_code
+                    if code.co_filename in HEAVY or code.co_name == "_printed":
+                        seen.add(code.co_qualname)
+                    frame = frame.f_back
+                wait([reply], 0.001)
+            return reply.result(), seen
+
+        yield watch
+
+
+async def _thread_id() -> int:
+    return threading.get_ident()
+
+
+def test_nobody_waits_for_a_big_job(project: Project, in_loop: InLoop) -> None:
+    operation, seen = in_loop(lambda: project.create("big", BIG_JOB))
+    assert seen == set()
+    for path in ("/jobs/big", "/jobs", "/jobs/big/bucketOperations", "/operations"):
+        reply, seen = in_loop(lambda path=path: project.ok("GET", path))
+        assert seen == set(), path
+        assert "prefix/0999/" in str(reply)
+    reply, seen = in_loop(lambda: project.ok("GET", operation["name"]))
+    assert seen == set()
+    assert reply == operation
+
+
+def test_nobody_waits_for_a_big_refusal(project: Project, in_loop: InLoop) -> None:
+    error, seen = in_loop(lambda: project.error("POST", "/jobs", json=WRONG_JOB))
+    assert seen == set()
+    assert error["status"] == "INVALID_ARGUMENT"
