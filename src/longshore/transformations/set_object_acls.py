@@ -18,7 +18,7 @@ def from_message(message: Any) -> dict[str, Any]:
     """Entity → role to grant, and the entities to remove; raises InvalidArgument."""
     updates = message.access_controls_updates
     removals = list(updates.remove_entities)
-    violations = _wrong_grants(updates.grants, removals)
+    violations = _wrong_grants(updates.grants, set(removals))
     violations += [
         Violation(f"{_FIELD}.remove_entities[{index}]", _wrong_entity(entity))
         for index, entity in enumerate(removals)
@@ -35,7 +35,7 @@ def from_message(message: Any) -> dict[str, Any]:
     }
 
 
-def _wrong_grants(grants: Any, removals: list[str]) -> list[Violation]:
+def _wrong_grants(grants: Any, removals: set[str]) -> list[Violation]:
     violations = []
     seen: set[str] = set()
     for index, grant in enumerate(grants):

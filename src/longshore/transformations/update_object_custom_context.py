@@ -37,7 +37,7 @@ def from_message(message: Any) -> dict[str, Any]:
 def _from_updates(message: Any) -> dict[str, Any]:
     payloads = sorted(message.updates.items())
     removals = sorted(set(message.keys_to_clear))
-    violations = _wrong_updates(payloads, removals)
+    violations = _wrong_updates(payloads, set(removals))
     violations += [
         Violation(f"{_FIELD}.keys_to_clear[{index}]", f"The key {key!r} {_SYNTAX}.")
         for index, key in enumerate(message.keys_to_clear)
@@ -51,7 +51,7 @@ def _from_updates(message: Any) -> dict[str, Any]:
     return {"updates": updates, "removals": removals, "clear": False}
 
 
-def _wrong_updates(payloads: Iterable[tuple[str, Any]], removals: list[str]) -> list[Violation]:
+def _wrong_updates(payloads: Iterable[tuple[str, Any]], removals: set[str]) -> list[Violation]:
     violations = []
     for key, payload in payloads:
         path = f"{_FIELD}.updates[{key}]"
