@@ -179,6 +179,11 @@ VIOLATIONS_MAX = 50
 BY_CODE: Mapping[Code, type[Error]] = {kind.code: kind for kind in Error.__subclasses__()}
 
 
+def invalid_field(field: str, description: str, *, reason: str = "") -> InvalidArgument:
+    """The error for a request of which one field is bad; the description is the message too."""
+    return InvalidArgument(description, reason=reason, violations=(Violation(field, description),))
+
+
 def refuse(
     violations: Sequence[Violation], *, reason: str = "", metadata: Mapping[str, str] | None = None
 ) -> None:

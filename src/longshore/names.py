@@ -92,7 +92,10 @@ def _split(name: str, *collections: str, wildcard: bool = False) -> list[str]:
     if not _PROJECT.fullmatch(ids[0]):
         raise InvalidArgument(f"Invalid resource name {name!r}: {ids[0]!r} is no project id.")
     if ids[1] != LOCATION and not (wildcard and ids[1] == "-"):
-        raise NotFound(f"Resource '{name}' was not found: the only location is {LOCATION!r}.")
+        raise NotFound(
+            f"Resource '{name}' was not found: the only location is {LOCATION!r}.",
+            reason="RESOURCE_NOT_FOUND",
+        )
     return [ids[0], *ids[2:]]
 
 

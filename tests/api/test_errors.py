@@ -112,22 +112,35 @@ def test_malformed_json(project: Project, content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("pageSize=-1", "page_size"),
+        ("pageToken=nonsense", "page_token"),
+        ("pageToken=%C3%A9", "page_token"),
+        ("filter=state=", "filter"),
+        ("filter=unknown%3D1", "filter"),
+        ("filter=" + "x" * 10_001, "filter"),
+        ("orderBy=state", "order_by"),
+        ("orderBy=name%20sideways", "order_by"),
+    ],
+)
+def test_bad_arguments_of_a_list(project: Project, query: str, field: str) -> None:
+    error = project.error("GET", f"/jobs?{query}")
+    assert error["status"] == "INVALID_ARGUMENT"
+    [violation] = details(error)["BadRequest"]["fieldViolations"]
+    assert violation == {"field": field, "description": error["message"]}
+
+
+@pytest.mark.parametrize(
     "query",
     [
-        "pageSize=-1",
-        "pageToken=nonsense",
-        "pageToken=%C3%A9",
-        "filter=state=",
-        "filter=unknown%3D1",
-        "orderBy=state",
-        "orderBy=name%20sideways",
         "filter=%00",
         "filter=%FF",
         "$alt=proto",
         "callback=f",
     ],
 )
-def test_bad_arguments_of_a_list(project: Project, query: str) -> None:
+def test_queries_that_no_method_takes(project: Project, query: str) -> None:
     assert project.error("GET", f"/jobs?{query}")["status"] == "INVALID_ARGUMENT"
 
 
@@ -172,6 +185,7 @@ def test_foreign_locations_are_not_found(project: Project) -> None:
     for path in ("", "/jobs", "/jobs/j", "/operations", "/operations/o"):
         error = project.error("GET", mars + path)
         assert error["status"] == "NOT_FOUND"
+        assert details(error)["ErrorInfo"]["reason"] == "RESOURCE_NOT_FOUND"
         resource = mars + path.removesuffix("/jobs").removesuffix("/operations")
         assert f"'{resource}'" in error["message"]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from longshore.errors import InvalidArgument
+from longshore.errors import InvalidArgument, invalid_field
 
 LENGTH_MAX = 10_000
 TERMS_MAX = 100
@@ -76,7 +76,7 @@ def parse(text: str) -> Node | None:
     LENGTH_MAX characters, TERMS_MAX terms or DEPTH_MAX levels of parentheses.
     """
     if len(text) > LENGTH_MAX:
-        raise InvalidArgument(f"Invalid filter: it has more than {LENGTH_MAX} characters.")
+        raise invalid_field("filter", f"Invalid filter: it has more than {LENGTH_MAX} characters.")
     tokens = _tokens(text)
     if tokens[0].kind == "end":
         return None
@@ -88,7 +88,7 @@ def parse(text: str) -> Node | None:
 
 def invalid(position: int, why: str) -> InvalidArgument:
     """The error for a filter that goes wrong at ``position``."""
-    return InvalidArgument(f"Invalid filter at position {position + 1}: {why}")
+    return invalid_field("filter", f"Invalid filter at position {position + 1}: {why}")
 
 
 def _tokens(text: str) -> list[_Token]:

@@ -199,7 +199,8 @@ def _create(
         if row is None or row.operation_delete_us is not None:
             raise NotFound(
                 f"The request {repeatable.request_id!r} created a job before, and its operation has"
-                " been deleted since. Choose a new request id to create another job."
+                " been deleted since. Choose a new request id to create another job.",
+                reason="RESOURCE_NOT_FOUND",
             )
         return statements.count_jobs(connection, [row])[0]
     name = JobName(new.project, new.job_id)

@@ -15,7 +15,7 @@ from sqlalchemy import Column, ColumnElement, and_, false, or_, tuple_
 
 from longshore.api.conditions import Fields, condition
 from longshore.database.jobs import Counted, Page
-from longshore.errors import InvalidArgument
+from longshore.errors import invalid_field
 
 PAGE_SIZE_DEFAULT = 100
 PAGE_SIZE_MAX = 500
@@ -46,9 +46,10 @@ class Order:
             name = re.sub(r"[A-Z]", lambda m: "_" + m[0].lower(), match[1]) if match else ""
             if match is None or name not in self.columns:
                 known = " and ".join(self.columns)
-                raise InvalidArgument(
+                raise invalid_field(
+                    "order_by",
                     f"Invalid order_by {order_by!r}: can't order by {term.strip()!r}; the fields"
-                    f" are {known}, each with an optional 'desc', separated by commas."
+                    f" are {known}, each with an optional 'desc', separated by commas.",
                 )
             keys.append(_Key(self.columns[name], match[2] == "desc"))
         return [*keys, _Key(self.id, keys[-1].descending)]
@@ -115,7 +116,7 @@ class Listing:
 def page_size(asked: int) -> int:
     """The page size for what was asked: 0 is the default, more than the most is the most."""
     if asked < 0:
-        raise InvalidArgument(f"Invalid page_size {asked}: it must not be negative.")
+        raise invalid_field("page_size", f"Invalid page_size {asked}: it must not be negative.")
     return min(asked or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)
 
 
@@ -148,9 +149,10 @@ def _open_token(token: str, arguments: bytes) -> Sequence[Any]:
         data = b""
     digest, text = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     if digest != _digest(text, arguments):
-        raise InvalidArgument(
+        raise invalid_field(
+            "page_token",
             "Invalid page_token: it is not one of this list, or parent, filter or order_by are not"
-            " those of the request that it came from. Start again without a token."
+            " those of the request that it came from. Start again without a token.",
         )
     position: Sequence[Any] = orjson.loads(text)
     return position

@@ -7,7 +7,7 @@ from typing import Any
 from longshore import names
 from longshore.api import wire
 from longshore.api.listing import page_size
-from longshore.errors import InvalidArgument
+from longshore.errors import invalid_field
 
 
 class Locations:
@@ -22,10 +22,11 @@ class Locations:
         project = names.parse_project(request.name)
         page_size(request.page_size)
         if request.page_token:
-            raise InvalidArgument("Invalid page_token: locations have one page only.")
+            raise invalid_field("page_token", "Invalid page_token: locations have one page only.")
         if request.filter.strip():
-            raise InvalidArgument(
-                f"Invalid filter: locations can't be filtered; there is one, {names.LOCATION!r}."
+            raise invalid_field(
+                "filter",
+                f"Invalid filter: locations can't be filtered; there is one, {names.LOCATION!r}.",
             )
         return wire.ListLocationsResponse(locations=[_location(project)])
 

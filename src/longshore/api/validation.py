@@ -19,6 +19,7 @@ from longshore.errors import (
     InvalidArgument,
     Unimplemented,
     Violation,
+    invalid_field,
     refuse,
 )
 
@@ -99,9 +100,7 @@ def check_request_id(request_id: str) -> str:
     # uuid takes braces, prefixes and hyphens anywhere; the API has one spelling, in either case.
     if parsed.int == 0 or str(parsed) != request_id.lower():
         text = f"Invalid request_id {request_id!r}: it must be a UUID other than all zeros."
-        raise InvalidArgument(
-            text, reason="REQUEST_ID_INVALID", violations=(Violation("request_id", text),)
-        )
+        raise invalid_field("request_id", text, reason="REQUEST_ID_INVALID")
     return str(parsed)
 
 
