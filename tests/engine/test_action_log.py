@@ -150,3 +150,11 @@ def test_no_project_leads_out_of_the_directory(tmp_path: Path, project: str) -> 
     place = job_logs_dir(tmp_path, project, "job")
     assert place.resolve().parent.parent == tmp_path.resolve()
     assert place.parent.name not in {".", ".."}
+
+
+def test_every_project_has_a_directory_of_its_own(tmp_path: Path) -> None:
+    """However long its id becomes by being quoted."""
+    projects = ["船" * 128, "船" * 127 + "舟", "%" * 128, "x" * 128]
+    for project in projects:
+        job_logs_dir(tmp_path, project, "j" * 128).mkdir(parents=True)
+    assert len(list(tmp_path.iterdir())) == len(projects)

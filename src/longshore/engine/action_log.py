@@ -9,6 +9,7 @@ the oldest go.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -31,6 +32,7 @@ _TYPE = "type.googleapis.com/google.cloud.storagebatchoperations.logging.Transfo
 _RECORDS_AT_ONCE = 100
 _json = orjson.dumps
 _DONE, _SETTLED = b'"}}}}}\n', b'"}}},"settled":true}}\n'
+_NAME_MAX_BYTES = 255  # of a file, on every usual file system
 _FILE = re.compile(r"shard-(\d+)(\.\d+)?\.jsonl")
 
 
@@ -137,10 +139,14 @@ class ActionLog:
 
 def job_logs_dir(logs_dir: Path, project: str, job_id: str) -> Path:
     """Where a job's log lies. Project ids are any text, so they are quoted, dots at the front too:
-    nothing that a user names can lead out of ``logs_dir``."""
+    nothing that a user names can lead out of ``logs_dir``. What is too long for the name of a
+    directory then ends in a digest."""
     quoted = quote(project, safe="")
     if quoted.startswith("."):
         quoted = "%2E" + quoted[1:]
+    if len(quoted) > _NAME_MAX_BYTES:
+        digest = hashlib.blake2b(project.encode(), digest_size=16).hexdigest()
+        quoted = f"{quoted[: _NAME_MAX_BYTES - len(digest) - 1]}~{digest}"
     return logs_dir / quoted / job_id
 
 
