@@ -13,13 +13,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from inspect import getdoc
 from typing import Annotated
 
 import typer
 
 from longshore import __version__
 from longshore.cli import bucket_operations, buckets, demo, jobs, objects, operations, serve
+from longshore.cli.help import use_everywhere
 from longshore.cli.output import printable
 from longshore.errors import Error
 
@@ -38,19 +38,7 @@ app.add_typer(bucket_operations.app, name="bucket-operations")
 app.add_typer(operations.app, name="operations")
 app.add_typer(buckets.app, name="buckets")
 app.add_typer(objects.app, name="objects")
-
-
-def _unwrap(commands: typer.Typer) -> None:
-    """Give every command its docstring as help, each paragraph on one line, to fit any width."""
-    for command in commands.registered_commands:
-        paragraphs = (getdoc(command.callback) or "").split("\n\n")
-        command.help = "\n\n".join(" ".join(text.split()) for text in paragraphs)
-    for group in commands.registered_groups:
-        if group.typer_instance is not None:
-            _unwrap(group.typer_instance)
-
-
-_unwrap(app)
+use_everywhere(app)
 
 
 def _show_version(wanted: bool) -> None:
@@ -99,7 +87,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def _refuse(error: typer.TyperException) -> int:
     context = getattr(error, "ctx", None)
-    message = error.format_message()
+    message = error.format_message().removeprefix("Invalid value: ")
     if not message or message.startswith("Usage:") or "\n" in message:
         sys.stderr.write(f"{message}\n")
     else:

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
 from dataclasses import dataclass, fields
 from functools import wraps
 from inspect import Parameter, Signature, signature
-from itertools import groupby
-from operator import attrgetter
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
-from typer.core import TyperCommand
 
 
 def _flag(name: str, panel: str, text: str, *, metavar: str = "") -> Any:
-    return typer.Option(name, metavar=metavar, rich_help_panel=panel, help=text, hidden=True)
+    return typer.Option(name, metavar=metavar, rich_help_panel=panel, help=text)
 
 
 _OBJECTS = "Which objects"
@@ -160,30 +156,3 @@ def takes_job_flags(command: Callable[..., int]) -> Callable[..., int]:
 
     taking.__signature__ = Signature([*parameters.values(), *options])  # type: ignore[attr-defined]
     return taking
-
-
-class JobCommand(TyperCommand):
-    """A command that lists the flags of JobFlags by itself: Typer cuts names that are so long."""
-
-    def format_help(self, ctx: Any, formatter: Any) -> None:
-        """Write the help: Typer's, then the panels of flags, then the example."""
-        from rich.padding import Padding
-        from rich.panel import Panel
-        from rich.table import Table
-        from rich.text import Text
-
-        from longshore.cli.output import console
-
-        above = copy(self)
-        above.epilog = None
-        TyperCommand.format_help(above, ctx, formatter)
-        flags = (option for option in self.params if getattr(option, "hidden", False))
-        for title, options in groupby(flags, attrgetter("rich_help_panel")):
-            table = Table.grid(padding=(0, 2))
-            table.add_column(no_wrap=True)
-            for option in options:
-                metavar = (f" {option.metavar}", "bold yellow")
-                name = Text.assemble((option.opts[0], "bold cyan"), metavar)
-                table.add_row(name, Text(attrgetter("help")(option)))
-            console().print(Panel(table, title=title, title_align="left", border_style="dim"))
-        console().print(Padding(self.epilog or "", 1))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from longshore.cli import output, rows
-from longshore.cli.flags import JobCommand, JobFlags, takes_job_flags
+from longshore.cli.flags import JobFlags, takes_job_flags
 from longshore.cli.job_message import to_job
 from longshore.cli.options import (
     DEFAULT_PROJECT,
@@ -48,7 +48,6 @@ JobArgument = Annotated[
 
 @app.command(
     "create",
-    cls=JobCommand,
     epilog="Example: [bold]longshore jobs create purge --bucket=photos"
     " --included-object-prefixes=tmp/,cache/ --delete-object --wait[/]",
 )
