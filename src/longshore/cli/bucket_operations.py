@@ -26,8 +26,8 @@ app = typer.Typer(
 )
 
 COLUMNS = (
-    Column("BUCKET OPERATION", rows.identifier, style="dim"),
-    Column("BUCKET", field("bucketName")),
+    Column("BUCKET OPERATION", rows.identifier, style="dim", folds=True),
+    Column("BUCKET", field("bucketName"), folds=True),
     Column("STATE", field("state")),
     *rows.COUNTERS,
 )

@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 
 COLUMNS = (
-    Column("BUCKET", field("name")),
+    Column("BUCKET", field("name"), folds=True),
     Column("STORE", field("store"), style="dim"),
     output.time_column("CREATED", "timeCreated"),
     Column("VERSIONING", lambda row: "yes" if row["versioning"] else ""),
@@ -99,7 +99,10 @@ def create(
     data_dir: DataDirOption = None,
     format_: FormatOption = "table",
 ) -> None:
-    """Create a bucket, in the store that its name is mapped to."""
+    """Create a bucket, in the store that its name is mapped to.
+
+    With --format other than table, the bucket is written.
+    """
     rules = _rules(versioning, retention_period, uniform_access, default_event_based_hold)
 
     async def use(stores: Stores) -> Row:
@@ -110,7 +113,7 @@ def create(
         made = await stores.for_bucket(bucket).create_bucket(wanted)
         return to_row(made, stores.name_for(bucket))
 
-    output.write_one(format_, with_stores(config, data_dir, use))
+    output.write_changed(f"Created bucket: {bucket}", format_, with_stores(config, data_dir, use))
 
 
 @app.command("list", epilog="Example: [bold]longshore buckets list --format='value(name)'[/]")
@@ -161,7 +164,10 @@ def update(
     data_dir: DataDirOption = None,
     format_: FormatOption = "table",
 ) -> None:
-    """Change a bucket's rules; what is not given stays."""
+    """Change a bucket's rules; what is not given stays.
+
+    With --format other than table, the bucket is written.
+    """
     rules = _rules(versioning, retention_period, uniform_access, default_event_based_hold)
     if not rules:
         raise typer.BadParameter("Say what to change: give at least one rule.")
@@ -170,7 +176,7 @@ def update(
         changed = await stores.for_bucket(bucket).update_bucket(bucket, **rules)
         return to_row(changed, stores.name_for(bucket))
 
-    output.write_one(format_, with_stores(config, data_dir, use))
+    output.write_changed(f"Updated bucket: {bucket}", format_, with_stores(config, data_dir, use))
 
 
 @app.command("delete", epilog="Example: [bold]longshore buckets delete photos[/]")
@@ -185,6 +191,7 @@ def delete(
         await stores.for_bucket(bucket).delete_bucket(bucket)
 
     with_stores(config, data_dir, use)
+    output.say(f"Deleted bucket: {bucket}")
 
 
 def _rules(

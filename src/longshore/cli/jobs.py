@@ -33,12 +33,12 @@ app = typer.Typer(
 )
 
 COLUMNS = (
-    Column("JOB", rows.identifier),
+    Column("JOB", rows.identifier, folds=True),
     Column("STATE", field("state")),
-    Column("DOES", rows.transformation),
-    Column("BUCKET", rows.buckets),
+    Column("DOES", rows.deed, plain=rows.transformation, extra=True),
+    Column("BUCKET", rows.buckets, folds=True),
     *rows.COUNTERS,
-    output.time_column("CREATED", "createTime", style="dim"),
+    output.time_column("CREATED", "createTime"),
 )
 
 JobArgument = Annotated[
@@ -78,12 +78,13 @@ def create(
     with such objects still ends as SUCCEEDED.
     """
     message = to_job(flags)
-    if flags.delete_object and not flags.dry_run and not quiet:
-        _confirm()
+    if flags.delete_object and not flags.dry_run and not quiet and not _confirm():
+        output.say("Nothing was created.")
+        return 1
     with connect(server, project) as client:
         operation = client.create_job(job, message)
         name = operation["metadata"]["job"]["name"]
-        sys.stderr.write(f"Created batch job: {name}\n")
+        output.say(f"Created batch job: {name}")
         if wait:
             return _code(_follow(client, name, format_))
         if format_ != "table":
@@ -151,7 +152,7 @@ def cancel(
     with connect(server, project) as client:
         name = client.name("jobs", job)
         client.cancel(name)
-        sys.stderr.write(f"Canceled batch job: {name}\n")
+        output.say(f"Canceled batch job: {name}")
 
 
 @app.command("delete", epilog="Example: [bold]longshore jobs delete purge[/]")
@@ -167,7 +168,7 @@ def delete(
     with connect(server, project) as client:
         name = client.name("jobs", job)
         client.delete(name, force="true")
-        sys.stderr.write(f"Deleted batch job: {name}\n")
+        output.say(f"Deleted batch job: {name}")
 
 
 def _follow(client: Client, name: str, format_: str) -> Row:
@@ -178,7 +179,11 @@ def _follow(client: Client, name: str, format_: str) -> Row:
     from longshore.cli.watching import follow, raise_error
 
     shown = format_ == "table"
-    ended = follow(lambda: client.get(name), quiet=not shown)
+    try:
+        ended = follow(lambda: client.get(name), quiet=not shown)
+    except KeyboardInterrupt:
+        output.say(f"The job goes on; see it again with: longshore jobs watch {name}")
+        raise
     if not shown:
         output.write_one(format_, ended)
     if ended["state"] != "SUCCEEDED":
@@ -192,9 +197,8 @@ def _code(ended: Row) -> int:
     return 0 if ended["state"] == "SUCCEEDED" else 1
 
 
-def _confirm() -> None:
-    """Ask whether objects shall be deleted, where there is somebody to ask."""
-    if sys.stdin.isatty() and sys.stderr.isatty():
-        typer.confirm(
-            "This job will delete objects. Create it?", default=True, abort=True, err=True
-        )
+def _confirm() -> bool:
+    """Whether objects shall be deleted; asked where there is somebody to ask."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
+    return typer.confirm("This job will delete objects. Create it?", default=True, err=True)

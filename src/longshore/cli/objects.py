@@ -40,12 +40,12 @@ def _holds(row: Row) -> str:
 
 
 COLUMNS = (
-    Column("NAME", field("name")),
+    Column("NAME", field("name"), folds=True),
     Column("SIZE", lambda row: output.size(row["size"]), right=True, plain=field("size")),
     output.time_column("UPDATED", "updated"),
-    Column("GENERATION", field("generation"), right=True, style="dim"),
+    Column("GENERATION", field("generation"), right=True, style="dim", extra=True),
     Column("HOLDS", _holds),
-    Column("CLASS", field("storageClass"), style="dim"),
+    Column("CLASS", field("storageClass"), style="dim", extra=True),
 )
 VERSION_COLUMNS = (*COLUMNS, Column("LIVE", lambda row: "" if row["live"] else "noncurrent"))
 
@@ -201,6 +201,7 @@ def delete(
                 raise BY_CODE[failure.code](failure.message)
 
     with_stores(config, data_dir, use)
+    output.say(f"Deleted object: gs://{bucket}/{name}")
 
 
 @app.command("import", epilog="Example: [bold]longshore objects import ./photos my-bucket/p/[/]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated, Any
 
 import typer
@@ -27,10 +26,10 @@ app = typer.Typer(
 )
 
 COLUMNS = (
-    Column("OPERATION", rows.identifier),
+    Column("OPERATION", rows.identifier, folds=True),
     Column("STATE", field("metadata", "job", "state")),
-    Column("JOB", lambda row: rows.base_name(row["metadata"]["job"]["name"])),
-    output.time_column("CREATED", "metadata", "createTime", style="dim"),
+    Column("JOB", lambda row: rows.base_name(row["metadata"]["job"]["name"]), folds=True),
+    output.time_column("CREATED", "metadata", "createTime"),
 )
 
 OperationArgument = Annotated[
@@ -102,7 +101,7 @@ def cancel(
     with connect(server, project) as client:
         name = client.name("operations", operation)
         client.cancel(name)
-        sys.stderr.write(f"Canceled operation: {name}\n")
+        output.say(f"Canceled operation: {name}")
 
 
 @app.command("delete", epilog="Example: [bold]longshore operations delete OPERATION[/]")
@@ -115,7 +114,7 @@ def delete(
     with connect(server, project) as client:
         name = client.name("operations", operation)
         client.delete(name)
-        sys.stderr.write(f"Deleted operation: {name}\n")
+        output.say(f"Deleted operation: {name}")
 
 
 def _job(operation: Row) -> dict[str, Any]:

@@ -26,6 +26,11 @@ Row = Mapping[str, Any]
 ROWS_PER_TABLE = 1000
 """A longer list becomes several tables, so that listing a large bucket needs little memory."""
 
+FOLDED_WIDTH = 24
+"""Extra columns leave at least so much to one that folds."""
+
+GAP = 2
+
 _VALUE = re.compile(r"value\(\s*([\w.-]+(?:\s*,\s*[\w.-]+)*)\s*\)")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -33,7 +38,8 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\
 class Column(NamedTuple):
     """A column of a table: its heading, and the text of a row's cell in it.
 
-    ``plain``: the text for a pipe, where ``text`` is dressed up for people.
+    ``plain``: the text for a pipe, where ``text`` is dressed up for people. ``folds``: long texts
+    go on in the next line. ``extra``: left out where the terminal is too narrow for all.
     """
 
     heading: str
@@ -41,6 +47,8 @@ class Column(NamedTuple):
     right: bool = False
     style: str = ""
     plain: Callable[[Row], str] | None = None
+    folds: bool = False
+    extra: bool = False
 
 
 class Format(NamedTuple):
@@ -132,26 +140,45 @@ class Writer:
         from rich.table import Table
         from rich.text import Text
 
+        target = console()
+        cells = {
+            column: [printable(column.text(row)) for row in self._table] for column in self._columns
+        }
+        _leave_out_extras(cells, target.width)
         table = Table(
             box=SIMPLE_HEAD,
             header_style="bold",
-            padding=(0, 1, 0, 0),
+            padding=(0, GAP - 1, 0, 0),
             pad_edge=False,
             show_edge=False,
         )
-        for column in self._columns:
+        for column in cells:
             table.add_column(
                 column.heading,
                 justify="right" if column.right else "left",
-                no_wrap=column.right,
+                no_wrap=not column.folds,
+                min_width=len(column.heading),
                 overflow="fold",
                 style=column.style,
             )
-        for row in self._table:
-            cells = (printable(column.text(row)) for column in self._columns)
-            table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in cells))
-        console().print(table)
+        for texts in zip(*cells.values(), strict=True):
+            table.add_row(*(Text(text, style=STATE_STYLES.get(text, "")) for text in texts))
+        target.print(table)
         self._table.clear()
+
+
+def _leave_out_extras(cells: dict[Column, list[str]], width: int) -> None:
+    """Take out extra columns, from the right, until the others fit well or none is left."""
+    from rich.cells import cell_len
+
+    def needed(column: Column) -> int:
+        widest = max(map(cell_len, (column.heading, *cells[column])))
+        return min(widest, FOLDED_WIDTH) if column.folds else widest
+
+    for column in reversed([column for column in cells if column.extra]):
+        if sum(map(needed, cells)) + GAP * (len(cells) - 1) <= width:
+            return
+        del cells[column]
 
 
 STATE_STYLES: Mapping[str, str] = {
@@ -177,6 +204,18 @@ def write_one(format_: str, row: Row) -> None:
     else:
         for name, value in _flat(row):
             _write_line((name, value))
+
+
+def write_changed(told: str, format_: str, row: Row) -> None:
+    """Tell what was done, and write the resource if a format other than table asks for it."""
+    say(told)
+    if format_ != "table":
+        write_one(format_, row)
+
+
+def say(text: str) -> None:
+    """Tell a person, on stderr: the standard output is for what was asked for."""
+    sys.stderr.write(f"{printable(text)}\n")
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -219,10 +258,10 @@ def size(value: Any) -> str:
     return f"{amount:.1f} PiB"
 
 
-def time_column(heading: str, *path: str, style: str = "") -> Column:
-    """A column of times: local ones for people, those of the API for a pipe."""
+def time_column(heading: str, *path: str) -> Column:
+    """An extra column of times: local ones for people, those of the API for a pipe."""
     read = field(*path)
-    return Column(heading, lambda row: local_time(read(row)), style=style, plain=read)
+    return Column(heading, lambda row: local_time(read(row)), style="dim", plain=read, extra=True)
 
 
 def field(*path: str) -> Callable[[Row], str]:

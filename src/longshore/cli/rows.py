@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from longshore import extensions
 from longshore.cli import output
-from longshore.cli.job_message import TRANSFORMATIONS
 from longshore.cli.output import Column, Row
 
 ENDED = frozenset({"SUCCEEDED", "FAILED", "CANCELED"})
@@ -23,8 +23,23 @@ def identifier(row: Row) -> str:
 
 def transformation(row: Row) -> str:
     """The name of the transformation, and whether it is only tried."""
-    name = next((name for name in TRANSFORMATIONS if name in row), "")
-    return f"{name} (dry run)" if row.get("dryRun") else name
+    return f"{_transformation(row)} (dry run)" if row.get("dryRun") else _transformation(row)
+
+
+def deed(row: Row) -> str:
+    """The same in short, for a table."""
+    name = _transformation(row).replace("Object", "")
+    return f"{name} (dry)" if row.get("dryRun") else name
+
+
+def _transformation(row: Row) -> str:
+    """The field of the oneof, each of which is a file; not every one has a flag."""
+    for file in extensions.known("transformations"):
+        first, *more = file.split("_")
+        name = first + "".join(map(str.capitalize, more))
+        if name in row:
+            return name
+    return ""
 
 
 def buckets(job: Row) -> str:
