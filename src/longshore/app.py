@@ -15,10 +15,11 @@ from longshore.clock import SYSTEM_CLOCK
 from longshore.data_dir import DataDirLock
 from longshore.database import Database, jobs, leases
 from longshore.engine import action_log
-from longshore.errors import FailedPrecondition, InvalidArgument
+from longshore.errors import FailedPrecondition
 from longshore.metrics import MetricsPage
 from longshore.runner import Runner
-from longshore.settings import Settings
+from longshore.settings import ListenSettings, Settings
+from longshore.store import Stores
 
 RUNNER = "local"
 _SWEEP_SECONDS = 5.0
@@ -27,19 +28,21 @@ _SWEEP_SECONDS = 5.0
 def serve(settings: Settings) -> int:
     """Run the service until SIGTERM or SIGINT; gives the exit status.
 
-    Raises FailedPrecondition where another service has the data directory or the port, and
-    InvalidArgument for an address that is not a loopback one: there is no authentication yet.
+    Raises FailedPrecondition where another service has the data directory or the port, and for an
+    address that is not a loopback one: there is no authentication yet. Raises the error of a store
+    whose settings are wrong.
     """
     telemetry.set_up()
-    host, port = _loopback(settings.rest.listen)
+    _require_loopback(settings.rest)
     lock = DataDirLock(settings.data_dir)
     try:
-        return asyncio.run(_serve(settings, lock, host, port))
+        return asyncio.run(_serve(settings, lock))
     finally:
         lock.close()
 
 
-async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) -> int:
+async def _serve(settings: Settings, lock: DataDirLock) -> int:
+    await _try_stores(settings)
     database = Database(settings.database_path)
     await database.create()
     # The lock proves that every earlier worker is dead, so its leases mean nothing.
@@ -50,6 +53,7 @@ async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) ->
         return {"workers": runner.ready()}
 
     metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
+    host, port = settings.rest.address
     try:
         server = make_server(make_app(database, SYSTEM_CLOCK, ready, metrics), host, port)
     except OSError as error:
@@ -68,6 +72,7 @@ async def _serve(settings: Settings, lock: DataDirLock, host: str, port: int) ->
             group.create_task(_sweep_logs(settings, database, stop))
             group.create_task(server.serve())
             await stop.wait()
+            telemetry.event("stopping")
             server.should_exit = True
     finally:
         await database.close()
@@ -84,6 +89,16 @@ def _stop(number: int, stop: asyncio.Event) -> None:
     stop.set()
 
 
+async def _try_stores(settings: Settings) -> None:
+    """Open every store once: only workers use them, and that is late to hear of a wrong setting."""
+    stores = Stores(settings)
+    try:
+        for name in stores.names():
+            stores.open(name)
+    finally:
+        await stores.close()
+
+
 async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Event) -> None:
     """Remove the logs of deleted jobs, now and every few seconds."""
     while True:
@@ -98,18 +113,14 @@ async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Even
             return
 
 
-def _loopback(listen: str) -> tuple[str, int]:
-    host, colon, port = listen.rpartition(":")
-    host = host.strip("[]")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise InvalidArgument(f"rest.listen is {listen!r}; write HOST:PORT, as in 127.0.0.1:8080.")
+def _require_loopback(listen: ListenSettings) -> None:
+    host, _ = listen.address
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         loopback = False
     if not loopback:
         raise FailedPrecondition(
-            f"rest.listen is {listen!r}, which others can reach, and there is no authentication"
-            " yet. Listen on 127.0.0.1 and put a proxy that authenticates in front."
+            f"rest.listen is {listen.listen!r}, which others can reach, and there is no"
+            " authentication yet. Listen on 127.0.0.1 and put a proxy that authenticates in front."
         )
-    return host, int(port)

@@ -210,9 +210,20 @@ def _read(kind: Any, given: Any, name: str, source: _Source) -> Any:
             table.setdefault("options", {})[key] = _read(Any, value, path, source)
         elif key in hints:
             table[key] = _read(hints[key], value, path, source)
+        elif source.text:
+            check_known([_variable(path)], _known_variables(), "the environment")
         else:
             check_known([path], _known_names(Settings), source.where)
     return table
+
+
+def _variable(name: str) -> str:
+    return ENVIRONMENT_PREFIX + name.upper().replace(".", "__")
+
+
+def _known_variables() -> Iterator[str]:
+    yield from map(_variable, _known_names(Settings))
+    yield from map(_variable, NOT_SETTINGS)
 
 
 def _known_names(kind: Any) -> Iterator[str]:

@@ -76,7 +76,7 @@ def test_a_wrong_setting_is_one_line_and_names_the_variable(cli, monkeypatch):
     assert refused.code == 1
     assert refused.err.count("\n") == 1
     assert "LONGSHORE_WORKERZ" in refused.err
-    assert "'workers'" in refused.err
+    assert "'LONGSHORE_WORKERS'" in refused.err
 
 
 def test_a_data_directory_that_cannot_be_is_one_line(cli, monkeypatch, tmp_path):

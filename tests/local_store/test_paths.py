@@ -94,5 +94,12 @@ async def test_buckets_lie_where_the_settings_say(tmp_path: Path) -> None:
 
 def test_an_unknown_option_is_refused_and_the_nearest_named(tmp_path: Path) -> None:
     settings = StoreSettings(name="main", kind="local", options={"directroy": "x"})
-    with pytest.raises(InvalidArgument, match="did you mean 'directory'"):
+    with pytest.raises(InvalidArgument, match=r"stores\.main\].* nearest known one is 'directory'"):
+        open_store(settings, tmp_path)
+
+
+@pytest.mark.parametrize("directory", [3, "", ["x"]])
+def test_a_directory_is_a_path(tmp_path: Path, directory: object) -> None:
+    settings = StoreSettings(name="main", kind="local", options={"directory": directory})
+    with pytest.raises(InvalidArgument, match=r"'stores\.main\.directory' must be a path"):
         open_store(settings, tmp_path)

@@ -118,10 +118,18 @@ def test_an_unknown_key_in_the_file_names_the_nearest_and_the_file(tmp_path, tex
     assert f"{nearest!r}" in message
 
 
-def test_an_unknown_variable_names_the_nearest_and_the_variable(tmp_path):
-    message = _message(_file(tmp_path, ""), {"LONGSHORE_REST__LISSTEN": "x:1"})
-    assert "LONGSHORE_REST__LISSTEN" in message
-    assert "'rest.listen'" in message
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        ("LONGSHORE_REST__LISSTEN", "LONGSHORE_REST__LISTEN"),
+        ("LONGSHORE_WORKER", "LONGSHORE_WORKERS"),
+        ("LONGSHORE_PROJCT", "LONGSHORE_PROJECT"),
+    ],
+)
+def test_an_unknown_variable_names_itself_and_the_nearest(tmp_path, variable, nearest):
+    message = _message(_file(tmp_path, ""), {variable: "x:1"})
+    assert f"{variable!r} in the environment" in message
+    assert f"{nearest!r}" in message
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from longshore.object_rules import check_known
-from longshore.settings import StoreSettings
+from longshore.errors import InvalidArgument
+from longshore.settings import StoreSettings, check_known
 from longshore.store import Store
 from longshore.stores.local.store import LocalStore
 
@@ -19,9 +19,12 @@ OPTIONS = ("directory",)
 def open_store(settings: StoreSettings, data_dir: Path) -> Store:
     """The store of the buckets in the option ``directory``, by default ``data_dir/buckets``.
 
-    Raises InvalidArgument for an option that it does not know.
+    Raises InvalidArgument for an option that it does not know, or that is no path.
     """
-    for option in settings.options:
-        check_known(f"option of the local store {settings.name!r}", option, OPTIONS)
-    directory = settings.options.get("directory", data_dir / "buckets")
+    check_known(settings.options, OPTIONS, f"[stores.{settings.name}]")
+    directory = settings.options.get("directory", str(data_dir / "buckets"))
+    if not isinstance(directory, str) or not directory:
+        raise InvalidArgument(
+            f"Setting 'stores.{settings.name}.directory' must be a path, not {directory!r}."
+        )
     return LocalStore(Path(directory))
