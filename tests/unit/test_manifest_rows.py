@@ -6,10 +6,10 @@ import codecs
 import csv
 import io
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longshore.errors import Code, InvalidArgument
@@ -22,7 +22,7 @@ BUCKET = "harbour"
 FILE = "gs://lists/all/manifest.csv"
 
 
-async def pieces_of(content: bytes, size: int) -> AsyncIterator[bytes]:
+async def pieces_of(content: bytes, size: int) -> AsyncGenerator[bytes, None]:
     for start in range(0, len(content), size):
         yield content[start : start + size]
 
@@ -34,21 +34,22 @@ async def read(
     limit: int = 1000,
     piece: int = 1 << 16,
     restart: bool = False,
+    offset: int = 0,
 ) -> Rows:
     """Everything in ``content``, in batches of ``limit``; with ``restart`` from a new reader for
     each of them, as if the worker had died in between."""
     everything = Rows(bucket=bucket, file=FILE)
-    reader = Reader(pieces_of(content, piece), offset=0, line=1)
+    reader = Reader(pieces_of(content, piece), offset=offset, line=1)
     while rows := await reader.take(Rows(bucket=bucket, file=FILE), limit):
         assert len(rows) <= limit
         everything.names.extend(rows.names)
         everything.generations.extend(rows.generations)
         assert not everything.refused.keys() & rows.refused.keys()
-        everything.refused.update(rows.refused)
+        everything.problems.update(rows.problems)
         if restart:
-            rest = pieces_of(content[reader.offset :], piece)
+            rest = pieces_of(content[reader.offset - offset :], piece)
             reader = Reader(rest, offset=reader.offset, line=reader.line)
-    assert reader.offset == len(content)
+    assert reader.offset == offset + len(content)
     return everything
 
 
@@ -238,10 +239,29 @@ def test_any_content_is_the_same_for_any_batches_pieces_and_restarts(
     content: bytes, limit: int, piece: int, max_row_bytes: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifest, "_MAX_ROW_BYTES", max_row_bytes)
+        patch.setattr(manifest.rows, "MAX_ROW_BYTES", max_row_bytes)
         whole = asyncio.run(read(content, piece=max_row_bytes))
         parts = asyncio.run(read(content, limit=limit, piece=piece, restart=True))
     assert parts == whole
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.lists(contents, min_size=2, max_size=8).map(b"".join), st.integers(0, 200))
+def test_a_cut_is_never_within_a_row(content: bytes, begin: int) -> None:
+    """Whatever stands before: both parts together are read just as the whole is."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (manifest.rows, manifest.halving):
+            patch.setattr(module, "MAX_ROW_BYTES", 40)
+        cut = asyncio.run(manifest.halving.boundary(pieces_of(content[begin:], 16), begin))
+        if cut is None:
+            return
+        whole = asyncio.run(read(content, piece=40))
+        first = asyncio.run(read(content[:cut], piece=40))
+        second = asyncio.run(read(content[cut:], piece=40, offset=cut))
+    assert objects(first) + objects(second) == objects(whole)
+    lines = content[:cut].count(b"\n")
+    moved = {line + lines: problem for line, problem in second.problems.items()}
+    assert first.problems | moved == whole.problems
 
 
 cells = st.text(st.sampled_from('ab,"\r\n é\U0001f600\x00'), min_size=1, max_size=6)

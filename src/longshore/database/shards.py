@@ -124,6 +124,7 @@ def reload(connection: Connection, shard: Shard) -> Shard:
 
 
 def shard_of(row: Row[Any], attempt: int | None = None) -> Shard:
+    """The shard of a row of WHOLE; ``attempt``: the one that it is being leased for."""
     return Shard(
         id=row.id,
         job=row.job,

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from itertools import chain
 
 from longshore import extensions
 from longshore.engine.calls import UNSENT
 from longshore.engine.intent import MAX_TRIES, NEEDED, PINNED, TRIES, Intent
 from longshore.engine.retry import TRANSIENT
+from longshore.engine.rows import Rows
 from longshore.errors import Code, Error
 from longshore.model import Shard
 from longshore.source import Cursor, Selection, Source
@@ -84,7 +84,13 @@ class Work:
     def nothing(self, cursor: Cursor) -> Prepared:
         """A batch of no objects: what is done is counted, and whoever asked for a stop is heard."""
         return Prepared(
-            intent=None, batch=_EMPTY, follows={}, cursor=cursor, found=0, bytes_found=0
+            intent=None,
+            batch=_EMPTY,
+            follows={},
+            settled=(),
+            cursor=cursor,
+            found=0,
+            bytes_found=0,
         )
 
     async def refresh(self, selection: Selection, names: Set[str]) -> Selection:
@@ -115,7 +121,7 @@ class Work:
         batch, intent, follows = fresh.batch, None, {}
         settled: Collection[int] = ()
         if not self.dry_run:
-            rows = _Rows.of(fresh)
+            rows = Rows.of(fresh)
             if again:
                 rows = (await self._read_again(again)).join(rows)
             batch = rows.batch
@@ -235,7 +241,7 @@ class Work:
             order[index] = len(now) + place
         return (now + there).pick(order)
 
-    async def _read_again(self, again: Again) -> _Rows:
+    async def _read_again(self, again: Again) -> Rows:
         """What is there of objects that moved: the announced generation where that is all that
         counts, else the live one."""
         keep = self.transformation.gone_is_done
@@ -244,7 +250,7 @@ class Work:
             for generation, flags in zip(again.generations, again.flags, strict=True)
         ]
         batch = await self._read(again.names, wanted)
-        rows = _Rows(batch=batch, flags=list(again.flags))
+        rows = Rows(batch=batch, flags=list(again.flags))
         for index, flags in enumerate(again.flags):
             there = batch.generations[index] != ABSENT
             if keep:
@@ -263,73 +269,6 @@ class Work:
 
 _GONE = frozenset({Code.NOT_FOUND, Code.ABORTED})
 _EMPTY = Batch(names=[], generations=[], metagenerations=[], sizes=[], columns={})
-
-
-@dataclass(slots=True, kw_only=True)
-class _Rows:
-    """Objects on their way into an intent. ``settled``: those of which it turned out meanwhile
-    that they are done, with the generation and size that were announced for them."""
-
-    batch: Batch
-    flags: list[int]
-    refused: dict[int, Failure] = field(default_factory=dict)
-    settled: dict[int, tuple[int, int]] = field(default_factory=dict)
-
-    @staticmethod
-    def of(selection: Selection) -> _Rows:
-        pinned = selection.pinned
-        flags = [PINNED * one for one in pinned] if pinned else [0] * len(selection.batch)
-        return _Rows(batch=selection.batch, flags=flags, refused=dict(selection.refused))
-
-    def join(self, other: _Rows) -> _Rows:
-        offset = len(self.flags)
-        batch = self.batch + other.batch if len(other.flags) else self.batch
-        return _Rows(
-            batch=batch,
-            flags=self.flags + other.flags,
-            refused=self.refused | {i + offset: one for i, one in other.refused.items()},
-            settled=self.settled,
-        )
-
-    def follows(self) -> dict[int, int]:
-        """Rows of an object that an earlier one is about as well, and that one."""
-        if len(set(self.batch.names)) == len(self.batch):
-            return {}
-        keys = zip(self.batch.names, self.batch.generations, strict=True)
-        first: dict[tuple[str, int], int] = {}
-        repeats = {}
-        for index, key in enumerate(keys):
-            if key[1] != ABSENT and first.setdefault(key, index) != index:
-                repeats[index] = first[key]
-        return repeats
-
-    def intent(self, transformation: Transformation, follows: Mapping[int, int]) -> Intent:
-        batch = self.batch
-        plan = transformation.plan(batch)
-        needed = list(plan.needed)
-        for index in chain(_absent(batch), self.refused, self.settled, follows):
-            needed[index] = False
-        sizes = [0] * len(batch)
-        if transformation.counts_bytes:
-            sizes = [size * one for size, one in zip(batch.sizes, needed, strict=True)]
-        generations = batch.generations
-        if self.settled:
-            generations = list(generations)
-            for index, (generation, size) in self.settled.items():
-                generations[index], sizes[index] = generation, size
-        contexts = plan.contexts or ()
-        if contexts and not all(needed):
-            none = type(contexts[0])()
-            contexts = [c if one else none for c, one in zip(contexts, needed, strict=True)]
-        return Intent(
-            names=batch.names,
-            generations=generations,
-            sizes=sizes,
-            flags=[f | NEEDED * one for f, one in zip(self.flags, needed, strict=True)],
-            contexts=contexts,
-            checksums=batch.columns["checksum"] if transformation.keeps_checksum else (),
-            refused=self.refused,
-        )
 
 
 def next_round(intent: Intent, ending: Ending) -> Again:
@@ -367,12 +306,6 @@ def _without_noncurrent(selection: Selection) -> Selection:
         pinned=[selection.pinned[i] for i in keep],
         refused={place[i]: failure for i, failure in selection.refused.items()},
     )
-
-
-def _absent(batch: Batch) -> Iterable[int]:
-    if ABSENT not in batch.generations:
-        return ()
-    return (i for i, generation in enumerate(batch.generations) if generation == ABSENT)
 
 
 def _again(

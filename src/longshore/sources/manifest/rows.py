@@ -1,4 +1,4 @@
-"""Objects by a CSV of their names, itself an object: ``manifest``."""
+"""The rows of a manifest, and the place of the next one."""
 
 from __future__ import annotations
 
@@ -6,186 +6,27 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from itertools import accumulate
-from typing import Any, cast
 
-from longshore.errors import Code, DataLoss, InvalidArgument, NotFound, Violation
-from longshore.names import is_bucket_name
-from longshore.source import BatchSize, Cursor, Halves, Range, Selection
-from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, Batch, BucketStores, Failure
+from longshore.errors import Code
+from longshore.store import ABSENT, PAGE_BYTES, Failure
 
-_LOCATION = re.compile(r"gs://([^/*]+)/((?:[^*]*/)?)([^/*]*\*?[^/*]*\.csv)")
 _GENERATION = re.compile(r"[0-9]{1,19}")
 _MAX_GENERATION = 2**63 - 1
 _NAME_MAX_BYTES = 1024
-_MAX_ROW_BYTES = 64 << 10
+MAX_ROW_BYTES = 64 << 10
 _SCAN_BYTES = 4 << 20
 """How far rows of other buckets are passed over before the cursor is moved."""
-_BLOCK_BYTES = 64 << 10
 _decode = partial(str, encoding="utf-8", errors="surrogateescape")
-
-
-def from_message(message: Any) -> dict[str, Any]:
-    """The bucket and the name of the manifest, in which one ``*`` may stand for any part of the
-    file name; raises InvalidArgument with the reasons of the API's catalogue."""
-    location = message.manifest_location
-    if not location:
-        text = "manifest_location is empty; it must be gs://BUCKET/[PATH/]NAME.csv."
-        raise InvalidArgument(
-            text,
-            reason="MANIFEST_LOCATION_REQUIRED",
-            violations=(Violation("manifest_location", text),),
-        )
-    match = _LOCATION.fullmatch(location)
-    if match is None or not is_bucket_name(match[1]) or match[3] == ".csv":
-        text = (
-            f"{location!r} is no manifest_location; it must be gs://BUCKET/[PATH/]NAME.csv, with"
-            " at most one '*', in the file's name."
-        )
-        raise InvalidArgument(
-            text,
-            reason="MANIFEST_LOCATION_INVALID",
-            metadata={"manifest_location": location},
-            violations=(Violation("manifest_location", text),),
-        )
-    return {"bucket": match[1], "name": match[2] + match[3]}
-
-
-def open_source(data: Mapping[str, Any]) -> Manifest:
-    """What the data asks for."""
-    return Manifest(bucket=data["bucket"], name=data["name"])
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """Rows ``bucket,name[,generation]`` of CSV files (RFC 4180, UTF-8) in any configured bucket.
-
-    A range is a part of one file's bytes that begins and ends at a row, in the generation that was
-    there when the job was planned. A cursor is the offset and the line number of the next row.
-    """
-
-    bucket: str
-    name: str
-
-    counts_bytes = False
-    repeats = True
-
-    async def split(self, stores: BucketStores, bucket: str) -> list[Range]:
-        """One range per file; raises NotFound if there is no such file or no such bucket."""
-        await stores.for_bucket(bucket).get_bucket(bucket)
-        ranges: list[Range] = [
-            {
-                "bucket": self.bucket,
-                "name": name,
-                "generation": generation,
-                "start": 0,
-                "end": size,
-                "line": 1,
-            }
-            async for name, generation, size in self._files(stores)
-        ]
-        if not ranges:
-            raise NotFound(f"There is no manifest at gs://{self.bucket}/{self.name}.")
-        return ranges
-
-    async def halve(
-        self, stores: BucketStores, bucket: str, range_: Range, last: Selection, *, calls: int
-    ) -> Halves:
-        """Not yet."""
-        return Halves(range_, None, calls)
-
-    async def _files(self, stores: BucketStores) -> AsyncIterator[tuple[str, int, int]]:
-        """Name, generation and size of each file that the location matches."""
-        head, star, tail = self.name.partition("*")
-        pattern = re.compile(re.escape(head) + "[^/]*" * len(star) + re.escape(tail))
-        async for page in stores.for_bucket(self.bucket).list_objects(self.bucket, prefix=head):
-            for file in zip(page.names, page.generations, page.sizes, strict=True):
-                if pattern.fullmatch(file[0]):
-                    yield file
-
-    async def read(
-        self,
-        stores: BucketStores,
-        bucket: str,
-        range_: Range,
-        cursor: Cursor,
-        *,
-        columns: Sequence[str],
-        versions: bool,
-        size: BatchSize,
-    ) -> AsyncGenerator[Selection, None]:
-        """A selection is what the next rows name. A row that cannot be read is refused; a row
-        without a generation means the live version, whatever ``versions`` says.
-
-        Raises NotFound or DataLoss if the planned generation of the file cannot be read any more.
-        """
-        store = stores.for_bucket(bucket)
-        wanted = tuple(dict.fromkeys((*columns, "live")))
-        cursor = cursor or {"offset": range_["start"], "line": range_["line"]}
-        file = f"gs://{range_['bucket']}/{range_['name']}"
-        blocks = _blocks(stores, range_, cursor["offset"])
-        async with aclosing(blocks):
-            reader = Reader(blocks, offset=cursor["offset"], line=cursor["line"])
-            while not await reader.at_end():
-                rows = await reader.take(Rows(bucket=bucket, file=file), size())
-                names, generations = rows.names, rows.generations
-                batch = await store.read_objects(bucket, names, generations, columns=wanted)
-                pinned = [generation != ABSENT for generation in generations]
-                yield Selection(
-                    batch=_with_refused(batch, rows.refused),
-                    cursor={"offset": reader.offset, "line": reader.line},
-                    pinned=pinned + [False] * len(rows.refused) if any(pinned) else None,
-                    refused=dict(enumerate(rows.refused.values(), len(batch))),
-                )
-
-
-async def _blocks(stores: BucketStores, range_: Range, offset: int) -> AsyncGenerator[bytes, None]:
-    """The bytes of the range from ``offset`` on, in blocks small enough to be cut into lines."""
-    bucket, name, generation = range_["bucket"], range_["name"], range_["generation"]
-    left = range_["end"] - offset
-    if not left:
-        return
-    content = stores.for_bucket(bucket).read_bytes(bucket, name, generation, start=offset)
-    try:
-        async with aclosing(cast("AsyncGenerator[bytes, None]", content)) as pieces:
-            async for piece in pieces:
-                for start in range(0, min(len(piece), left), _BLOCK_BYTES):
-                    yield piece[start : min(start + _BLOCK_BYTES, left)]
-                left -= len(piece)
-                if left <= 0:
-                    return
-    except NotFound as error:
-        raise NotFound(
-            f"The manifest gs://{bucket}/{name} was replaced or deleted while the job was reading"
-            f" it (generation {generation}); start a new job for the rows that are left."
-        ) from error
-    raise DataLoss(
-        f"The manifest gs://{bucket}/{name} (generation {generation}) ends {left} bytes before"
-        f" byte {range_['end']}, where it ended when the job was planned."
-    )
-
-
-def _with_refused(batch: Batch, refused: Mapping[str, Failure]) -> Batch:
-    """``batch`` and, behind its objects, an entry for each row that was refused."""
-    if not refused:
-        return batch
-    count = len(refused)
-    return batch + Batch(
-        names=list(refused),
-        generations=[ABSENT] * count,
-        metagenerations=[0] * count,
-        sizes=[0] * count,
-        columns={name: [COLUMNS[name]()] * count for name in batch.columns},
-    )
 
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
-    """What the rows of a file name in one bucket; ``refused`` goes by where a row stands.
+    """What the rows of a file name in one bucket; ``problems``: why others cannot be tried, by the
+    number of their first line, counted from behind ``lines_before``.
 
     ``size_bytes``: of the names."""
 
@@ -193,11 +34,22 @@ class Rows:
     file: str
     names: list[str] = field(default_factory=list)
     generations: list[int] = field(default_factory=list)
-    refused: dict[str, Failure] = field(default_factory=dict)
+    problems: dict[int, str] = field(default_factory=dict)
+    lines_before: int = 0
     size_bytes: int = 0
 
     def __len__(self) -> int:
-        return len(self.names) + len(self.refused)
+        return len(self.names) + len(self.problems)
+
+    @property
+    def refused(self) -> dict[str, Failure]:
+        """The failures of the rows that cannot be tried, by where each stands."""
+        name, refused = self.file.rpartition("/")[2], {}
+        for line, problem in self.problems.items():
+            number = self.lines_before + line
+            message = f"Line {number} of the manifest {self.file}: {problem}"
+            refused[f"{name} line {number}"] = Failure(Code.INVALID_ARGUMENT, message)
+        return refused
 
     def add_plain(self, text: str, count: int) -> bool:
         """Take in ``count`` lines if each is a row that needs no CSV parser; False, and none
@@ -227,9 +79,7 @@ class Rows:
 
     def refuse(self, line: int, problem: str) -> None:
         """Note that the row which begins at ``line`` cannot be tried."""
-        where = f"{self.file.rpartition('/')[2]} line {line}"
-        message = f"Line {line} of the manifest {self.file}: {problem}"
-        self.refused[where] = Failure(Code.INVALID_ARGUMENT, message)
+        self.problems[line] = problem
 
 
 @lru_cache(maxsize=16)
@@ -348,7 +198,7 @@ class Reader:
             except csv.Error as error:
                 return self._refuse(rows, begin + reader.line_num, f"it is no CSV ({error}).")
             after = begin + reader.line_num
-            if after - self._next > 1 and self._ends[after - 1] - self.offset > _MAX_ROW_BYTES:
+            if after - self._next > 1 and self._ends[after - 1] - self.offset > MAX_ROW_BYTES:
                 return self._refuse(rows, after, "")
             if not self._first_row:
                 rows.add(cells, self.line)
@@ -362,11 +212,11 @@ class Reader:
     def _refuse(self, rows: Rows, after: int, problem: str) -> bool:
         """Refuse the next row, of which the lines before the index ``after`` have been seen, for
         its first line; False if it may still turn out to be whole."""
-        is_long = self._ends[after - 1] - self.offset > _MAX_ROW_BYTES
+        is_long = self._ends[after - 1] - self.offset > MAX_ROW_BYTES
         if after == len(self._lines) and not is_long and not self._all_read:
             return False
         if is_long:
-            problem = f"its row has more than {_MAX_ROW_BYTES} bytes; is a quote not closed?"
+            problem = f"its row has more than {MAX_ROW_BYTES} bytes; is a quote not closed?"
         rows.refuse(self.line, problem)
         self._first_row = False
         self._next += 1
@@ -381,7 +231,7 @@ class Reader:
             block = await anext(self._blocks, b"")
             head, newline, rest = block.partition(b"\n")
             # Of a longer line the rest is not kept: it is refused whatever follows.
-            line = (self._tail + head)[: _MAX_ROW_BYTES + 1] + newline
+            line = (self._tail + head)[: MAX_ROW_BYTES + 1] + newline
             line_end = self._received + len(head + newline)
             self._received += len(block)
             self._tail = b""
