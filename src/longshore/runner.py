@@ -7,12 +7,10 @@ alive, to end those that hang, and to give back the leases of those that are dea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import Protocol
 
 from longshore.telemetry import Numbers, Series
-
-T = TypeVar("T")
 
 
 class Runner(Protocol):
@@ -26,12 +24,3 @@ class Runner(Protocol):
 
     def measured(self) -> Mapping[Series, Numbers]:
         """What this process and all workers, the dead included, have measured together."""
-
-
-def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """What ``main`` gives, run on an event loop of its own: uvloop's where that is installed."""
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.run(main)
-    return uvloop.run(main)

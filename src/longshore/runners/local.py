@@ -21,8 +21,9 @@ import sys
 import threading
 import uuid
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
+from typing import Any
 
 import orjson
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,7 +35,6 @@ from longshore.database.leases import Lease
 from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
 from longshore.engine.worker import Worker
 from longshore.errors import Error
-from longshore.runner import run_loop
 from longshore.settings import Settings
 from longshore.store import Stores
 from longshore.telemetry import Numbers, Series
@@ -281,7 +281,17 @@ def main() -> None:
     heart = _Heart(os.dup(1))
     os.dup2(2, 1)  # nothing but the heart may write to the supervisor
     telemetry.set_up()
-    run_loop(_work(name, settings, heart))
+    _run(_work(name, settings, heart))
+
+
+def _run(main: Coroutine[Any, Any, None]) -> None:
+    """Run ``main`` on an event loop of its own: uvloop's, where that is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(main)
+    else:
+        uvloop.run(main)
 
 
 async def _work(name: str, settings: Settings, heart: _Heart) -> None:
