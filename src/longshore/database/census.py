@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Column, Connection, func, select
 
 from longshore.database.tables import jobs, shards
 from longshore.model import State
@@ -21,13 +21,21 @@ class Census(NamedTuple):
 def census(connection: Connection) -> Census:
     """The numbers as they are now; jobs that were deleted but whose operations are kept count too.
 
-    Reads one index of each table from end to end: some 0.1 s for a million rows.
+    Reads one index of each table from end to end: some 0.3 s for a million rows.
     """
-    return Census(_by_state(connection, jobs), _by_state(connection, shards))
+    return Census(
+        _by_state(connection, jobs.c.project, jobs.c.state),
+        _by_state(connection, shards.c.job, shards.c.state),
+    )
 
 
-def _by_state(connection: Connection, table: Table) -> Mapping[State, int]:
-    state: Any = table.c.state
-    rows = connection.execute(select(state, func.count()).group_by(state))
-    found = {State(name): number for name, number in rows.tuples()}
+def _by_state(
+    connection: Connection, first: Column[Any], state: Column[str]
+) -> Mapping[State, int]:
+    # In the order of an index on (first, state), so that nothing is sorted: a quarter of the time.
+    groups = select(state, func.count().label("rows")).group_by(first, state).subquery()
+    rows = connection.execute(
+        select(groups.c.state, func.sum(groups.c.rows)).group_by(groups.c.state)
+    )
+    found = {State(name): int(number) for name, number in rows.tuples()}
     return {state: found.get(state, 0) for state in State}
