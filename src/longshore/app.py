@@ -16,6 +16,7 @@ from longshore.data_dir import DataDirLock
 from longshore.database import Database, jobs, leases
 from longshore.engine import action_log
 from longshore.errors import FailedPrecondition
+from longshore.housekeeping import end_what_is_old
 from longshore.metrics import MetricsPage
 from longshore.runner import Runner
 from longshore.settings import ListenSettings, Settings
@@ -70,6 +71,7 @@ async def _serve(settings: Settings, lock: DataDirLock) -> int:
         async with asyncio.TaskGroup() as group:
             group.create_task(runner.run(stop))
             group.create_task(_sweep_logs(settings, database, stop))
+            group.create_task(end_what_is_old(settings.retention, database, SYSTEM_CLOCK, stop))
             group.create_task(server.serve())
             await stop.wait()
             telemetry.event("stopping")

@@ -21,6 +21,7 @@ from longshore.errors import InvalidArgument
 ENVIRONMENT_PREFIX = "LONGSHORE_"
 DEFAULT_FILE = "longshore.toml"
 MIN_LEASE_SECONDS = 21.0
+MIN_KEEP_DAYS = 30.0
 NOT_SETTINGS = frozenset({"CONFIG", "SERVER", "PROJECT"})
 """Variables with our prefix that are flags of the command line rather than settings."""
 
@@ -56,6 +57,15 @@ class LogSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionSettings:
+    """How old an open job may become before it is cancelled, and how long it is kept, with its
+    operation, once it has ended; in days."""
+
+    max_job_days: float = 14.0
+    keep_days: float = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """One ``[stores.NAME]``. ``options`` are the keys that only this kind of store knows."""
 
@@ -83,6 +93,7 @@ class Settings:
     rest: ListenSettings = ListenSettings(listen="127.0.0.1:8080")
     grpc: ListenSettings = ListenSettings(listen="127.0.0.1:8081")
     logs: LogSettings = LogSettings()
+    retention: RetentionSettings = RetentionSettings()
     stores: Mapping[str, StoreSettings] = field(default_factory=dict)
 
     @property
@@ -122,6 +133,12 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
         raise InvalidArgument(
             f"lease_seconds is {settings.lease_seconds:g}; it must be at least"
             f" {MIN_LEASE_SECONDS:g}, more than twice as long as a call of a store may take."
+        )
+    if settings.retention.keep_days < MIN_KEEP_DAYS:
+        raise InvalidArgument(
+            f"retention.keep_days is {settings.retention.keep_days:g}; it must be at least"
+            f" {MIN_KEEP_DAYS:g}, as clients of the API expect. Delete single jobs with `longshore"
+            " jobs delete`."
         )
     return settings
 

@@ -1,12 +1,15 @@
 """Settings: three layers over the defaults, and an error that helps for whatever is wrong."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from longshore.errors import InvalidArgument
-from longshore.settings import Settings, StoreSettings, check_known, load
+from longshore.settings import RetentionSettings, Settings, StoreSettings, check_known, load
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -31,6 +34,9 @@ listen = "0.0.0.0:80"
 listen = "[::1]:81"
 [logs]
 max_file_bytes = 1000
+[retention]
+max_job_days = 0.5
+keep_days = 90
 [stores.logs]
 kind = "local"
 buckets = ["logs-*", "audit"]
@@ -51,6 +57,7 @@ def test_every_setting_can_stand_in_the_file(tmp_path):
     assert (settings.rest.address, settings.grpc.address) == (("0.0.0.0", 80), ("::1", 81))
     assert settings.logs.max_file_bytes == 1000
     assert settings.logs.max_shard_bytes == Settings().logs.max_shard_bytes
+    assert settings.retention == RetentionSettings(max_job_days=0.5, keep_days=90.0)
     assert settings.stores["logs"] == StoreSettings(
         name="logs",
         kind="local",
@@ -161,6 +168,26 @@ def test_a_lease_shorter_than_a_call_may_take_is_refused_with_the_limit(tmp_path
     message = _message(_file(tmp_path, "lease_seconds = 20.9"), {})
     assert message.startswith("lease_seconds is 20.9; it must be at least 21,")
     assert load(_file(tmp_path, "lease_seconds = 21"), {}, {}).lease_seconds == 21.0
+
+
+def test_a_job_is_kept_for_30_days_at_least(tmp_path):
+    message = _message(_file(tmp_path, "[retention]\nkeep_days = 29.9"), {})
+    assert message.startswith("retention.keep_days is 29.9; it must be at least 30,")
+    path = _file(tmp_path, "[retention]\nkeep_days = 30")
+    assert load(path, {}, {}).retention.keep_days == 30.0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux for the cores of a process")
+def test_there_is_a_worker_for_each_core_that_may_be_used():
+    count = "from longshore.settings import Settings; print(Settings().workers)"
+    for cores in ({min(os.sched_getaffinity(0))}, os.sched_getaffinity(0)):
+        counted = subprocess.run(
+            [sys.executable, "-c", count],
+            capture_output=True,
+            check=True,
+            preexec_fn=lambda cores=cores: os.sched_setaffinity(0, cores),
+        )
+        assert int(counted.stdout) == len(cores)
 
 
 @pytest.mark.parametrize("value", ["many", "", "[1]", "-1"])
