@@ -31,8 +31,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database, leases
-from longshore.database.leases import Lease
 from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
+from longshore.engine.lease_watch import LeaseWatch
 from longshore.engine.worker import Worker
 from longshore.errors import Error
 from longshore.settings import Settings
@@ -89,7 +89,7 @@ class LocalRunner:
         self._lock_fd = lock_fd
         self._children: dict[str, _Child] = {}
         self._totals = telemetry.Totals()
-        self._since: dict[Lease, float] = {}  # that a lease was first seen just as it is
+        self._leases = LeaseWatch(SYSTEM_CLOCK, settings.lease_seconds)
 
     def ready(self) -> bool:
         """Whether every worker has begun to look for shards."""
@@ -214,13 +214,11 @@ class LocalRunner:
             try:
                 held = await self._database.read(leases.leases)
             except SQLAlchemyError as error:
-                telemetry.warning("database failed", while_watching=len(self._since), why=error)
+                telemetry.warning("database failed", while_watching="leases", why=error)
                 continue
-            now = SYSTEM_CLOCK.monotonic()
-            self._since = {lease: self._since.get(lease, now) for lease in held}
-            for lease, since in self._since.items():
+            for lease in self._leases.expired(held):
                 child = self._children.get(lease.owner)
-                if child is not None and now - since > self._settings.lease_seconds:
+                if child is not None:
                     child.kill(why=f"the lease on shard {lease.shard} ran out")
 
 

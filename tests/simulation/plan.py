@@ -1,0 +1,146 @@
+"""What a seed draws: the objects, the job, and what will go wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from longshore.patch import MapPatch, Patch
+
+BUCKETS = ("harbour", "shipyard")
+PAPERS = "papers"
+"""The bucket of manifests."""
+OUTSIDE = "k/"
+"""Names that no job ever chooses."""
+
+CONTEXTS: Mapping[str, Any] = {
+    "customContextUpdates": {
+        "updates": {"team": {"value": "dock"}, "tide": {"value": "high"}},
+        "keysToClear": ["old"],
+    }
+}
+METADATA = {"contentType": "text/plain", "customMetadata": {"a": "1", "b": ""}}
+GRANTS = {
+    "accessControlsUpdates": {
+        "grants": [{"entity": "allUsers", "role": "READER"}],
+        "removeEntities": ["allAuthenticatedUsers"],
+    }
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A transformation as a user asks for it, and how to tell that an object has had it."""
+
+    message: Mapping[str, Any]
+    permanent: bool = False
+    patch: Patch | None = None
+
+    @property
+    def kind(self) -> str:
+        return next(iter(self.message))
+
+
+CHANGES = (
+    Change(message={"deleteObject": {"permanentObjectDeletionEnabled": False}}),
+    Change(message={"deleteObject": {"permanentObjectDeletionEnabled": True}}, permanent=True),
+    Change(message={"putObjectHold": {"temporaryHold": "SET"}}, patch=Patch(temporary_hold=True)),
+    Change(
+        message={"putMetadata": METADATA},
+        patch=Patch(
+            content_type="text/plain",
+            custom_metadata=MapPatch(updates={"a": "1"}, removals=frozenset({"b"})),
+        ),
+    ),
+    Change(message={"rewriteObject": {"storageClass": "COLDLINE"}}),
+    Change(
+        message={"updateObjectCustomContext": CONTEXTS},
+        patch=Patch(
+            contexts=MapPatch(updates={"team": "dock", "tide": "high"}, removals=frozenset({"old"}))
+        ),
+    ),
+    Change(
+        message={"updateObjectCustomContext": {"clearAll": True}},
+        patch=Patch(contexts=MapPatch(updates={}, clear=True)),
+    ),
+    Change(
+        message={"setObjectAcls": GRANTS},
+        patch=Patch(
+            acl=MapPatch(
+                updates={"allUsers": "READER"}, removals=frozenset({"allAuthenticatedUsers"})
+            )
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One seed's world. ``agenda``: what happens when so many things have happened."""
+
+    seed: int
+    change: Change
+    buckets: tuple[str, ...]
+    prefixes: tuple[str, ...]
+    objects: int
+    versioned: bool
+    manifest: bool
+    dry_run: bool
+    workers: int
+    batch: int
+    lease_seconds: float
+    reaps: bool
+    """Workers are ended and reaped before their leases are; else leases run out, and their workers
+    may live on."""
+    sluggish: float
+    database_trouble: float
+    network_trouble: float
+    late_calls: bool
+    users: bool
+    agenda: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+
+ACTIONS = ("crash", "crash", "crash", "crash all", "pause", "pause", "clock", "drain", "storm")
+
+
+def draw(seed: int) -> Plan:
+    """The plan of a seed."""
+    random = Random(seed)
+    choose = random.choice
+    users = random.random() < 0.4
+    agenda: dict[int, tuple[str, ...]] = {}
+
+    def add(action: str) -> None:
+        when = random.randrange(2, span)
+        agenda[when] = (*agenda.get(when, ()), action)
+
+    span = choose((25, 60, 120))
+    for _ in range(choose((0, 1, 2, 3, 4))):
+        add(choose(ACTIONS))
+    if random.random() < 0.3:
+        add("cancel")
+    if users:
+        for _ in range(random.randrange(1, 12)):
+            add("user")
+    return Plan(
+        seed=seed,
+        change=choose(CHANGES),
+        buckets=BUCKETS[: choose((1, 1, 1, 2))],
+        prefixes=("a/", "b/", "c/")[: choose((1, 1, 2, 3))],
+        objects=choose((6, 12, 20, 30)),
+        versioned=random.random() < 0.4,
+        manifest=random.random() < 0.35,
+        dry_run=random.random() < 0.03,
+        workers=choose((1, 2, 2, 3)),
+        batch=choose((2, 4, 6)),
+        lease_seconds=choose((21.0, 30.0)),
+        reaps=random.random() < 0.5,
+        sluggish=choose((2.0, 6.0, 20.0)),
+        database_trouble=choose((0.0, 0.0, 0.02, 0.1)),
+        network_trouble=choose((0.0, 0.0, 0.1, 0.3)),
+        late_calls=random.random() < 0.15,
+        users=users,
+        agenda=agenda,
+    )

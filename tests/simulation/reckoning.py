@@ -1,0 +1,367 @@
+"""What must hold in the end: counters, log, views and objects against the store's own journal.
+
+Objects that nobody but the job has touched are reckoned exactly. Of those that users wrote to, or
+that a call reached which the network had held back for longer than a call may take, the settling
+rules (docs/decisions/0002) say who may be counted as what: they give the counters some room.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from tests.simulation.plan import OUTSIDE, Change
+from tests.simulation.watch import COUNTERS, Violated
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+WANTED_CLASS = "COLDLINE"
+CONTEXTS_AT_MOST = 4
+"""How many contexts of one object an act can create, delete or update, as users set them here."""
+
+
+class Version(NamedTuple):
+    """One version of an object, as ``World.versions`` gives it."""
+
+    name: str
+    generation: int
+    metageneration: int
+    size: int
+    live: bool
+    held: bool
+    contexts: str
+    content_type: str
+    custom_metadata: str
+    acl: str
+    storage_class: str
+
+
+@dataclass(slots=True)
+class Sums:
+    """What untouched objects come to."""
+
+    succeeded: int = 0
+    failed: int = 0
+    bytes_transformed: int = 0
+    contexts_created: int = 0
+    contexts_deleted: int = 0
+    contexts_updated: int = 0
+
+
+def reckon(world: World) -> None:
+    """Raises Violated."""
+    Reckoning(world).check()
+
+
+def _demand(condition: object, what: str) -> None:
+    if not condition:
+        raise Violated(what)
+
+
+class Reckoning:
+    """The books of one simulation that has come to its end."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.plan = world.plan
+        self.row = world.watch.job()
+        self.counters = {name: self.row[name] for name in COUNTERS}
+        self.errors = json.loads(self.row["errors"] or "{}")
+        self.finished = self.row["state"] == "SUCCEEDED"
+        self.touched = world.history.touched
+        self.initial = {
+            bucket: [Version(*row) for row in rows] for bucket, rows in world.initial.items()
+        }
+        self.effects: dict[tuple[str, str, int], list[Any]] = defaultdict(list)
+        for effect in world.network.effects:
+            if (effect.bucket, effect.name) not in self.touched:
+                self.effects[effect.bucket, effect.name, effect.generation].append(effect)
+
+    def check(self) -> None:
+        self._check_state()
+        self._check_views()
+        self._check_errors()
+        self._check_outside()
+        self._check_once()
+        if self.plan.dry_run:
+            self._check_dry_run()
+            return
+        self._check_log()
+        if self.plan.manifest:
+            self._check_manifest()
+        else:
+            self._check_listing()
+
+    # What is the same for every job.
+
+    def _check_state(self) -> None:
+        state = self.row["state"]
+        _demand(state in ("SUCCEEDED", "CANCELED"), f"{state}: {self.row['error_message']}")
+        total, done = self.counters["total"], self.counters["succeeded"] + self.counters["failed"]
+        if self.plan.dry_run:
+            return
+        _demand(total == done or (not self.finished and total > done), f"{total=} and {done=}")
+
+    def _check_views(self) -> None:
+        job, operation = self.world.views
+        seen = {name: int(job["counters"].get(wire, 0)) for name, wire in WIRE.items()}
+        if self.plan.manifest:
+            seen["bytes_found"] = self.counters["bytes_found"]
+        _demand(seen == self.counters, f"the job shows {seen}, counted were {self.counters}")
+        shown = operation["metadata"]["job"]
+        job["counters"].pop("totalBytesTransformed", None)
+        for name in ("state", "completeTime", "counters", "errorSummaries"):
+            _demand(shown.get(name) == job.get(name), f"{name}: {shown} and {job}")
+        _demand(job["state"] == self.row["state"] and operation["done"], f"{job} {operation}")
+        code = operation.get("error", {}).get("code", 0)
+        _demand(code == (0 if self.finished else 1), f"{operation}")
+        _demand(
+            operation["metadata"].get("requestedCancellation", False)
+            == (self.row["cancel_us"] is not None),
+            f"{operation}",
+        )
+
+    def _check_errors(self) -> None:
+        count = sum(one["count"] for one in self.errors.values())
+        _demand(count == self.counters["failed"], f"{self.errors} of {self.counters}")
+        for code, one in self.errors.items():
+            _demand(len(one["samples"]) == min(5, one["count"]), f"samples of {code}: {one}")
+
+    def _check_outside(self) -> None:
+        """What was not chosen is as it was."""
+        for bucket, before in self.initial.items():
+            chosen = set(self.world.rows.get(bucket, ()))
+
+            def outside(name: str, bucket: str = bucket, chosen: set[str] = chosen) -> bool:
+                if (bucket, name) in self.touched:
+                    return False
+                return name not in chosen if self.plan.manifest else name.startswith(OUTSIDE)
+
+            now = [row for row in self.world.versions(bucket) if outside(row[0])]
+            _demand([tuple(v) for v in before if outside(v.name)] == now, "outside was touched")
+
+    def _check_once(self) -> None:
+        """No version has been changed twice by calls that came in time."""
+        for key, effects in self.effects.items():
+            repeats = len(effects) - 1
+            if repeats and self.plan.change.kind in COUNTED_TWICE_MATTERS:
+                raise Violated(f"{key} was acted upon twice: {effects}")
+
+    def _check_dry_run(self) -> None:
+        _demand(not self.world.network.calls, "a dry run has sent calls")
+
+    # The log.
+
+    def records(self) -> dict[Any, list[tuple[int, str]]]:
+        """(generation, code) of every record of an object, by what identifies it."""
+        found: dict[Any, list[tuple[int, str]]] = defaultdict(list)
+        for path in sorted(self.world.settings.logs_dir.glob("*/*/shard-*.jsonl")):
+            for line in path.read_bytes().splitlines():
+                record = orjson.loads(line)["jsonPayload"]
+                (member,) = record.keys() - {"@type", "completeTime", "status", "settled"}
+                thing = record[member]["objectMetadataBefore"]["gcsObject"]
+                generation = int(thing["generation"])
+                key = (thing["bucket"], thing["objectKey"])
+                if self.plan.change.permanent and not self.plan.manifest:
+                    key = (*key, generation)
+                found[key].append((generation, record["status"]["statusCode"]))
+        return found
+
+    def _check_log(self) -> None:
+        """Each counted object has its record."""
+        last = {key: rows[-1][1] for key, rows in self.records().items()}
+        done = sum(code == "OK" for code in last.values())
+        failed = len(last) - done
+        counters = self.counters
+        if self.plan.manifest:
+            rows = Counter(
+                (bucket, name) for bucket, names in self.world.rows.items() for name in names
+            )
+            written = sum(len(rows) for rows in self.records().values())
+            _demand(written >= counters["succeeded"] + counters["failed"], "records are missing")
+            if self.finished:
+                _demand(rows.keys() == last.keys(), f"records of {rows.keys() ^ last.keys()}")
+        elif self.finished:
+            _demand(
+                (counters["succeeded"], counters["failed"]) == (done, failed),
+                f"counted are {counters}, logged {done} and {failed}",
+            )
+        else:
+            # Cancelled: what had failed, or was done and then changed by somebody else, and is
+            # found so only when the cancel settles it, has a record and is not counted.
+            enough = counters["succeeded"] <= done and counters["failed"] <= failed
+            exact = self.touched or counters["succeeded"] == done
+            _demand(enough and exact, f"{counters} of {done} and {failed}")
+
+    # Jobs by prefix.
+
+    def _chosen(self) -> list[tuple[str, Version]]:
+        """The untouched versions that a job by prefix is about."""
+        return [
+            (bucket, version)
+            for bucket, versions in self.initial.items()
+            for version in versions
+            if version.name.startswith(self.plan.prefixes)
+            and (bucket, version.name) not in self.touched
+            and (version.live or self.plan.change.permanent)
+        ]
+
+    def _check_listing(self) -> None:
+        if self.finished:
+            expected = Sums()
+            for bucket, version in self._chosen():
+                self._expect(expected, bucket, version)
+        else:
+            expected = self._effective()
+        room = self._room()
+        for name in COUNTERS[1:]:
+            if name == "bytes_found":
+                continue
+            least = getattr(expected, name)
+            most = least + getattr(room, name)
+            if not self.finished and name in ("succeeded", "failed"):
+                most = len(self._chosen()) + room.succeeded
+            _demand(
+                least <= self.counters[name] <= most,
+                f"{name} is {self.counters[name]}, not from {least} to {most}",
+            )
+
+    def _expect(self, sums: Sums, bucket: str, version: Version) -> None:
+        """Add what an untouched version comes to in a job that has run to its end."""
+        change = self.plan.change
+        effects = self.effects.get((bucket, version.name, version.generation), [])
+        needed, allowed = needs(change, version), not version.held or change.patch is not None
+        if len(effects) < (needed and allowed) or (effects and not (needed and allowed)):
+            raise Violated(f"{version} has had {effects}")
+        if needed and not allowed:
+            sums.failed += 1
+            return
+        sums.succeeded += 1
+        if effects:
+            _add(sums, change, effects[0])
+
+    def _effective(self) -> Sums:
+        """What untouched versions have come to in a job that was cancelled: what was done."""
+        sums = Sums()
+        for effects in self.effects.values():
+            sums.succeeded += 1
+            _add(sums, self.plan.change, effects[0])
+        return sums
+
+    def _room(self) -> Sums:
+        """What touched objects may add, at most."""
+        sizes: dict[tuple[str, str], list[int]] = defaultdict(list)
+        for (bucket, name, _), size in self.world.history.sizes.items():
+            if (bucket, name) in self.touched:
+                sizes[bucket, name].append(size)
+        names = len(self.touched)
+        count = sum(map(len, sizes.values())) if self.plan.change.permanent else names
+        moves = self.plan.change.patch is None
+        most = sum(sum(one) if self.plan.change.permanent else max(one) for one in sizes.values())
+        contexts = (
+            CONTEXTS_AT_MOST * names
+            if "updateObjectCustomContext" in self.plan.change.message
+            else 0
+        )
+        return Sums(
+            succeeded=count,
+            failed=count,
+            bytes_transformed=most if moves else 0,
+            contexts_created=contexts,
+            contexts_deleted=contexts,
+            contexts_updated=contexts,
+        )
+
+    # Jobs by manifest.
+
+    def _check_manifest(self) -> None:
+        rows = Counter(
+            (bucket, name) for bucket, names in self.world.rows.items() for name in names
+        )
+        count = sum(rows.values())
+        total = self.counters["total"]
+        _demand(total == count if self.finished else total <= count, f"{total} of {count} rows")
+        expected = Sums()
+        absent = repeated = 0
+        live = {
+            (bucket, version.name): version
+            for bucket, versions in self.initial.items()
+            for version in versions
+            if version.live
+        }
+        for key, times in rows.items():
+            if key in self.touched:
+                continue
+            repeated += times - 1
+            if key not in live:
+                absent += times
+                expected.failed += times
+                repeated -= times - 1
+            elif self.finished:
+                self._expect(expected, key[0], live[key])
+        if not self.finished:
+            expected = self._effective()
+            repeated += count
+        else:
+            found = self.errors.get("NOT_FOUND", {}).get("count", 0)
+            _demand(found >= absent, f"{absent} rows name nothing, {found} were not found")
+        room = self._room()
+        rows_touched = sum(times for key, times in rows.items() if key in self.touched)
+        for name in COUNTERS[1:]:
+            if name == "bytes_found":
+                continue
+            least = getattr(expected, name)
+            most = least + (
+                rows_touched + repeated if name in ("succeeded", "failed") else getattr(room, name)
+            )
+            _demand(
+                least <= self.counters[name] <= most,
+                f"{name} is {self.counters[name]}, not from {least} to {most}",
+            )
+
+
+COUNTED_TWICE_MATTERS = ("deleteObject", "rewriteObject", "updateObjectCustomContext")
+WIRE = {
+    "total": "totalObjectCount",
+    "succeeded": "succeededObjectCount",
+    "failed": "failedObjectCount",
+    "bytes_found": "totalBytesFound",
+    "bytes_transformed": "totalBytesTransformed",
+    "contexts_created": "objectCustomContextsCreated",
+    "contexts_deleted": "objectCustomContextsDeleted",
+    "contexts_updated": "objectCustomContextsUpdated",
+}
+
+
+def needs(change: Change, version: Version) -> bool:
+    """Whether a version is not yet as the job is to make it."""
+    if change.kind == "rewriteObject":
+        return version.storage_class != WANTED_CLASS
+    if change.patch is None:
+        return True
+    columns = {
+        "temporary_hold": version.held,
+        "content_type": version.content_type,
+        "custom_metadata": version.custom_metadata,
+        "contexts": version.contexts,
+        "acl": version.acl,
+    }
+    wanted = change.patch.changes()
+    return any(
+        columns[name] != (value.apply(columns[name]) if hasattr(value, "apply") else value)
+        for name, value in wanted.items()
+    )
+
+
+def _add(sums: Sums, change: Change, effect: Any) -> None:
+    if change.patch is None:
+        sums.bytes_transformed += effect.size
+    elif change.kind == "updateObjectCustomContext":
+        sums.contexts_created += effect.created
+        sums.contexts_deleted += effect.deleted
+        sums.contexts_updated += effect.updated

@@ -1,0 +1,152 @@
+"""What must hold after every step: read from the database by a connection of its own."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING, Any
+
+from longshore.engine.intent import Intent
+from tests.simulation.loop import Process
+from tests.simulation.machines import RATE_ERROR
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+CALL_SECONDS = 10.0
+"""The longest that a call may take (house rule: a lease is more than twice as long)."""
+OPEN = ("QUEUED", "RUNNING")
+LEGAL = {
+    ("QUEUED", "RUNNING"),
+    ("QUEUED", "FAILED"),
+    ("QUEUED", "CANCELED"),
+    ("RUNNING", "SUCCEEDED"),
+    ("RUNNING", "FAILED"),
+    ("RUNNING", "CANCELED"),
+}
+COUNTERS = (
+    "total",
+    "succeeded",
+    "failed",
+    "bytes_found",
+    "bytes_transformed",
+    "contexts_created",
+    "contexts_deleted",
+    "contexts_updated",
+)
+_SHARDS = (
+    "SELECT shards.*, bucket FROM shards"
+    " JOIN bucket_operations ON bucket_operations.id = bucket_operation"
+)
+
+
+class Violated(AssertionError):
+    """Something happened that must not."""
+
+
+class Watch:
+    """The rows as they were after the last change, and what may follow them."""
+
+    def __init__(self, world: World, connection: sqlite3.Connection) -> None:
+        connection.row_factory = sqlite3.Row
+        self._world = world
+        self._connection = connection
+        self._version = self._data_version()
+        self._rows: dict[str, dict[int, Any]] = {"jobs": {}, "bucket_operations": {}, "shards": {}}
+        self._confirmed: dict[tuple[int, int], float] = {}
+        self._intents: dict[bytes, frozenset[tuple[str, int]]] = {}
+        self.ended: set[int] = set()
+
+    @property
+    def shards(self) -> dict[int, Any]:
+        return self._rows["shards"]
+
+    def _data_version(self) -> int:
+        return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
+
+    def changed(self, process: Process, asked: float) -> bool:
+        """Whether the step that ``process`` has just made changed the database; checks that."""
+        version = self._data_version()
+        if version == self._version:
+            return False
+        self._version = version
+        read = self._connection.execute
+        for table in self._rows:
+            query = _SHARDS if table == "shards" else f"SELECT * FROM {table}"
+            now = {row["id"]: row for row in read(query)}
+            self._compare(table, self._rows[table], now)
+            if table == "shards":
+                self._note_leases(process, asked, self._rows[table], now)
+            self._rows[table] = now
+        self._check_whole()
+        return True
+
+    def _compare(self, table: str, before: dict[int, Any], after: dict[int, Any]) -> None:
+        for key, row in after.items():
+            old = before.get(key)
+            if old is None or tuple(old) == tuple(row):
+                continue
+            where = f"{table} {key}: {dict(old)} -> {dict(row)}"
+            if old["state"] != row["state"] and (old["state"], row["state"]) not in LEGAL:
+                raise Violated(f"illegal transition: {where}")
+            if old["state"] not in OPEN:
+                raise Violated(f"changed after its end: {where}")
+            if table == "shards" and any(row[name] < old[name] for name in COUNTERS):
+                raise Violated(f"counted backwards: {where}")
+            if row["succeeded"] + row["failed"] > row["total"]:
+                raise Violated(f"more done than found: {where}")
+
+    def _note_leases(
+        self, process: Process, asked: float, before: dict[int, Any], after: dict[int, Any]
+    ) -> None:
+        for key, row in after.items():
+            old = before.get(key)
+            if row["owner"] == process.name and (
+                old is None or old["checkpoint"] != row["checkpoint"]
+            ):
+                self._confirmed[key, row["attempt"]] = asked
+
+    def _check_whole(self) -> None:
+        for key, job in self._rows["jobs"].items():
+            if job["state"] in OPEN or key in self.ended:
+                continue
+            self.ended.add(key)
+            parts = [row for row in self.shards.values() if row["job"] == key]
+            if any(part["state"] in OPEN for part in parts):
+                raise Violated(f"job {key} ended before its shards")
+            for name in COUNTERS:
+                if job[name] != sum(part[name] for part in parts):
+                    raise Violated(f"job {key}: {name} is not the sum of its shards")
+            if job["state"] == "CANCELED" and job["cancel_us"] is None:
+                raise Violated(f"job {key} is CANCELED, and nobody asked for it")
+
+    def check_sent(
+        self, process: Process, bucket: str, names: list[str], generations: list[int]
+    ) -> int:
+        """The job of a call that ``process`` is about to send.
+
+        Raises Violated unless it has the lease of a shard which has announced all of it, and its
+        deadline has not passed.
+        """
+        wanted = set(zip(names, generations, strict=True))
+        for key, row in self.shards.items():
+            if row["owner"] != process.name or row["bucket"] != bucket or not row["intent"]:
+                continue
+            if wanted <= self._announced(row["intent"]):
+                asked = self._confirmed[key, row["attempt"]]
+                lasts = (self._world.plan.lease_seconds - CALL_SECONDS) * (1 + 2 * RATE_ERROR)
+                if self._world.loop.time() > asked + lasts:
+                    raise Violated(f"{process.name} sent a call past the deadline of shard {key}")
+                return int(row["job"])
+        raise Violated(
+            f"{process.name} sent a call that no lease of its own has announced: {names}"
+        )
+
+    def _announced(self, intent: bytes) -> frozenset[tuple[str, int]]:
+        if intent not in self._intents:
+            unpacked = Intent.unpack(intent)
+            pairs = zip(unpacked.names, unpacked.generations, strict=True)
+            self._intents[intent] = frozenset(pairs)
+        return self._intents[intent]
+
+    def job(self) -> Any:
+        return next(iter(self._rows["jobs"].values()))

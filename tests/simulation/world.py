@@ -1,0 +1,537 @@
+"""One simulated world: processes, store, users, and what is watched after every step."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as global_random
+from contextlib import suppress
+from contextvars import Context
+from random import Random
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from longshore.api.server import make_app
+from longshore.clock import SystemClock
+from longshore.database import leases
+from longshore.engine.lease_watch import LeaseWatch
+from longshore.engine.worker import Worker
+from longshore.errors import Error
+from longshore.patch import MapPatch, Patch
+from longshore.settings import Settings, StoreSettings
+from longshore.store import ABSENT, Bucket, NewObject
+from tests.simulation.loop import Loop, Process
+from tests.simulation.machines import START_US, Clock, Shelf, SimulatedDatabase, Trouble
+from tests.simulation.network import Call, Network, SimulatedStores, at_once
+from tests.simulation.plan import OUTSIDE, PAPERS, Plan, draw
+from tests.simulation.watch import Violated, Watch
+
+DRAIN_SECONDS = 5.0
+REAP_SECONDS = 0.2
+PATIENCE_SECONDS = 3000.0
+"""How long a job may take, all troubles included."""
+AFTERMATH_SECONDS = 15.0
+_PROCESS_LESS = Context()
+
+
+class TrueClock(SystemClock):
+    """The store's own clock, which is right."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+
+    def now_us(self) -> int:
+        return START_US + int(self._loop.time() * 1e6)
+
+
+class History:
+    """Every version of every object that ever was, and who was touched by others than the job."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.sizes: dict[tuple[str, str, int], int] = {}
+        self.touched: set[tuple[str, str]] = set()
+
+    def see(self, bucket: str, names: list[str]) -> None:
+        """Note the versions that there are now."""
+        found = self._network.store._buckets[bucket]
+        for name in names:
+            for version in found.versions(name, noncurrent=True):
+                self.sizes[bucket, name, version.generation] = version.size
+
+
+class World:
+    """Everything that a seed brings up."""
+
+    def __init__(self, seed: int, shelf: Shelf, *, plan: Plan | None = None) -> None:
+        self.plan = plan or draw(seed)
+        self.random = Random(seed + 1)
+        self.loop = Loop(self.random)
+        self.true_clock = TrueClock(self.loop)
+        self.trouble = Trouble(self.random)
+        self.network = Network(self)
+        self.history = History(self.network)
+        self.shelf = shelf
+        self.databases = shelf.databases(self.loop, self.trouble)
+        self.database_of: dict[Process, SimulatedDatabase] = {}
+        self.watch = Watch(self, shelf.watcher)
+        self.events = 0
+        self.last_event = 0.0
+        self.story: list[str] = []
+        self.clocks: list[Clock] = []
+        self.parent: Process | None = None
+        self.app: Any = None
+        self.workers: dict[str, tuple[Process, asyncio.Event]] = {}
+        self.settings = Settings(
+            data_dir=shelf.directory / "data",
+            workers=self.plan.workers,
+            lease_seconds=self.plan.lease_seconds,
+            stores={
+                "main": StoreSettings(
+                    name="main",
+                    kind="memory",
+                    buckets=("*",),
+                    max_objects_per_second=self.plan.batch * 20.0 * self.plan.workers,
+                )
+            },
+        )
+        self.initial: dict[str, list[Any]] = {}
+        self.rows: dict[str, list[str]] = {}
+        self.views: tuple[Any, Any] = (None, None)
+        self.created = asyncio.Event()
+        self._born = 0
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def run(self) -> None:
+        """Live through it; raises Violated."""
+        state = global_random.getstate()
+        global_random.seed(self.plan.seed)
+        logging.getLogger("longshore").setLevel(logging.CRITICAL + 1)
+        self.loop.on_executed = self._executed
+        self.loop.latency = self._latency
+        try:
+            self.loop.run(self._main())
+        finally:
+            global_random.setstate(state)
+        if self.loop.problems:
+            raise Violated(f"unhandled: {self.loop.problems}")
+
+    def tell(self, what: str) -> None:
+        self.story.append(f"{self.loop.time():9.3f} {self.events:4} {what}")
+
+    async def _main(self) -> None:
+        self._load()
+        self._keep(self._service())
+        await self._create()
+        self.network.fault_rate = self.plan.network_trouble
+        self.network.late_calls = self.plan.late_calls
+        self.trouble.rate = self.plan.database_trouble
+        await self._until_ended()
+        await asyncio.sleep(AFTERMATH_SECONDS)
+        self.trouble.rate = self.network.fault_rate = 0.0
+        self.views = await self._views()
+
+    def _keep(self, coroutine: Any) -> None:
+        """Run something of the world's own; what it raises ends the simulation."""
+        task = self.loop.create_task(coroutine)
+        self._tasks.append(task)
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            if (error := task.exception()) is not None:
+                raise error
+
+        task.add_done_callback(ended)
+
+    # What there is at first.
+
+    def _load(self) -> None:
+        random, store = self.random, self.network.store
+        for bucket in (*self.plan.buckets, PAPERS):
+            at_once(
+                store.create_bucket(
+                    Bucket(
+                        name=bucket,
+                        create_time_us=0,
+                        versioning=self.plan.versioned and bucket != PAPERS,
+                    )
+                )
+            )
+        for bucket in self.plan.buckets:
+            names = [
+                f"{random.choice(self.plan.prefixes)}{number:03d}"
+                for number in range(self.plan.objects)
+            ] + [f"{OUTSIDE}{number}" for number in range(3)]
+            for name in sorted(names):
+                self._put(bucket, name)
+            if self.plan.manifest:
+                self.rows[bucket] = self._draw_rows(names)
+            self.history.see(bucket, names)
+            self.initial[bucket] = self.versions(bucket)
+        if self.plan.manifest:
+            lines = [f"{bucket},{name}" for bucket, rows in self.rows.items() for name in rows]
+            random.shuffle(lines)
+            self.rows = {bucket: [] for bucket in self.rows}
+            for line in lines:
+                bucket, name = line.split(",")
+                self.rows[bucket].append(name)
+            content = "\n".join(["bucket,name", *lines]).encode()
+            at_once(store.write_objects(PAPERS, [NewObject("list.csv", content)]))
+
+    def _put(self, bucket: str, name: str) -> None:
+        random, store = self.random, self.network.store
+        metadata: dict[str, Any] = {}
+        if random.random() < 0.5:
+            metadata["contexts"] = random.choice(
+                ('{"old":"x"}', '{"old":"x","team":"crane"}', '{"team":"dock","tide":"high"}')
+            )
+        if random.random() < 0.2:
+            metadata["storage_class"] = "COLDLINE"
+        if random.random() < 0.1:
+            metadata["content_type"] = "text/plain"
+        if self.plan.versioned and random.random() < 0.3:
+            at_once(store.write_objects(bucket, [NewObject(name, b"older", metadata)]))
+        if random.random() < 0.15:
+            metadata["temporary_hold"] = True
+        content = b"x" * random.randrange(1, 50)
+        at_once(store.write_objects(bucket, [NewObject(name, content, metadata)]))
+
+    def _draw_rows(self, names: list[str]) -> list[str]:
+        rows: list[str] = []
+        for name in names:
+            if name.startswith(OUTSIDE):
+                continue
+            if self.random.random() < 0.9:
+                rows.append(name)
+            if self.random.random() < 0.1:
+                rows.append(f"{name}-absent")
+            if rows and self.random.random() < 0.08:
+                rows.append(self.random.choice(rows))
+        return rows or [names[0]]
+
+    def versions(self, bucket: str) -> list[Any]:
+        """Every version in a bucket, as plain rows."""
+        found = self.network.store._buckets[bucket]
+        return [
+            (
+                v.name,
+                v.generation,
+                v.metageneration,
+                v.size,
+                v.live,
+                v.temporary_hold,
+                v.contexts,
+                v.content_type,
+                v.custom_metadata,
+                v.acl,
+                v.storage_class,
+            )
+            for name in sorted({*found.live, *found.noncurrent})
+            for v in found.versions(name, noncurrent=True)
+        ]
+
+    # The service and its workers.
+
+    async def _service(self) -> None:
+        """Start the service whenever there is none, as an operator does."""
+        while True:
+            parent = self.parent = Process("service")
+            over = asyncio.Event()
+            parent.at_death.append(over.set)
+            self.loop.spawn(parent, self._serve(parent))
+            await over.wait()
+            self.app = None
+            self.tell("service is dead")
+            await asyncio.sleep(self.random.choice((0.1, 1.0, 10.0)))
+
+    async def _serve(self, process: Process) -> None:
+        database = self._database(process)
+        clock = self._clock()
+        await self._persist(database, leases.release)  # the lock proves that all workers are dead
+
+        async def ready() -> Any:
+            return {}
+
+        self.app = make_app(database, clock, ready)
+        self.tell("service is up")
+        for slot in range(self.plan.workers):
+            self.loop.create_task(self._keep_worker(slot, database))
+        watch = LeaseWatch(clock, self.plan.lease_seconds)
+        while True:
+            await clock.wait(asyncio.Event(), 1.0)
+            with suppress(SQLAlchemyError):
+                for lease in watch.expired(await database.read(leases.leases)):
+                    await self._expire(database, lease)
+
+    async def _expire(self, database: SimulatedDatabase, lease: leases.Lease) -> None:
+        self.tell(f"lease of shard {lease.shard} by {lease.owner} has run out")
+        if self.plan.reaps and lease.owner in self.workers:
+            self.workers[lease.owner][0].kill()
+        elif not self.plan.reaps:
+            await database.write(_take_away, lease)
+
+    async def _keep_worker(self, slot: int, database: SimulatedDatabase) -> None:
+        deaths = 0
+        while True:
+            self._born += 1
+            name = f"worker-{slot}-{self._born}"
+            await self._run_worker(name)
+            if self.plan.reaps:
+                await asyncio.sleep(REAP_SECONDS)
+                await self._persist(database, leases.release, name)
+            deaths += 1
+            await asyncio.sleep(min(10.0, 0.1 * 2**deaths))
+
+    async def _run_worker(self, name: str) -> None:
+        process, stop = Process(name), asyncio.Event()
+        over = self.loop.create_future()
+
+        def end(*_: Any) -> None:
+            if not over.done():
+                over.set_result(None)
+                self.workers.pop(name, None)
+
+        self.workers[name] = process, stop
+        process.at_death.append(end)
+        self.parent.at_death.append(process.kill)
+        task = self.loop.spawn(process, self._work(process, stop))
+        task.add_done_callback(end, context=_PROCESS_LESS)
+        await over
+        self.tell(f"{name} has ended")
+
+    async def _work(self, process: Process, stop: asyncio.Event) -> None:
+        database = self._database(process)
+        stores = SimulatedStores(self.settings, self.network, process)
+        worker = Worker(process.name, self.settings, database, stores, self._clock())
+        try:
+            await worker.run(stop)
+        except (Error, SQLAlchemyError) as error:
+            self.tell(f"{process.name} gives up: {error!r:.100}")
+        process.kill()
+
+    async def _persist(self, database: SimulatedDatabase, *call: Any) -> None:
+        while True:
+            try:
+                await database.write(*call)
+            except SQLAlchemyError:
+                await asyncio.sleep(1.0)
+            else:
+                return
+
+    def _database(self, process: Process) -> SimulatedDatabase:
+        database = self.database_of[process] = next(self.databases)
+        return database
+
+    def _clock(self) -> Clock:
+        clock = Clock(self.loop, self.random, sluggish=self.plan.sluggish, idle=self._idle)
+        self.clocks.append(clock)
+        return clock
+
+    def _idle(self) -> float:
+        return self.loop.time() - self.last_event
+
+    def _latency(self) -> float:
+        draw = self.random.random()
+        return draw * 0.01 if draw < 0.97 else (draw - 0.97) * 40
+
+    # The user at the API.
+
+    async def rest(self, verb: str, path: str, body: Any = None, query: str = "") -> Any:
+        """Status and JSON of a request; raises ConnectionError if the service is not there."""
+        parent, app = self.parent, self.app
+        if app is None or parent is None or parent.dead:
+            raise ConnectionError
+        reply = self.loop.create_future()
+
+        def broken() -> None:
+            if not reply.done():
+                reply.set_exception(ConnectionError())
+
+        parent.at_death.append(broken)
+        scope = {
+            "type": "http",
+            "method": verb,
+            "path": path,
+            "raw_path": quote(path, safe="/:").encode(),
+            "query_string": query.encode(),
+            "headers": [],
+        }
+        content = orjson.dumps(body) if body is not None else b""
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": content, "more_body": False}
+
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        async def serve() -> None:
+            await app(scope, receive, send)
+            if not reply.done():
+                reply.set_result((sent[0]["status"], orjson.loads(sent[1]["body"])))
+
+        self.loop.spawn(parent, serve())
+        return await reply
+
+    async def insist(self, *request: Any, **options: Any) -> Any:
+        """The same, again and again until there is an answer that is no failure of the service."""
+        while True:
+            with suppress(ConnectionError):
+                status, answer = await self.rest(*request, **options)
+                if status < 500:
+                    return status, answer
+            await asyncio.sleep(0.3)
+
+    JOBS = "/v1/projects/p/locations/global/jobs"
+    job = f"{JOBS}/job"
+
+    async def _create(self) -> None:
+        plan = self.plan
+        source: Any = {"prefixList": {"includedObjectPrefixes": list(plan.prefixes)}}
+        if plan.manifest:
+            source = {"manifest": {"manifestLocation": f"gs://{PAPERS}/list.csv"}}
+        body = {
+            "bucketList": {"buckets": [{"bucket": bucket, **source} for bucket in plan.buckets]},
+            "loggingConfig": {
+                "logActions": ["TRANSFORM"],
+                "logActionStates": ["SUCCEEDED", "FAILED"],
+            },
+            "dryRun": plan.dry_run,
+            **plan.change.message,
+        }
+        request_id = f"00000000-0000-4000-8000-{plan.seed:012d}"
+        query = f"jobId=job&requestId={request_id}"
+        status, answer = await self.insist("POST", self.JOBS, body, query)
+        if status != 200:
+            raise Violated(f"create: {status} {answer}")
+        again = await self.insist("POST", self.JOBS, body, query)
+        if again[0] != 200 or again[1]["name"] != answer["name"]:
+            raise Violated(f"created twice: {again}")
+        self.operation = "/v1/" + answer["name"]
+        self.created.set()
+
+    async def _cancel(self) -> None:
+        await self.created.wait()
+        way = self.random.choice((self.job, self.operation))
+        status, answer = await self.insist("POST", way + ":cancel", {})
+        self.tell(f"cancelled: {status}")
+        if status not in (200, 400):
+            raise Violated(f"cancel: {status} {answer}")
+
+    async def _until_ended(self) -> None:
+        end = self.loop.time() + PATIENCE_SECONDS
+        while not self.watch.ended:
+            if self.loop.time() > end:
+                raise Violated("the job does not come to its end")
+            await asyncio.sleep(1.0)
+            if self.loop.time() > 120.0:
+                self.trouble.rate = self.network.fault_rate = 0.0
+
+    async def _views(self) -> tuple[Any, Any]:
+        _, job = await self.insist("GET", self.job)
+        _, operation = await self.insist("GET", self.operation)
+        return job, operation
+
+    # What happens, and what is then to go wrong.
+
+    def _executed(self, process: Process | None) -> None:
+        if process is None:
+            return
+        asked = self.database_of[process].asked
+        if self.watch.changed(process, asked):
+            self.happened(process, "database")
+
+    def happened(self, process: Process, what: str) -> None:
+        """One of the moments at which things can go wrong with something else to be found after."""
+        self.events += 1
+        self.last_event = self.loop.time()
+        self.tell(f"{process.name}: {what}")
+        for action in self.plan.agenda.get(self.events, ()):
+            self._act(action, process)
+
+    def _act(self, action: str, process: Process) -> None:
+        random = self.random
+        self.tell(f"--- {action} ({process.name})")
+        if action == "crash":
+            process.kill()
+        elif action == "crash all":
+            if self.parent is not None:
+                self.parent.kill()
+        elif action == "pause":
+            seconds = random.choice((3.0, 12.0, 19.0, 22.0, 29.0, 31.0, 33.0, 60.0))
+            process.paused_until = self.loop.time() + seconds
+        elif action == "clock":
+            for clock in self.clocks:
+                clock.jump(random.choice((-3600.0, -40.0, 25.0, 40.0, 86400.0)))
+        elif action == "drain":
+            self._drain(process)
+        elif action == "storm":
+            self.network.storm_until = self.loop.time() + random.uniform(1.0, 40.0)
+        elif action == "cancel":
+            self._keep(self._cancel())
+        elif action == "user":
+            self._meddle()
+
+    def _drain(self, process: Process) -> None:
+        """SIGTERM, and SIGKILL if that does not help in time."""
+        found = self.workers.get(process.name)
+        if found is not None:
+            found[1].set()
+            self.loop.call_later(DRAIN_SECONDS, process.kill, context=_PROCESS_LESS)
+
+    def _meddle(self) -> None:
+        random, store = self.random, self.network.store
+        bucket = random.choice(self.plan.buckets)
+        name = f"{random.choice(self.plan.prefixes)}{random.randrange(self.plan.objects + 5):03d}"
+        self.history.touched.add((bucket, name))
+        action = random.randrange(5)
+        with suppress(Error):  # a hold: users are refused, too
+            if action <= 1:
+                metadata = {"storage_class": "COLDLINE"} if random.random() < 0.3 else {}
+                content = b"y" * random.randrange(1, 50)
+                at_once(store.write_objects(bucket, [NewObject(name, content, metadata)]))
+            else:
+                there = at_once(store.read_objects(bucket, [name], [ABSENT]))
+                if not there.generations[0]:
+                    return
+                if action == 2:
+                    at_once(store.delete_objects(bucket, there, permanent=False))
+                elif action == 3:
+                    patch = Patch(content_language="de", temporary_hold=False)
+                    at_once(store.patch_objects(bucket, there, patch))
+                else:
+                    team = random.choice(("dock", "crane"))
+                    patch = Patch(contexts=MapPatch(updates={"team": team}))
+                    at_once(store.patch_objects(bucket, there, patch))
+        self.history.see(bucket, [name])
+
+    # What the network asks.
+
+    def check_sent(
+        self, process: Process, bucket: str, names: list[str], generations: list[int]
+    ) -> int:
+        """The job of a call that is being sent; raises Violated if it may not be."""
+        return self.watch.check_sent(process, bucket, names, generations)
+
+    def took_effect(self, call: Call, names: list[str]) -> None:
+        """A call has changed these objects."""
+        self.history.see(call.bucket, names)
+        if call.late:
+            self.history.touched.update((call.bucket, name) for name in names)
+        elif names and call.job in self.watch.ended:
+            raise Violated(f"call {call.number} took effect after the job's end")
+
+
+_TAKE_AWAY = text(
+    "UPDATE shards SET owner = NULL"
+    " WHERE id = :shard AND attempt = :attempt AND owner = :owner AND checkpoint = :checkpoint"
+)
+
+
+def _take_away(connection: Any, lease: leases.Lease) -> None:
+    """What a coordinator does that cannot end a worker: nothing but the lease is taken."""
+    connection.execute(_TAKE_AWAY, lease._asdict())
