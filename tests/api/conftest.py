@@ -222,7 +222,7 @@ def _run(
     connection.execute(
         update(shards)
         .where(shards.c.job == job)
-        .values(state="RUNNING", errors=dump_errors(errors), **counters)
+        .values(state="RUNNING", owner="worker", errors=dump_errors(errors), **counters)
     )
 
 
@@ -236,5 +236,6 @@ def _finish(
 ) -> None:
     job = _row_id(connection, project, job_id)
     lock_job(connection, job)
-    connection.execute(update(shards).where(shards.c.job == job).values(state=state, **error))
+    ended = update(shards).where(shards.c.job == job)
+    connection.execute(ended.values(state=state, owner=None, **error))
     roll_up(connection, job, now_us)
