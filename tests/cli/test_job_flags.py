@@ -1,6 +1,7 @@
 """gcloud's flags become the JSON that gcloud sends; what does not fit is wrong usage."""
 
 import json
+import shlex
 
 import pytest
 import typer
@@ -213,3 +214,19 @@ def test_the_server_takes_every_transformation_as_the_flags_write_it(cli, tmp_pa
         source = ("--bucket=b", "--included-object-prefixes=", "--dry-run")
         created = cli("jobs", "create", *source, *words, "--format=json")
         assert created.json[name], name
+
+
+def test_flags_are_spelt_as_the_command_takes_them(cli, bucket):
+    flags = JobFlags(
+        bucket=bucket,
+        included_object_prefixes="",
+        put_metadata="Cache-Control=no-cache,by=two words",
+        description="what to do",
+        dry_run=True,
+    )
+    words = shlex.split(" ".join(flags.words()))
+    created = cli("jobs", "create", *words, "--format=json").json
+    assert to_job(flags).items() <= {**created, "bucketList": to_job(flags)["bucketList"]}.items()
+    assert created["bucketList"]["buckets"][0]["bucket"] == bucket
+    assert "--dry-run" in words
+    assert "--included-object-prefixes=" in words

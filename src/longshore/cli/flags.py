@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
@@ -137,6 +138,15 @@ class JobFlags:
             metavar="succeeded,failed",
         ),
     ] = None
+
+    def words(self) -> list[str]:
+        """What to type on a command line for the same."""
+        given = {f"--{f.name.replace('_', '-')}": getattr(self, f.name) for f in fields(self)}
+        return [
+            flag if value is True else f"{flag}={value and shlex.quote(str(value))}"
+            for flag, value in given.items()
+            if value is not None and value is not False
+        ]
 
 
 def takes_job_flags(command: Callable[..., int]) -> Callable[..., int]:
