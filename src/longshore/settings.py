@@ -143,17 +143,20 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     return settings
 
 
-def check_known(given: Iterable[str], known: Iterable[str], where: str) -> None:
-    """Raises InvalidArgument for a key of ``given`` that is not ``known``, naming the nearest.
+def check_options(store: StoreSettings, known: Iterable[str]) -> None:
+    """Raises InvalidArgument for an option that this kind of store does not know."""
+    _check_known(store.options, (*_STORE_KEYS, *known), f"[stores.{store.name}]")
 
-    A kind of store checks its own options with it; ``where`` says where they stand.
-    """
+
+def _check_known(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raises InvalidArgument for a key of ``given`` that is not ``known``, naming the nearest."""
     names = sorted(known)
     for key in given:
         if key not in names:
-            nearest = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
-            hint = f"the nearest known one is {nearest[0]!r}" if nearest else "none is known here"
-            raise InvalidArgument(f"Unknown setting {key!r} in {where}: {hint}.")
+            (nearest,) = difflib.get_close_matches(key, names, n=1, cutoff=0.0)
+            raise InvalidArgument(
+                f"Unknown setting {key!r} in {where}: the nearest known one is {nearest!r}."
+            )
 
 
 class _Source(NamedTuple):
@@ -228,9 +231,9 @@ def _read(kind: Any, given: Any, name: str, source: _Source) -> Any:
         elif key in hints:
             table[key] = _read(hints[key], value, path, source)
         elif source.text:
-            check_known([_variable(path)], _known_variables(), "the environment")
+            _check_known([_variable(path)], _known_variables(), "the environment")
         else:
-            check_known([path], _known_names(Settings), source.where)
+            _check_known([path], _known_names(Settings), source.where)
     return table
 
 

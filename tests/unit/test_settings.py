@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from longshore.errors import InvalidArgument
-from longshore.settings import RetentionSettings, Settings, StoreSettings, check_known, load
+from longshore.settings import RetentionSettings, Settings, StoreSettings, check_options, load
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -225,9 +225,11 @@ def test_a_named_file_must_exist(tmp_path):
     assert "missing.toml" in _message(None, {"LONGSHORE_CONFIG": "missing.toml"})
 
 
-def test_a_kind_of_store_checks_its_own_options():
-    check_known(["directory"], ["directory"], "[stores.a]")
-    with pytest.raises(InvalidArgument, match=r"'directry' in \[stores.a\].*'directory'"):
-        check_known(["directry"], ["directory"], "[stores.a]")
-    with pytest.raises(InvalidArgument, match="none is known"):
-        check_known(["directory"], [], "[stores.a]")
+@pytest.mark.parametrize(
+    ("option", "nearest"), [("directry", "directory"), ("bukets", "buckets"), ("kin", "kind")]
+)
+def test_a_kind_of_store_checks_its_own_options(option, nearest):
+    store = StoreSettings(name="a", kind="local", options={option: "x"})
+    with pytest.raises(InvalidArgument, match=rf"{option!r} in \[stores.a\].*{nearest!r}"):
+        check_options(store, ["directory"])
+    check_options(store, ["directory", option])

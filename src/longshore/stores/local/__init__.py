@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from longshore.errors import InvalidArgument
-from longshore.settings import StoreSettings, check_known
+from longshore.settings import StoreSettings, check_options
 from longshore.store import Store
 from longshore.stores.local.store import LocalStore
 
@@ -21,7 +21,7 @@ def open_store(settings: StoreSettings, data_dir: Path) -> Store:
 
     Raises InvalidArgument for an option that it does not know, or that is no path.
     """
-    check_known(settings.options, OPTIONS, f"[stores.{settings.name}]")
+    check_options(settings, OPTIONS)
     directory = settings.options.get("directory", str(data_dir / "buckets"))
     if not isinstance(directory, str) or not directory:
         raise InvalidArgument(

@@ -20,7 +20,7 @@ from longshore import object_rules as rules
 from longshore.clock import SYSTEM_CLOCK, Clock
 from longshore.errors import InvalidArgument, NotFound, PermissionDenied
 from longshore.patch import Patch
-from longshore.settings import StoreSettings
+from longshore.settings import StoreSettings, check_options
 from longshore.store import (
     ABSENT,
     COLUMNS,
@@ -41,8 +41,7 @@ _FIXED = ("name", "generation", "metageneration", "size")
 
 def open_store(settings: StoreSettings, data_dir: Path) -> Store:
     """A new, empty store. It takes no options and keeps nothing in ``data_dir``."""
-    for option in settings.options:
-        raise InvalidArgument(f"The memory store {settings.name!r} has no option {option!r}.")
+    check_options(settings, ())
     return MemoryStore()
 
 
