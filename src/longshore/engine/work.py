@@ -141,9 +141,12 @@ class Work:
     async def act(self, prepared: Prepared, intent: Intent) -> Ending:
         """Do what was announced, to announced objects only.
 
-        A failure of one object that is TRANSIENT leaves its effect unknown: such objects are
-        looked at. Raises an errors.Error if the call as a whole fails, with its effect unknown.
+        A failure of one object that is TRANSIENT leaves its effect unknown, as does one that says
+        that the object has moved: on the way the call may have been made twice, and it is we who
+        moved it. Such objects are looked at. Raises an errors.Error if the call as a whole fails,
+        with its effect unknown.
         """
+        gone_is_done = self.transformation.gone_is_done
         failures = _known_failures(intent, self.bucket)
         indexes = [i for i, flags in enumerate(intent.flags) if flags & NEEDED]
         again: dict[int, int] = {}
@@ -157,12 +160,10 @@ class Work:
                 index = indexes[place]
                 if failure is UNSENT:
                     again[index] = intent.flags[index] & TRIES
-                elif failure.code in TRANSIENT or self._may_be_noncurrent(intent, index, failure):
-                    unknown[index] = failure
-                elif failure.code is Code.ABORTED and not self.transformation.gone_is_done:
-                    _again(intent, index, failure, failures, again)
-                elif self.transformation.gone_is_done and failure.code in _GONE:
+                elif gone_is_done and failure.code in _GONE:
                     looked.add(index)
+                elif failure.code in _UNKNOWN or self._may_be_noncurrent(intent, index, failure):
+                    unknown[index] = failure
                 else:
                     failures[index] = failure
         await self._look(intent, unknown, failures, again)
@@ -268,6 +269,8 @@ class Work:
 
 
 _GONE = frozenset({Code.NOT_FOUND, Code.ABORTED})
+_UNKNOWN = TRANSIENT | {Code.ABORTED}
+"""After these it must be looked what is there; see ``Work.act`` for ABORTED."""
 _EMPTY = Batch(names=[], generations=[], metagenerations=[], sizes=[], columns={})
 
 
