@@ -46,7 +46,7 @@ class Worker:
         self._settings = settings
         self._database = database
         self._clock = clock
-        self._running: dict[int, Running] = {}
+        self._running: dict[tuple[int, int], Running] = {}  # by shard and attempt
         self._tasks: set[asyncio.Task[None]] = set()
         self._limits = Limits(stores.settings_of, name, clock)
         self._tools = Tools(
@@ -137,7 +137,7 @@ class Worker:
     def _start(self, shard: Shard, asked: float) -> None:
         deadline = Deadline(self._clock, self._settings.lease_seconds, asked)
         running = Running(shard=shard, store=shard.store, deadline=deadline, since=asked)
-        self._running[shard.id] = running
+        self._running[shard.id, shard.attempt] = running
         task = asyncio.create_task(self._carry(running), name=f"shard-{shard.id}-{shard.attempt}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
@@ -158,22 +158,24 @@ class Worker:
             with suppress(LeaseLost):
                 await self._database.write(shards.let_go, shard)
         finally:
-            del self._running[running.shard.id]
+            del self._running[running.shard.id, running.shard.attempt]
 
     async def _renew(self) -> None:
         """Confirm leases that no checkpoint has confirmed for a while: its batch is slow."""
         now = self._clock.monotonic()
-        due = {
-            running.shard.id: running
+        due = [
+            running
             for running in self._running.values()
             if now - running.deadline.confirmed_at > self._settings.lease_seconds / 10
-        }
+        ]
         if not due:
             return
-        attempts = {shard: running.shard.attempt for shard, running in due.items()}
+        # Of a shard that this worker has lost and then taken again, the newest attempt counts.
+        attempts = {running.shard.id: running.shard.attempt for running in due}
         alive = await self._database.write(leases.renew, attempts)
-        for shard, running in due.items():
-            if shard in alive:
+        for running in due:
+            shard = running.shard
+            if shard.id in alive and shard.attempt == attempts[shard.id]:
                 running.deadline.confirm(now)
             else:
                 running.give_up_lease()
