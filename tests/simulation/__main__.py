@@ -33,8 +33,9 @@ def main() -> int:
             bad += 1
             if options.story:
                 print("\n".join(world.story))
-            print(f"seed {seed}: {world.plan}")
-            traceback.print_exc()
+            print(f"seed {seed}: {world.plan.change.kind} {world.plan}")
+            traceback.print_exc(file=sys.stdout)
+            sys.stdout.flush()
             if not options.keep_going:
                 break
         else:

@@ -50,8 +50,12 @@ class TornDown(BaseException):
     """Ends what is still suspended when a simulation is over."""
 
 
-class Stuck(Exception):
-    """Nothing is ready and nothing ever will be."""
+class Stuck(AssertionError):
+    """Nothing is ready and nothing ever will be, or there is no end to it."""
+
+
+STEPS_AT_MOST = 50_000
+"""A simulation takes some thousands."""
 
 
 class Loop(asyncio.AbstractEventLoop):
@@ -163,10 +167,12 @@ class Loop(asyncio.AbstractEventLoop):
     # What a simulation does with it.
 
     def spawn(self, process: Process, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
-        """Run ``coro`` as (a part of) ``process``."""
+        """Run ``coro`` as (a part of) ``process``; what it raises ends the simulation."""
         context = copy_context()
         context.run(_process.set, process)
-        return self.create_task(coro, context=context)
+        task = self.create_task(coro, context=context)
+        task.add_done_callback(raise_error)
+        return task
 
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """The result of ``main``; whatever else still runs then is torn down."""
@@ -187,7 +193,7 @@ class Loop(asyncio.AbstractEventLoop):
         ready, timers = self._ready, self._timers
         if not ready:
             if not timers:
-                raise Stuck
+                raise Stuck("nothing is ready")
             self._time = max(self._time, timers[0][0])
         while timers and timers[0][0] <= self._time:
             _, _, timer, process = heapq.heappop(timers)
@@ -205,6 +211,8 @@ class Loop(asyncio.AbstractEventLoop):
                 heapq.heappush(timers, entry)
                 return
         self.steps += 1
+        if self.steps > STEPS_AT_MOST:
+            raise Stuck("it takes too many steps")
         handle._context.run(handle._callback, *handle._args)  # type: ignore[attr-defined]
 
     def _tear_down(self) -> None:
@@ -227,3 +235,8 @@ class Loop(asyncio.AbstractEventLoop):
             pass
         except Exception as error:
             self.problems.append(f"while it was torn down: {error!r}")
+
+
+def raise_error(task: asyncio.Task[Any]) -> None:
+    if (error := task.exception()) is not None:
+        raise error

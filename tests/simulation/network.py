@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 CALL_SECONDS = 10.0
 """How long a caller waits, and how long a call may take until it has its effect."""
+FAULTS = (
+    *("refused", "lost", "reply lost", "cut off", "twice", "second reply"),
+    *("partial", "partial", "partial"),
+)
 LATE_SECONDS = 120.0
 _PROCESS_LESS = Context()
 
@@ -85,6 +89,7 @@ class Network:
         self.late_calls = False
         self.storm_until = 0.0
         self.met: list[str] = []
+        self.script: dict[int, str] = {}  # what goes wrong with a call, by its number
         self._number = 0
 
     def delay(self) -> float:
@@ -217,10 +222,9 @@ class _Journey:
             network.met.append("storm")
             self._later(network.delay(), self._fail, ResourceExhausted("Slow down."))
             return
-        fault = ""
-        if network.faulty():
-            faults = ["refused", "lost", "reply lost", "twice", "partial", "partial", "cut off"]
-            fault = self.random.choice(faults + ["late"] * 4 * network.late_calls)
+        fault = network.script.pop(self.call.number, "")
+        if not fault and network.faulty():
+            fault = self.random.choice(FAULTS + ("late",) * 4 * network.late_calls)
             network.met.append(fault)
         self._go(fault)
 
@@ -233,8 +237,9 @@ class _Journey:
             self._later(delay, self._fail, Unavailable("The connection was lost."))
         elif fault != "lost":
             self._arrive_later(delay, fault)
-            if fault == "twice":
-                self._arrive_later(delay + self.network.delay(), fault)
+            if fault in ("twice", "second reply"):
+                second = "" if fault == "second reply" else fault
+                self._arrive_later(delay + self.network.delay(), second)
 
     def _arrive_later(self, delay: float, fault: str) -> None:
         """``delay`` is bounded by what a call may take, unless it is to be late."""
@@ -265,7 +270,7 @@ class _Journey:
         if fault == "partial":
             failures |= self._forget(indexes)
         back = self.network.delay()
-        if fault in ("reply lost", "late"):
+        if fault in ("reply lost", "second reply", "late"):
             pass
         elif fault == "cut off":
             self._later(back, self._fail, Unavailable("The connection was lost."))

@@ -102,6 +102,31 @@ class Plan:
     agenda: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
 
+def calm(message: str, **others: Any) -> Plan:
+    """A plan in which nothing goes wrong but what ``others`` say; ``message``: the first change of
+    that kind."""
+    values: dict[str, Any] = {
+        "seed": 0,
+        "change": next(change for change in CHANGES if change.kind == message),
+        "buckets": BUCKETS[:1],
+        "prefixes": ("a/",),
+        "objects": 12,
+        "versioned": False,
+        "manifest": False,
+        "dry_run": False,
+        "workers": 1,
+        "batch": 4,
+        "lease_seconds": 30.0,
+        "reaps": True,
+        "sluggish": 2.0,
+        "database_trouble": 0.0,
+        "network_trouble": 0.0,
+        "late_calls": False,
+        "users": False,
+    }
+    return Plan(**values | others)
+
+
 ACTIONS = ("crash", "crash", "crash", "crash all", "pause", "pause", "clock", "drain", "storm")
 
 

@@ -24,7 +24,7 @@ from longshore.errors import Error
 from longshore.patch import MapPatch, Patch
 from longshore.settings import Settings, StoreSettings
 from longshore.store import ABSENT, Bucket, NewObject
-from tests.simulation.loop import Loop, Process
+from tests.simulation.loop import Loop, Process, raise_error
 from tests.simulation.machines import START_US, Clock, Shelf, SimulatedDatabase, Trouble
 from tests.simulation.network import Call, Network, SimulatedStores, at_once
 from tests.simulation.plan import OUTSIDE, PAPERS, Plan, draw
@@ -104,7 +104,6 @@ class World:
         self.views: tuple[Any, Any] = (None, None)
         self.created = asyncio.Event()
         self._born = 0
-        self._tasks: list[asyncio.Task[Any]] = []
 
     def run(self) -> None:
         """Live through it; raises Violated."""
@@ -137,14 +136,7 @@ class World:
 
     def _keep(self, coroutine: Any) -> None:
         """Run something of the world's own; what it raises ends the simulation."""
-        task = self.loop.create_task(coroutine)
-        self._tasks.append(task)
-
-        def ended(task: asyncio.Task[Any]) -> None:
-            if (error := task.exception()) is not None:
-                raise error
-
-        task.add_done_callback(ended)
+        self.loop.create_task(coroutine).add_done_callback(raise_error)
 
     # What there is at first.
 
@@ -255,7 +247,7 @@ class World:
         async def ready() -> Any:
             return {}
 
-        self.app = make_app(database, clock, ready)
+        self.app = make_app(database, clock, ready, lambda: b"")
         self.tell("service is up")
         for slot in range(self.plan.workers):
             self.loop.create_task(self._keep_worker(slot, database))
@@ -310,6 +302,8 @@ class World:
             await worker.run(stop)
         except (Error, SQLAlchemyError) as error:
             self.tell(f"{process.name} gives up: {error!r:.100}")
+            if not self.trouble.met:
+                raise Violated(f"{process.name} gave up for no reason: {error!r}") from error
         process.kill()
 
     async def _persist(self, database: SimulatedDatabase, *call: Any) -> None:
@@ -461,8 +455,10 @@ class World:
         elif action == "crash all":
             if self.parent is not None:
                 self.parent.kill()
-        elif action == "pause":
+        elif action in ("pause", "pause long"):
             seconds = random.choice((3.0, 12.0, 19.0, 22.0, 29.0, 31.0, 33.0, 60.0))
+            if action == "pause long":
+                seconds = 2 * self.plan.lease_seconds
             process.paused_until = self.loop.time() + seconds
         elif action == "clock":
             for clock in self.clocks:
