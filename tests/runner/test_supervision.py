@@ -38,7 +38,6 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     yield make
     for one in made:
-        one.kill()
         one.close()
 
 
