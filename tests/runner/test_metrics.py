@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from longshore.model import State
 from tests.runner.harbour import ALL, HOLD, begin, end, load
 from tests.service import Service
 
@@ -34,15 +36,20 @@ def test_metrics_are_of_all_workers(service: Service) -> None:
     service.until(lambda: service.metrics().get(SUCCEEDED) == OBJECTS, 10, "count all objects")
     metrics = service.metrics()
     assert metrics["longshore_worker_starts_total"] == 2
-    # 8 shards in which every checkpoint announces a batch; a batch has at most 250 objects here.
-    assert metrics["longshore_checkpoint_seconds_count"] >= OBJECTS / 250
+    calls = 'longshore_store_call_seconds_count{code="OK",store="main",verb="patch_objects"}'
+    assert 0 < metrics[calls] <= metrics["longshore_checkpoint_seconds_count"]
     assert metrics["longshore_checkpoint_seconds_sum"] > 0
     service.until(
         lambda: service.metrics()['longshore_jobs{state="SUCCEEDED"}'] == 1, 10, "count the job"
     )
     metrics = service.metrics()
     assert metrics['longshore_jobs{state="RUNNING"}'] == 0
-    assert metrics['longshore_shards{state="SUCCEEDED"}'] == 9  # the ranges, and the planning
+    with sqlite3.connect(service.data_dir / "longshore.sqlite") as database:
+        found = dict(database.execute("SELECT state, count(*) FROM shards GROUP BY state"))
+    database.close()
+    shards = {state: metrics[f'longshore_shards{{state="{state.value}"}}'] for state in State}
+    assert shards == {state: found.get(state.value, 0) for state in State}
+    assert shards[State.SUCCEEDED] > 0
 
 
 def test_what_a_dead_worker_counted_stays_counted(service: Service) -> None:

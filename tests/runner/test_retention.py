@@ -233,7 +233,9 @@ def test_a_service_removes_what_ended_long_ago_with_its_log(tmp_path: Path) -> N
                 30,
                 f"remove {name}",
             )
-        service.until(lambda: len(service.records()) == 16, 30, "remove the log")
+        log = service.data_dir / "logs" / "local" / job_id
+        service.until(lambda: not log.exists(), 30, "remove the log")
+        assert len(service.records()) == 16
         assert service.get(kept["name"]) == kept
     finally:
         service.close()
