@@ -19,9 +19,9 @@ from longshore.store import Bucket
 DATABASE = "objects.sqlite"
 CONTENT = "content"
 VERSION = 1
-CACHE_KIB = 512
+CACHE_KIB = 256
 """Pages that a connection keeps. A batch is a range of names, or else looks up too many places for
-any cache: more than this made no verb faster, and a worker may have 16 buckets open."""
+any cache: more than this made no verb faster, and a worker may have several buckets open."""
 BUSY_SECONDS = 60.0
 """How long one process waits for the others' transactions, each of which takes milliseconds."""
 

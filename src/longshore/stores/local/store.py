@@ -41,8 +41,9 @@ from longshore.stores.local.transaction import Transaction
 
 T = TypeVar("T")
 Verb = Callable[[Transaction, rows.Targets], dict[int, Failure]]
-MAX_OPEN = 16
-"""Buckets kept open that nobody uses just now: each takes two threads, six files and some MiB."""
+MAX_OPEN = 4
+"""Buckets kept open that nobody uses just now: as many as a worker works on at a time, since each
+takes two threads, six files and 1.5 MB."""
 
 
 class LocalStore:
