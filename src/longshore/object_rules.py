@@ -30,6 +30,7 @@ NAME_MAX_BYTES = 1024
 CONTENT_LANGUAGE_MAX_LENGTH = 100
 CUSTOM_METADATA_MAX_BYTES = 8 << 10
 CONTEXT_MAX_LENGTH = 256
+_CONTEXT_FORBIDS = frozenset("'\"/\\")
 RETENTION_MAX_SECONDS = 3_155_760_000
 """A hundred years: the limit for an object's retention and for a bucket's."""
 
@@ -117,10 +118,11 @@ def refuse_change(
     Both hold what is named in CHANGE_COLUMNS. ``override``: an Unlocked retention may be
     shortened, cleared or locked.
     """
-    if after["custom_time_us"] < before["custom_time_us"]:
+    was_us, wanted_us = before["custom_time_us"], after["custom_time_us"]
+    if was_us and (not wanted_us or wanted_us < was_us):
         return _invalid(
-            f"The customTime of object '{path}' is {_time(before['custom_time_us'])}; it can be"
-            " moved later only, never back, and never be removed."
+            f"The customTime of object '{path}' is {_time(was_us)}; it can be moved later only,"
+            " never back, and never be removed."
         )
     if after["retention"] and after["event_based_hold"]:
         return _invalid(f"Object '{path}' cannot have an event-based hold and a retention at once.")
@@ -315,10 +317,11 @@ def _wrong_retention(retention: Retention, now_us: int) -> str:
 
 def _wrong_contexts(updates: Mapping[str, str]) -> Failure | None:
     for text in (text for pair in updates.items() for text in pair):
-        if not 1 <= len(text) <= CONTEXT_MAX_LENGTH or not text[0].isalnum():
+        well_formed = 1 <= len(text) <= CONTEXT_MAX_LENGTH and text[0].isalnum()
+        if not well_formed or not _CONTEXT_FORBIDS.isdisjoint(text):
             return _invalid(
-                f"Keys and values of contexts have 1 to {CONTEXT_MAX_LENGTH} characters and begin"
-                f" with a letter or a digit: {text[:50]!r}."
+                f"Keys and values of contexts have 1 to {CONTEXT_MAX_LENGTH} characters, begin with"
+                f" a letter or a digit, and have no quote, slash or backslash: {text[:50]!r}."
             )
     return None
 

@@ -302,6 +302,17 @@ async def test_the_custom_time_goes_forward_only(shelf: Shelf) -> None:
     assert await shelf.column("a", "custom_time_us") == 2000
 
 
+async def test_a_custom_time_may_lie_before_1970_and_still_goes_forward_only(shelf: Shelf) -> None:
+    await shelf.write("a")
+    assert await shelf.patch("a", custom_time_us=-2000) is None
+    for wanted in (-2001, None):
+        assert invalid(await shelf.patch("a", custom_time_us=wanted))
+    assert await shelf.patch("a", custom_time_us=-1000) is None
+    assert await shelf.patch("a", custom_time_us=1000) is None
+    await shelf.write("b", custom_time_us=-5)
+    assert await shelf.column("b", "custom_time_us") == -5
+
+
 async def test_a_new_object_has_a_custom_time_of_its_own(shelf: Shelf) -> None:
     await shelf.write("a", custom_time_us=1000)
     await shelf.write("a", custom_time_us=500)
@@ -347,7 +358,19 @@ async def test_the_content_language_has_a_limit(shelf: Shelf) -> None:
 
 
 @pytest.mark.parametrize(
-    "pair", [("", "v"), ("k", ""), ("-k", "v"), ("k", "/v"), ("k" * 257, "v"), ("k", "v" * 257)]
+    "pair",
+    [
+        ("", "v"),
+        ("k", ""),
+        ("-k", "v"),
+        ("k", "/v"),
+        ("k" * 257, "v"),
+        ("k", "v" * 257),
+        ("k", "it's"),
+        ('k"', "v"),
+        ("a/b", "v"),
+        ("k", "a\\b"),
+    ],
 )
 async def test_impossible_contexts_are_refused(shelf: Shelf, pair: tuple[str, str]) -> None:
     await shelf.write("a")

@@ -64,7 +64,7 @@ def _patch_all(
         assignments.append(f"{name} = ?")
         values.append(value)
         if name == "custom_time_us":
-            guards.append("custom_time_us <= ?")
+            guards.append("custom_time_us <= ?" if value else "custom_time_us = ?")
             guard_values.append(value)
         if name == "retention" or (name == "event_based_hold" and value):
             guards.append("retention = '' AND NOT event_based_hold")
