@@ -10,7 +10,7 @@ import pytest
 from longshore.errors import InvalidArgument, NotFound
 from longshore.settings import StoreSettings
 from longshore.store import Bucket, NewObject
-from longshore.stores.local import open_store
+from longshore.stores.local import open_store, schema
 from longshore.stores.local.store import LocalStore
 from tests.conformance.shelf import BUCKET, Shelf, TurnedClock
 from tests.conformance.test_store_reading import ODD_NAMES
@@ -90,6 +90,23 @@ async def test_buckets_lie_where_the_settings_say(tmp_path: Path) -> None:
         await store.close()
     assert (tmp_path / "data" / "buckets" / "b").is_dir()
     assert (elsewhere / "c").is_dir()
+
+
+async def test_every_folder_that_a_bucket_needs_is_made_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    sync = schema.sync_folder
+
+    def noted(folder: Path) -> None:
+        sync(folder)
+        synced.append(folder)
+
+    monkeypatch.setattr(schema, "sync_folder", noted)
+    store = LocalStore(tmp_path / "far" / "away" / "buckets")
+    await store.create_bucket(Bucket(name=BUCKET, create_time_us=0))
+    await store.close()
+    assert {tmp_path, tmp_path / "far", tmp_path / "far" / "away"} <= set(synced)
 
 
 def test_an_unknown_option_is_refused_and_the_nearest_named(tmp_path: Path) -> None:

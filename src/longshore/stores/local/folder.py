@@ -50,9 +50,10 @@ def names(directory: Path) -> list[str]:
 def create(directory: Path, bucket: Bucket) -> None:
     """Make ``bucket`` durably; raises AlreadyExists."""
     object_rules.check_bucket(bucket)
-    if not directory.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        schema.sync_folder(directory.parent)
+    new = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in new:
+        schema.sync_folder(path.parent)
     remove_deleted(directory, bucket.name)
     _sweep(directory)
     made = directory / f"{_NEW}{uuid.uuid4().hex}"
