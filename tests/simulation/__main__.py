@@ -1,56 +1,65 @@
-"""Simulate seeds: ``python -m tests.simulation [--seeds FIRST:LAST] [--story SEED]``."""
+"""Simulate: ``python -m tests.simulation --seeds FIRST[:END]``, END excluded.
+
+Stops at the first seed that goes wrong, says why and how to see it again. ``--story`` tells what
+happened, step by step; ``--keep-going`` goes on to the last seed.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
-import traceback
+from collections import Counter
+from collections.abc import Iterator
 
-from tests.simulation.machines import Shelf
-from tests.simulation.reckoning import reckon
-from tests.simulation.world import World
+from tests.simulation import seeds
+from tests.simulation.seeds import Report
+
+PROGRESS = 500
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", default="0:100")
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", default="0:1000", metavar="FIRST[:END]")
+    parser.add_argument("--processes", type=int, default=None, help="default: one for each core")
     parser.add_argument("--story", action="store_true")
     parser.add_argument("--keep-going", action="store_true")
     options = parser.parse_args()
-    first, _, last = options.seeds.partition(":")
-    seeds = range(int(first), int(last or int(first) + 1))
-    shelf = Shelf()
-    bad = 0
-    began, cpu = time.monotonic(), time.process_time()
-    steps = events = 0
-    for seed in seeds:
-        world = World(seed, shelf)
-        try:
-            world.run()
-            reckon(world)
-        except Exception:
+    first, _, end = options.seeds.partition(":")
+    chosen = range(int(first), int(end) if end else int(first) + 1)
+    began, done, bad = time.monotonic(), 0, 0
+    met: Counter[str] = Counter()
+    seeds_that_met: Counter[str] = Counter()
+    for report in _reports(chosen, options.processes):
+        done += 1
+        met += report.met
+        seeds_that_met.update(report.met.keys())
+        if report.problem or options.story:
+            print("\n".join(report.story))
+        if report.problem:
             bad += 1
-            if options.story:
-                print("\n".join(world.story))
-            print(f"seed {seed}: {world.plan.change.kind} {world.plan}")
-            traceback.print_exc(file=sys.stdout)
-            sys.stdout.flush()
+            print(report, flush=True)
             if not options.keep_going:
                 break
-        else:
-            if options.story:
-                print("\n".join(world.story))
-        steps += world.loop.steps
-        events += world.events
-    count = len(seeds)
-    print(
-        f"{count} seeds, {bad} bad; {time.monotonic() - began:.1f} s, CPU"
-        f" {(time.process_time() - cpu) / count * 1e3:.1f} ms a seed, {steps // count} steps,"
-        f" {events // count} events"
-    )
-    shelf.close()
+        if done % PROGRESS == 0:
+            rate = done / (time.monotonic() - began)
+            print(f"{done} of {len(chosen)} seeds, {rate:.1f} a second", flush=True)
+    if done > 1:
+        for what in sorted(met):
+            print(f"{what:32} {met[what]:8} in {seeds_that_met[what]:6} seeds")
+    print(f"{done} seeds, {bad} bad, {time.monotonic() - began:.1f} s")
     return bool(bad)
+
+
+def _reports(chosen: range, processes: int | None) -> Iterator[Report]:
+    if len(chosen) == 1 or processes == 1:
+        try:
+            yield from map(seeds.simulate, chosen)
+        finally:
+            seeds.close()
+    else:
+        with seeds.processes(processes) as pool:
+            yield from seeds.simulate_all(chosen, pool)
 
 
 if __name__ == "__main__":

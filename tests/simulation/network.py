@@ -99,8 +99,8 @@ class Network:
             return draw * 0.02
         return (draw - 0.9) * (40.0 if self.fault_rate else 1.0)
 
-    def faulty(self) -> bool:
-        return self.random.random() < self.fault_rate
+    def faulty(self, weight: float = 1.0) -> bool:
+        return self.random.random() < self.fault_rate * weight
 
     # Reads.
 
@@ -108,7 +108,7 @@ class Network:
         """The result of a read: asked on the way, answered from what is there then."""
         loop = self.world.loop
         future = loop.create_future()
-        fault = self.faulty() or (loop.time() < self.storm_until and self.random.random() < 0.7)
+        fault = self.faulty(0.2) or (loop.time() < self.storm_until and self.random.random() < 0.7)
 
         def arrive() -> None:
             try:

@@ -99,7 +99,13 @@ class Plan:
     network_trouble: float
     late_calls: bool
     users: bool
+    spread: bool
+    """Whether names are spread evenly, so that a middle is easily found, or are all alike."""
     agenda: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def name(self, prefix: str, number: int) -> str:
+        """The name of an object."""
+        return f"{prefix}{number * 331 % 4093:03x}" if self.spread else f"{prefix}{number:03d}"
 
 
 def calm(message: str, **others: Any) -> Plan:
@@ -123,6 +129,7 @@ def calm(message: str, **others: Any) -> Plan:
         "network_trouble": 0.0,
         "late_calls": False,
         "users": False,
+        "spread": True,
     }
     return Plan(**values | others)
 
@@ -159,13 +166,14 @@ def draw(seed: int) -> Plan:
         manifest=random.random() < 0.35,
         dry_run=random.random() < 0.03,
         workers=choose((1, 2, 2, 3)),
-        batch=choose((2, 4, 6)),
+        batch=choose((2, 3, 5)),
         lease_seconds=choose((21.0, 30.0)),
         reaps=random.random() < 0.5,
         sluggish=choose((2.0, 6.0, 20.0)),
         database_trouble=choose((0.0, 0.0, 0.02, 0.1)),
-        network_trouble=choose((0.0, 0.0, 0.1, 0.3)),
+        network_trouble=choose((0.0, 0.1, 0.3, 0.5)),
         late_calls=random.random() < 0.15,
         users=users,
+        spread=random.random() < 0.7,
         agenda=agenda,
     )

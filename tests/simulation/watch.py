@@ -55,6 +55,7 @@ class Watch:
         self._confirmed: dict[tuple[int, int], float] = {}
         self._intents: dict[bytes, frozenset[tuple[str, int]]] = {}
         self.ended: set[int] = set()
+        self.halvings = 0
 
     @property
     def shards(self) -> dict[int, Any]:
@@ -85,6 +86,8 @@ class Watch:
             old = before.get(key)
             if old is None or tuple(old) == tuple(row):
                 continue
+            if table == "shards":
+                self.halvings += old["range"] not in (None, row["range"])
             where = f"{table} {key}: {dict(old)} -> {dict(row)}"
             if old["state"] != row["state"] and (old["state"], row["state"]) not in LEGAL:
                 raise Violated(f"illegal transition: {where}")
@@ -148,5 +151,15 @@ class Watch:
             self._intents[intent] = frozenset(pairs)
         return self._intents[intent]
 
+    @property
+    def jobs(self) -> dict[int, Any]:
+        return self._rows["jobs"]
+
     def job(self) -> Any:
-        return next(iter(self._rows["jobs"].values()))
+        return next(iter(self.jobs.values()))
+
+    def final(self) -> list[Any]:
+        """What the rows of all shards and jobs have come to, without what is random in them."""
+        columns = ("id", "state", *COUNTERS)
+        rows = (*self.jobs.values(), *self.shards.values())
+        return [tuple(row[name] for name in columns) for row in rows]

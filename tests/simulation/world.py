@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import random as global_random
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from contextvars import Context
 from random import Random
 from typing import Any
@@ -23,6 +26,7 @@ from longshore.engine.worker import Worker
 from longshore.errors import Error
 from longshore.patch import MapPatch, Patch
 from longshore.settings import Settings, StoreSettings
+from longshore.sources import prefix_list
 from longshore.store import ABSENT, Bucket, NewObject
 from tests.simulation.loop import Loop, Process, raise_error
 from tests.simulation.machines import START_US, Clock, Shelf, SimulatedDatabase, Trouble
@@ -82,6 +86,8 @@ class World:
         self.events = 0
         self.last_event = 0.0
         self.story: list[str] = []
+        self.acted: Counter[str] = Counter()
+        self.expired = 0
         self.clocks: list[Clock] = []
         self.parent: Process | None = None
         self.app: Any = None
@@ -95,7 +101,7 @@ class World:
                     name="main",
                     kind="memory",
                     buckets=("*",),
-                    max_objects_per_second=self.plan.batch * 20.0 * self.plan.workers,
+                    max_objects_per_second=self.plan.batch * 20.0,
                 )
             },
         )
@@ -107,17 +113,28 @@ class World:
 
     def run(self) -> None:
         """Live through it; raises Violated."""
-        state = global_random.getstate()
-        global_random.seed(self.plan.seed)
-        logging.getLogger("longshore").setLevel(logging.CRITICAL + 1)
         self.loop.on_executed = self._executed
         self.loop.latency = self._latency
-        try:
+        with _small_world(self.plan.seed):
             self.loop.run(self._main())
-        finally:
-            global_random.setstate(state)
         if self.loop.problems:
             raise Violated(f"unhandled: {self.loop.problems}")
+
+    def met(self) -> Counter[str]:
+        """What has come up, for a summary over many seeds."""
+        met = Counter(self.acted)
+        met.update(f"call {one}" for one in self.network.met)
+        met.update(f"database fails at {one}" for one in self.trouble.met)
+        met.update(f"ends {row['state']}" for row in self.watch.jobs.values())
+        met["halvings"] = self.watch.halvings
+        met["leases taken away or run out"] = self.expired
+        met["late effects"] = sum(effect.late for effect in self.network.effects)
+        return +met
+
+    def digest(self) -> str:
+        """The whole story as a number: the same for the same seed."""
+        told = repr((self.story, self.network.effects, self.watch.final()))
+        return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
 
     def tell(self, what: str) -> None:
         self.story.append(f"{self.loop.time():9.3f} {self.events:4} {what}")
@@ -154,7 +171,7 @@ class World:
             )
         for bucket in self.plan.buckets:
             names = [
-                f"{random.choice(self.plan.prefixes)}{number:03d}"
+                self.plan.name(random.choice(self.plan.prefixes), number)
                 for number in range(self.plan.objects)
             ] + [f"{OUTSIDE}{number}" for number in range(3)]
             for name in sorted(names):
@@ -260,6 +277,7 @@ class World:
 
     async def _expire(self, database: SimulatedDatabase, lease: leases.Lease) -> None:
         self.tell(f"lease of shard {lease.shard} by {lease.owner} has run out")
+        self.expired += 1
         if self.plan.reaps and lease.owner in self.workers:
             self.workers[lease.owner][0].kill()
         elif not self.plan.reaps:
@@ -450,6 +468,7 @@ class World:
     def _act(self, action: str, process: Process) -> None:
         random = self.random
         self.tell(f"--- {action} ({process.name})")
+        self.acted[action] += 1
         if action == "crash":
             process.kill()
         elif action == "crash all":
@@ -482,7 +501,8 @@ class World:
     def _meddle(self) -> None:
         random, store = self.random, self.network.store
         bucket = random.choice(self.plan.buckets)
-        name = f"{random.choice(self.plan.prefixes)}{random.randrange(self.plan.objects + 5):03d}"
+        number = random.randrange(self.plan.objects + 5)
+        name = self.plan.name(random.choice(self.plan.prefixes), number)
         self.history.touched.add((bucket, name))
         action = random.randrange(5)
         with suppress(Error):  # a hold: users are refused, too
@@ -520,6 +540,23 @@ class World:
             self.history.touched.update((call.bucket, name) for name in names)
         elif names and call.job in self.watch.ended:
             raise Violated(f"call {call.number} took effect after the job's end")
+
+
+@contextmanager
+def _small_world(seed: int) -> Iterator[None]:
+    """What the whole process has only one of, as a simulation needs it."""
+    logger = logging.getLogger("longshore")
+    state, level = global_random.getstate(), logger.level
+    page_size = prefix_list.PAGE_SIZE
+    global_random.seed(seed)  # of the jitter of delays
+    logger.setLevel(logging.CRITICAL + 1)
+    prefix_list.PAGE_SIZE = 3  # what is worth halving
+    try:
+        yield
+    finally:
+        prefix_list.PAGE_SIZE = page_size
+        logger.setLevel(level)
+        global_random.setstate(state)
 
 
 _TAKE_AWAY = text(
