@@ -16,9 +16,10 @@ def _small(monkeypatch):
     monkeypatch.setattr(demo, "FILES", FILES)
     monkeypatch.setattr(demo, "TOTAL", 600)
     monkeypatch.setattr(demo, "RATE", 120)
-    before = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_it_tells_every_chapter_and_every_figure_agrees(cli, tmp_path):

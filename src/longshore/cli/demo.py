@@ -53,7 +53,8 @@ def demo(
     is 1 if any of them is not what it must be.
     """
     # The service must not outlive the demo, however that is ended.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     if directory is not None:
         directory.mkdir(parents=True, exist_ok=True)
         if any(directory.iterdir()):

@@ -59,7 +59,11 @@ class DemoService:
         began = time.monotonic()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(  # noqa: S603
-                self._command, stdout=log, stderr=log, env=environment()
+                self._command,
+                stdout=log,
+                stderr=log,
+                env=environment(),
+                process_group=0,  # Ctrl-C is for the demo, which then ends the service in peace
             )
         while time.monotonic() - began < START_SECONDS and self._process.poll() is None:
             try:
