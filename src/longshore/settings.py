@@ -89,6 +89,9 @@ class Settings:
 
     data_dir: Path = Path("longshore-data")
     workers: int = field(default_factory=cores)
+    shards_at_once: int = 8
+    """How many shards of one store a worker carries at the same time, and how many it plans: this
+    bounds its memory, and keeps a slow store from holding up the others."""
     lease_seconds: float = 30.0
     rest: ListenSettings = ListenSettings(listen="127.0.0.1:8080")
     grpc: ListenSettings = ListenSettings(listen="127.0.0.1:8081")

@@ -22,9 +22,6 @@ from longshore.telemetry import event, warning
 
 POLL_SECONDS: Final = 0.05
 """How often a worker asks the database, in one query, for cancelled jobs and free shards."""
-SHARDS_AT_ONCE: Final = 8
-"""How many shards of one store a worker carries at the same time, and how many it plans; bounds
-its memory, and keeps a slow store from holding up the others."""
 SHARDS_WANTED: Final = 2
 """With fewer than these a worker asks others for half of theirs."""
 IDLE_SECONDS: Final = 0.15
@@ -44,6 +41,7 @@ class Worker:
         """``name`` is the owner of its leases; never reused by another worker."""
         self._name = name
         self._settings = settings
+        self._at_once = settings.shards_at_once
         self._database = database
         self._clock = clock
         self._running: dict[tuple[int, int], Running] = {}  # by shard and attempt
@@ -81,7 +79,7 @@ class Worker:
     async def _poll(self) -> int:
         """Pass cancellations on, keep leases alive, take what is free; gives how much was taken."""
         carried = Counter(running.store for running in self._running.values())
-        news = await self._database.read(leases.poll, carried, SHARDS_AT_ONCE)
+        news = await self._database.read(leases.poll, carried, self._at_once)
         for running in self._running.values():
             if running.shard.job in news.cancelled:
                 running.stop.set()
@@ -97,7 +95,7 @@ class Worker:
     async def _claim(self, carried: Counter[str | None]) -> int:
         asked = self._clock.monotonic()
         claimed = await self._database.write(
-            leases.claim, self._name, carried, SHARDS_AT_ONCE, self._clock.now_us()
+            leases.claim, self._name, carried, self._at_once, self._clock.now_us()
         )
         for shard in claimed:
             self._start(shard, asked)
@@ -126,7 +124,7 @@ class Worker:
             self._busy = now
         elif now - self._busy >= IDLE_SECONDS:
             self._busy = now
-            await self._database.write(leases.ask_to_halve, carried, SHARDS_AT_ONCE)
+            await self._database.write(leases.ask_to_halve, carried, self._at_once)
 
     async def _divide(self) -> None:
         """Learn which part of each store's caps is this worker's."""
