@@ -96,15 +96,18 @@ class Work:
     async def refresh(self, selection: Selection, names: Set[str]) -> Selection:
         """The selection, with what is there now of ``names``: they were changed since it was read
         ahead."""
-        batch, pinned = selection.batch, selection.pinned
+        batch, pinned = selection.batch, selection.pinned or [False] * len(selection.batch)
         stale = [
             index
             for index, name in enumerate(batch.names)
-            if name in names and index not in selection.refused
+            if name in names
+            and index not in selection.refused
+            # A generation that the user named and that was not there does not come back.
+            and not (pinned[index] and batch.generations[index] == ABSENT)
         ]
         if not stale:
             return selection
-        wanted = [batch.generations[i] if pinned and pinned[i] else ABSENT for i in stale]
+        wanted = [batch.generations[i] if pinned[i] else ABSENT for i in stale]
         now = await self._read([batch.names[i] for i in stale], wanted)
         order = list(range(len(batch)))
         for place, index in enumerate(stale):
