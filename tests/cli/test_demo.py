@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
 from longshore.cli import demo
 
+pytestmark = pytest.mark.timeout(300)  # minutes go by where many tests share few cores
 FILES = {"logs": 360, "photos": 180, "legal": 60}
 
 
@@ -56,11 +59,16 @@ def test_a_figure_that_is_not_as_it_must_be_fails_it(cli, tmp_path, monkeypatch)
 
 
 def test_a_demo_that_is_ended_leaves_nothing_behind(cli, tmp_path):
-    cli.environment["TMPDIR"] = str(tmp_path)
-    told = cli.start("demo")
-    while "serving on" not in (line := told.stdout.readline()):
-        assert line, told.stderr.read()
-    told.send_signal(signal.SIGTERM)
-    told.communicate(timeout=60)
+    small = f"from longshore.cli import demo, main; demo.FILES = {FILES}; main(['demo'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", small],
+        env={**cli.environment, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as told:
+        while "serving on" not in (line := told.stdout.readline()):
+            assert line
+        told.terminate()
+        told.stdout.read()
     assert told.returncode == 130
     assert list(tmp_path.iterdir()) == []
