@@ -242,14 +242,18 @@ def finish_plan(
 
 def hand_over(
     connection: Connection, shard: Shard, keep: Mapping[str, Any], give: Mapping[str, Any]
-) -> None:
-    """Cut the range of a leased shard, and make a free shard of what it gives away.
+) -> bool:
+    """Cut the range of a leased shard, and make a free shard of what it gives away; False, with
+    nothing changed, where somebody asked to cancel the job.
 
     Nothing that it has announced may lie in ``give``. Raises LeaseLost, having changed nothing.
     """
     lock_job(connection, shard.job)
+    if connection.execute(_IS_CANCELLED, {"job_id": shard.job}).scalar_one() is not None:
+        return False
     _write(connection, shard, _CUT, {"range": keep})
     connection.execute(insert(shards), [_new(shard, give, shard.store, shard.attempt)])
+    return True
 
 
 def _new(

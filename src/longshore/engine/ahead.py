@@ -28,10 +28,12 @@ class Ahead:
         self._next = asyncio.get_running_loop().create_future()
         self._next.set_result(last)
 
-    def start(self) -> None:
-        """Begin to read the next selection, unless that is under way."""
-        if self._next is None and self._selections is not None:
-            self._next = asyncio.create_task(_next(self._selections))
+    def start(self) -> bool:
+        """Begin to read the next selection; False if that was under way already."""
+        if self._next is not None or self._selections is None:
+            return False
+        self._next = asyncio.create_task(_next(self._selections))
+        return True
 
     async def peek(self) -> Selection | None:
         """The next selection, None at the end; raises what the source raises."""

@@ -47,7 +47,7 @@ class ShardRun:
         self._range: Range = self._shard.range or {}
         self._cursor: Cursor = self._shard.cursor
         self._ahead = Ahead(self._selections)
-        self._acted: frozenset[str] = frozenset()
+        self._acted: set[str] = set()  # since it was begun to read ahead
         self._looks = FIRST_LOOKS
         self._failures = 0
         self.progressed = False
@@ -69,7 +69,8 @@ class ShardRun:
                 answer = await self._announce(prepared)  # announce
                 if answer is Answer.STOP:
                     return
-                self._ahead.start()
+                if self._ahead.start():
+                    self._acted = set()
                 if (intent := prepared.intent) is not None:
                     ending = await self._work.act(prepared, intent)  # act
                     await self._count(intent, ending)
@@ -135,10 +136,10 @@ class ShardRun:
             self._calls, self._shard.bucket, self._range, last, calls=min(2, int(self._looks))
         )
         self._looks -= calls
-        self._range = keep
-        if give is not None:
-            await self._tools.database.write(shards.hand_over, self._shard, keep, give)
-            self._looks = FIRST_LOOKS
+        if give is None:
+            self._range = keep
+        elif await self._tools.database.write(shards.hand_over, self._shard, keep, give):
+            self._range, self._looks = keep, FIRST_LOOKS
             await self._ahead.resume(keep, last)
 
     async def _announce(self, prepared: Prepared) -> Answer:
@@ -192,7 +193,8 @@ class ShardRun:
         telemetry.count_objects(transformation, "succeeded", succeeded)
         telemetry.count_objects(transformation, "failed", len(ending.failures))
         self._again = next_round(intent, ending)
-        self._acted = frozenset(intent.names) if self._work.source.repeats else frozenset()
+        if self._work.source.repeats:
+            self._acted.update(intent.names)
         self._open = None
 
     async def _breathe(self, ending: Ending) -> None:
