@@ -28,7 +28,7 @@ from longshore.stores.local.failures import Gone
 from longshore.stores.local.transaction import Transaction
 
 INLINE_MAX_BYTES = 16 << 10
-PIECE_BYTES = 128 << 10
+PIECE_BYTES = 64 << 10
 """Of what is read at a time: a worker may be reading four manifests at once."""
 
 

@@ -62,6 +62,7 @@ def page(
 ) -> Page:
     """The first ``limit`` objects of ``names``, or fewer if they take PAGE_BYTES."""
     rows: list[tuple[Any, ...]] = []
+    last = True
     select = _select(columns)
     live = "" if versions else "AND live"
     queries: list[tuple[str, tuple[Any, ...]]] = [
@@ -74,9 +75,11 @@ def page(
         cursor = transaction.connection.execute(f"{select} {where} LIMIT ?", (*bounds, limit))
         # Closed at once: an open cursor would keep its view of the bucket, and the log of changes.
         with closing(cursor):
-            if not _fill(rows, cursor, limit, texts):
-                return Page(_batch(rows, columns), last=False)
-    return Page(_batch(rows, columns), last=True)
+            last = _fill(rows, cursor, limit, texts)
+        if not last:
+            break
+    listed, *values = _columns(rows, 4 + len(columns))
+    return Page(_batch([decode(name) for name in listed], values, columns), last)
 
 
 def _fill(
@@ -108,21 +111,22 @@ def there(
     columns: Sequence[str],
 ) -> Batch:
     """What is there of each (name, generation), or for ABSENT of each live name, in that order."""
-    wanted = list(zip(map(encode, names), generations, strict=True))
-    found: dict[tuple[bytes, int], tuple[Any, ...]] = {}
-    for start in range(0, len(wanted), _NAMES_PER_QUERY):
-        _find(transaction, wanted[start : start + _NAMES_PER_QUERY], columns, found)
     zero = (ABSENT, 0, 0, *(COLUMNS[column]() for column in columns))
-    rows = [(key[0], *found.get(key, zero)) for key in wanted]
-    return _batch(rows, columns)
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(names), _NAMES_PER_QUERY):
+        part = slice(start, start + _NAMES_PER_QUERY)
+        wanted = list(zip(map(encode, names[part]), generations[part], strict=True))
+        found = _find(transaction, wanted, columns)
+        rows += [found.get(key, zero) for key in wanted]
+    return _batch(list(names), _columns(rows, len(zero)), columns)
 
 
 def _find(
     transaction: Transaction,
     wanted: Sequence[tuple[bytes, int]],
     columns: Sequence[str],
-    found: dict[tuple[bytes, int], tuple[Any, ...]],
-) -> None:
+) -> dict[tuple[bytes, int], tuple[Any, ...]]:
+    found: dict[tuple[bytes, int], tuple[Any, ...]] = {}
     execute = transaction.connection.execute
     named = _padded(list({key for key in wanted if key[1] != ABSENT}))
     live = _padded(list({name for name, generation in wanted if generation == ABSENT}))
@@ -138,6 +142,7 @@ def _find(
         statement = f"{_select(columns)} name IN ({marks}) AND live"
         for name, *rest in execute(statement, live):
             found[name, ABSENT] = tuple(rest)
+    return found
 
 
 def _padded(keys: list[T]) -> list[T]:
@@ -187,16 +192,18 @@ def _select(columns: Sequence[str], tables: str = "object") -> str:
     return f"SELECT {wanted} FROM {tables} WHERE"
 
 
-def _batch(rows: list[tuple[Any, ...]], columns: Sequence[str]) -> Batch:
-    names, generations, metagenerations, sizes, *rest = (
-        map(list, zip(*rows, strict=True)) if rows else [[] for _ in range(4 + len(columns))]
-    )
+def _columns(rows: list[tuple[Any, ...]], count: int) -> list[list[Any]]:
+    return list(map(list, zip(*rows, strict=True))) if rows else [[] for _ in range(count)]
+
+
+def _batch(names: list[str], values: list[list[Any]], columns: Sequence[str]) -> Batch:
+    generations, metagenerations, sizes, *rest = values
     asked = {
         name: list(map(bool, values)) if COLUMNS[name] is bool else values
         for name, values in zip(columns, rest, strict=True)
     }
     return Batch(
-        names=[name.decode("utf-8", "surrogatepass") for name in names],
+        names=names,
         generations=generations,
         metagenerations=metagenerations,
         sizes=sizes,
@@ -207,3 +214,8 @@ def _batch(rows: list[tuple[Any, ...]], columns: Sequence[str]) -> Batch:
 def encode(name: str) -> bytes:
     """The bytes to look for: what no object can be named is looked for as well, and not found."""
     return name.encode("utf-8", "surrogatepass")
+
+
+def decode(name: bytes) -> str:
+    """The text of a name in the database."""
+    return name.decode("utf-8", "surrogatepass")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from longshore import object_rules as rules
 from longshore.store import Batch, Failure
-from longshore.stores.local.reading import encode
+from longshore.stores.local.reading import decode, encode
 from longshore.stores.local.transaction import Transaction
 
 MAX_ROWS = 1000
@@ -167,4 +167,4 @@ def expiry(transaction: Transaction) -> int:
 
 def path(transaction: Transaction, name: bytes) -> str:
     """How messages call an object."""
-    return f"{transaction.bucket.name}/{name.decode('utf-8', 'surrogatepass')}"
+    return f"{transaction.bucket.name}/{decode(name)}"
