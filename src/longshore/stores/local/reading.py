@@ -61,6 +61,7 @@ def page(
     transaction: Transaction, *, names: Range, limit: int, versions: bool, columns: Sequence[str]
 ) -> Page:
     """The first ``limit`` objects of ``names``, or fewer if they take PAGE_BYTES."""
+    _check(columns)
     rows: list[tuple[Any, ...]] = []
     last = True
     select = _select(columns)
@@ -111,6 +112,7 @@ def there(
     columns: Sequence[str],
 ) -> Batch:
     """What is there of each (name, generation), or for ABSENT of each live name, in that order."""
+    _check(columns)
     zero = (ABSENT, 0, 0, *(COLUMNS[column]() for column in columns))
     rows: list[tuple[Any, ...]] = []
     for start in range(0, len(names), _NAMES_PER_QUERY):
@@ -185,9 +187,12 @@ def open_content(
     return io.BytesIO(data)
 
 
-def _select(columns: Sequence[str], tables: str = "object") -> str:
+def _check(columns: Sequence[str]) -> None:
     for column in columns:
         check_known("column of an object", column, COLUMNS)
+
+
+def _select(columns: Sequence[str], tables: str = "object") -> str:
     wanted = ", ".join(("name", "generation", "metageneration", "size", *columns))
     return f"SELECT {wanted} FROM {tables} WHERE"
 
