@@ -63,7 +63,7 @@ async def test_an_intent_that_is_only_bytes_ends_its_job_and_no_worker(house: Ho
     job = await _die_after_an_act(house)
     broken = update(shards).where(shards.c.intent.is_not(None)).values(intent=b"no intent")
     await house.outside.write(lambda connection: connection.execute(broken) and None)
-    await _assert_failed_alone(house, job, "INTERNAL")
+    await _assert_failed_alone(house, job, "DATA_LOSS")
 
 
 async def test_a_bug_in_settling_ends_its_job_and_no_worker(

@@ -56,9 +56,10 @@ def test_names_of_1024_bytes_with_any_character_survive() -> None:
 def _thousand(names_: list[str]) -> Intent:
     choose = random.Random(1)
     first = 1_795_000_000_000_000
-    generations = [first + choose.randrange(5_000_000) for _ in names_]
+    generations = [first + choose.randrange(86_400_000_000) for _ in names_]
+    sizes = [choose.randrange(1 << 20) for _ in names_]
     flags = [NEEDED] * len(names_)
-    return Intent(names=names_, generations=generations, sizes=[1_000] * len(names_), flags=flags)
+    return Intent(names=names_, generations=generations, sizes=sizes, flags=flags)
 
 
 def test_a_uuid_name_takes_at_most_30_bytes() -> None:
@@ -89,7 +90,5 @@ def test_packing_takes_at_most_0_6_microseconds_an_object() -> None:
 
 
 def test_an_unknown_format_is_data_loss() -> None:
-    import zstandard
-
     with pytest.raises(DataLoss, match="format 9"):
-        Intent.unpack(zstandard.compress(b"\x09" + bytes(40)))
+        Intent.unpack(b"\x09" + bytes(40))

@@ -1,9 +1,9 @@
 """The intent: what a batch is about to do, as columns, and as few bytes in the database.
 
 Packed, an object takes its name (compressed by zstd with its neighbours), its generation as the
-difference to the one before, and next to nothing for columns that do not vary. Names may hold any
-character, so they are told apart by their lengths. Integers are stored byte plane by byte plane:
-the planes that are all zero then vanish in the compression.
+difference to the one before or to the lowest, whichever is shorter, and next to nothing for columns
+that do not vary. Names may hold any character, so they are told apart by their lengths. Integers
+are stored byte plane by byte plane: the planes that are all zero then vanish in the compression.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ TRIES = 0x0F
 """Mask: how often the object has been announced before."""
 
 _FORMAT = 1
-_HEADER = struct.Struct("<BBIIII")
+_PREFIX = struct.Struct("<BI")
+_HEADER = struct.Struct("<BqIII")
 _HAS_CONTEXTS = 1
 _HAS_CHECKSUMS = 2
+_IN_STEPS = 4
 _compress = zstandard.ZstdCompressor(level=1).compress
 _decompress = zstandard.ZstdDecompressor().decompress
 
@@ -66,17 +68,14 @@ class Intent:
         refused = [[index, one.code, one.message] for index, one in self.refused.items()]
         refused_json = orjson.dumps(refused) if refused else b""
         joined = b"".join(names)
-        steps = map(sub, self.generations[1:], self.generations)
+        base, generations, kinds = _near(self.generations)
         sums = [text.encode() for text in self.checksums]
-        kinds = (_HAS_CONTEXTS if self.contexts else 0) | (_HAS_CHECKSUMS if sums else 0)
+        kinds |= (_HAS_CONTEXTS if self.contexts else 0) | (_HAS_CHECKSUMS if sums else 0)
         sums_joined = b"".join(sums)
         parts = [
-            _HEADER.pack(
-                _FORMAT, kinds, len(names), len(joined), len(sums_joined), len(refused_json)
-            ),
-            joined,
+            _HEADER.pack(kinds, base, len(names), len(sums_joined), len(refused_json)),
             _planes(map(len, names), "H"),
-            _planes(chain(self.generations[:1], steps), "q"),
+            _planes(generations, "q"),
             _planes(self.sizes, "q"),
             bytes(self.flags),
         ]
@@ -85,20 +84,26 @@ class Intent:
         if sums:
             parts += [_planes(map(len, sums), "H"), sums_joined]
         parts.append(refused_json)
-        return _compress(b"".join(parts))
+        # Names by themselves: what is rare in one kind of data is common in the other.
+        packed_names = _compress(joined)
+        return _PREFIX.pack(_FORMAT, len(packed_names)) + packed_names + _compress(b"".join(parts))
 
     @staticmethod
     def unpack(data: bytes) -> Intent:
         """The intent behind ``data``; raises DataLoss for what no version of longshore wrote."""
-        reader = _Reader(_decompress(data))
-        version, kinds, count, names_size, sums_size, refused_size = _HEADER.unpack(
-            reader.take(_HEADER.size)
-        )
+        version, names_size = _PREFIX.unpack_from(data)
         if version != _FORMAT:
             raise DataLoss(f"An intent of format {version} cannot be read; this is {_FORMAT}.")
-        joined = reader.take(names_size)
+        numbers = _PREFIX.size + names_size
+        joined = _decompress(data[_PREFIX.size : numbers])
+        reader = _Reader(_decompress(data[numbers:]))
+        kinds, base, count, sums_size, refused_size = _HEADER.unpack(reader.take(_HEADER.size))
         names = _split(joined, reader.column("H", count))
-        generations = list(accumulate(reader.column("q", count)))
+        generations = reader.column("q", count)
+        if kinds & _IN_STEPS:
+            generations = list(accumulate(generations, initial=base))[1:]
+        else:
+            generations = [base + above for above in generations]
         sizes = reader.column("q", count)
         flags = list(reader.take(count))
         contexts: Sequence[ContextDelta] = ()
@@ -119,6 +124,16 @@ class Intent:
             checksums=checksums,
             refused={index: Failure(Code(code), message) for index, code, message in rows},
         )
+
+
+def _near(generations: Sequence[int]) -> tuple[int, list[int], int]:
+    """A base and small numbers that stand for ``generations``: the steps from one to the next if
+    they mostly are in order, else what each is above the lowest."""
+    base = min(generations, default=0)
+    steps = list(map(sub, generations, chain((base,), generations)))
+    if sum(map(abs, steps)) * 8 < (max(generations, default=0) - base) * len(steps):
+        return base, steps, _IN_STEPS
+    return base, [generation - base for generation in generations], 0
 
 
 class _Reader:
