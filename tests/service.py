@@ -35,19 +35,21 @@ class Service:
         rate: float | None = None,
         gate: Path | None = None,
         sources: Path | None = None,
+        database: str | None = None,
     ) -> None:
         """``rate``: the store's cap. ``gate``: see crash/gate. ``sources``: run this copy of the
-        package instead of the installed one."""
+        package instead of the installed one. ``database``: the URL of a PostgreSQL."""
         self.directory = directory
         self.gate = gate
         self.sources = sources
         self.port = _free_port()
         self.data_dir = directory / "data"
         cap = f"max_objects_per_second = {rate}\n" if rate else ""
+        other = f'database = "{database}"\n' if database else ""
         self.config = directory / "longshore.toml"
         self.config.write_text(
             f'data_dir = "{self.data_dir}"\nworkers = {workers}\n'
-            f"lease_seconds = {lease_seconds}\n"
+            f"lease_seconds = {lease_seconds}\n{other}"
             f'[rest]\nlisten = "127.0.0.1:{self.port}"\n'
             f'[stores.main]\nkind = "local"\nbuckets = ["*"]\n{cap}'
         )

@@ -7,15 +7,14 @@ import ipaddress
 import signal
 from collections.abc import Mapping
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from longshore import extensions, telemetry
-from longshore.api.server import make_app, make_server
+from longshore.api.server import AsgiApp, RestServer, make_app, make_server
 from longshore.clock import SYSTEM_CLOCK
-from longshore.data_dir import DataDirLock
-from longshore.database import Database, jobs, leases
+from longshore.data_dir import DataDirLock, identity
+from longshore.database import Database, jobs, leases, schema
+from longshore.database.service_lock import ServiceLock
 from longshore.engine import action_log
-from longshore.errors import FailedPrecondition
+from longshore.errors import FailedPrecondition, Unavailable
 from longshore.housekeeping import end_what_is_old
 from longshore.metrics import MetricsPage
 from longshore.runner import Runner
@@ -23,7 +22,10 @@ from longshore.settings import ListenSettings, Settings
 from longshore.store import Stores
 
 RUNNER = "local"
+PATIENCE_SECONDS = 5.0
+"""How long a request waits for a database that is down before it fails with UNAVAILABLE."""
 _SWEEP_SECONDS = 5.0
+_ALONE_SECONDS = 1.0
 
 
 def serve(settings: Settings) -> int:
@@ -44,41 +46,74 @@ def serve(settings: Settings) -> int:
 
 async def _serve(settings: Settings, lock: DataDirLock) -> int:
     await _try_stores(settings)
-    database = Database(settings.database_path)
-    await database.create()
-    # The lock proves that every earlier worker is dead, so its leases mean nothing.
-    released = await database.write(leases.release)
-    runner: Runner = extensions.load("runners", RUNNER).start(settings, database, lock.fd)
-
-    async def ready() -> Mapping[str, bool]:
-        return {"workers": runner.ready()}
-
-    metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
-    host, port = settings.rest.address
+    alone = ServiceLock(settings.database) if settings.database else None
+    database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
     try:
-        server = make_server(make_app(database, SYSTEM_CLOCK, ready, metrics), host, port)
-    except OSError as error:
-        await database.close()
-        raise FailedPrecondition(
-            f"Cannot listen on {settings.rest.listen}: {error.strerror}. Choose another address"
-            " with --listen."
-        ) from error
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
-    telemetry.event("serving", rest=f"http://{host}:{server.port}", taken_over=released)
-    try:
+        released = await _take_over(settings, database)
+        runner: Runner = extensions.load("runners", RUNNER).start(settings, database, lock.fd)
+
+        async def ready() -> Mapping[str, bool]:
+            return {"workers": runner.ready()}
+
+        metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
+        server = _listen(settings, make_app(database, SYSTEM_CLOCK, ready, metrics))
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
+        rest = f"http://{settings.rest.address[0]}:{server.port}"
+        telemetry.event("serving", rest=rest, taken_over=released)
         async with asyncio.TaskGroup() as group:
             group.create_task(runner.run(stop))
             group.create_task(_sweep_logs(settings, database, stop))
             group.create_task(end_what_is_old(settings.retention, database, SYSTEM_CLOCK, stop))
             group.create_task(server.serve())
+            if alone is not None:
+                group.create_task(_stay_alone(alone, stop))
             await stop.wait()
             telemetry.event("stopping")
             server.should_exit = True
     finally:
         await database.close()
+        if alone is not None:
+            alone.close()
     return 0
+
+
+async def _take_over(settings: Settings, database: Database) -> int:
+    """Make the schema ready, and end the leases of workers that are known to be dead: all of them
+    in a database that lies in the locked data directory, else those of services in there. What a
+    service on another machine has left ends once it has stood still for ``lease_seconds``."""
+    if settings.database is None:
+        before = await database.write(schema.upgrade)
+        if before not in (None, schema.HEAD):
+            telemetry.event("database upgraded", before=before, after=schema.HEAD)
+        return await database.write(leases.release)
+    await database.create()
+    await database.read(schema.check)
+    return await database.write(leases.release, prefix=f"{identity(settings.data_dir)}/")
+
+
+async def _stay_alone(lock: ServiceLock, stop: asyncio.Event) -> None:
+    """Take the lock anew after the database's restart; stop if another service was faster."""
+    while not await SYSTEM_CLOCK.wait(stop, _ALONE_SECONDS):
+        try:
+            ours = await asyncio.to_thread(lock.keep)
+        except Unavailable as error:
+            telemetry.warning("service lock lost", why=error)
+            continue
+        if not ours:
+            telemetry.warning("another service has the database", action="stopping")
+            stop.set()
+
+
+def _listen(settings: Settings, app: AsgiApp) -> RestServer:
+    try:
+        return make_server(app, *settings.rest.address)
+    except OSError as error:
+        raise FailedPrecondition(
+            f"Cannot listen on {settings.rest.listen}: {error.strerror}. Choose another address"
+            " with --listen."
+        ) from error
 
 
 def _stop(number: int, stop: asyncio.Event) -> None:
@@ -109,7 +144,7 @@ async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Even
             kept = await database.read(jobs.existing_shards, list(found))
             paths = [path for shard, files in found.items() if shard not in kept for path in files]
             await asyncio.to_thread(action_log.remove, paths)
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, Unavailable) as error:
             telemetry.warning("logs not swept", directory=settings.logs_dir, why=error)
         if await SYSTEM_CLOCK.wait(stop, _SWEEP_SECONDS):
             return

@@ -5,12 +5,26 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+import uuid
 from pathlib import Path
 
 from longshore.errors import FailedPrecondition
 
 _GRACE_SECONDS = 2.0
 """A service that was killed takes a moment to vanish, its workers with it."""
+
+
+def identity(data_dir: Path) -> str:
+    """What tells this data directory from any other, wherever it is moved.
+
+    Call it with the lock held.
+    """
+    path = data_dir / "id"
+    if not path.exists():
+        new = path.with_suffix(".new")
+        new.write_text(f"{uuid.uuid4().hex}\n", encoding="ascii")
+        new.rename(path)
+    return path.read_text(encoding="ascii").strip()
 
 
 class DataDirLock:

@@ -22,6 +22,7 @@ ENVIRONMENT_PREFIX = "LONGSHORE_"
 DEFAULT_FILE = "longshore.toml"
 MIN_LEASE_SECONDS = 21.0
 MIN_KEEP_DAYS = 30.0
+DATABASES = ("postgresql://", "postgres://")
 NOT_SETTINGS = frozenset({"CONFIG", "SERVER", "PROJECT"})
 """Variables with our prefix that are flags of the command line rather than settings."""
 
@@ -88,6 +89,7 @@ class Settings:
     """Everything that can be set. Paths are as given, relative to the working directory."""
 
     data_dir: Path = Path("longshore-data")
+    database: str | None = field(default=None, repr=False)  # may hold a password
     workers: int = field(default_factory=cores)
     shards_at_once: int = 8
     """How many shards of one store a worker carries at the same time, and how many it plans: this
@@ -101,7 +103,7 @@ class Settings:
 
     @property
     def database_path(self) -> Path:
-        """The file of the service's own SQLite database."""
+        """The file of the service's own SQLite database, where no other is set."""
         return self.data_dir / "longshore.sqlite"
 
     @property
@@ -132,6 +134,11 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
             _merge(given, _read(Settings, table, "", source))
     settings = _build(given)
     _check_patterns(settings.stores.values())
+    if settings.database is not None and not settings.database.startswith(DATABASES):
+        raise InvalidArgument(
+            "database must be the URL of PostgreSQL, like postgresql://longshore@db.example/jobs;"
+            " leave it out for SQLite in the data directory."
+        )
     if settings.lease_seconds < MIN_LEASE_SECONDS:
         raise InvalidArgument(
             f"lease_seconds is {settings.lease_seconds:g}; it must be at least"
@@ -268,6 +275,7 @@ def _is_texts(value: Any) -> bool:
 
 _VALUES: Mapping[Any, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     str: ("a text", lambda value: isinstance(value, str), str),
+    str | None: ("a text", lambda value: isinstance(value, str), str),
     Path: ("a path", lambda value: isinstance(value, str | Path) and str(value) != "", Path),
     int: ("a whole number above 0", lambda value: type(value) is int and value > 0, int),
     float: ("a number above 0", _is_number, float),
@@ -278,7 +286,7 @@ _VALUES: Mapping[Any, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] =
 
 
 def _read_value(kind: Any, given: Any, name: str, source: _Source) -> Any:
-    if source.text and kind not in (str, Path):
+    if source.text and kind not in (str, str | None, Path):
         given = _parse(given)
     if kind is Any:
         return given

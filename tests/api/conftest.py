@@ -1,4 +1,4 @@
-"""The real API on a real socket and a real SQLite database, once per session.
+"""The real API on a real socket and a real database, once per session.
 
 It runs in a thread with a loop of its own, so that blocking clients (Google's, gcloud) can call it.
 Tests keep apart by their project, and simulate the engine's progress with SQL.
@@ -97,8 +97,11 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    running = Server(Database(tmp_path_factory.mktemp("api") / "longshore.sqlite"), Clock())
+def server(
+    tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str | None]
+) -> Iterator[Server]:
+    where = new_database() or tmp_path_factory.mktemp("api") / "longshore.sqlite"
+    running = Server(Database(where), Clock())
     running.start()
     yield running
     running.stop()

@@ -37,11 +37,13 @@ PATCHES: dict[str, dict[str, Any]] = {
 class Harbour:
     """A service with a bucket ``b``: objects under ``d/``, and 50 under ``k/`` to be left alone."""
 
-    def __init__(self, directory: Path, objects: int, rate: float) -> None:
+    def __init__(
+        self, directory: Path, objects: int, rate: float, database: str | None = None
+    ) -> None:
         self.gate = directory / "gate"
         self.gate.mkdir()
         self.objects = objects
-        self.service = Service(directory, rate=rate, gate=self.gate)
+        self.service = Service(directory, rate=rate, gate=self.gate, database=database)
         self.random = random.Random(objects)
         self.kills = 0
         self._counted = 0
@@ -124,11 +126,13 @@ class Harbour:
 
 
 @pytest.fixture
-def harbour(tmp_path: Path) -> Iterator[Callable[[int, float], Harbour]]:
+def harbour(
+    tmp_path: Path, new_database: Callable[[], str | None]
+) -> Iterator[Callable[[int, float], Harbour]]:
     made: list[Harbour] = []
 
     def make(objects: int, rate: float) -> Harbour:
-        made.append(Harbour(tmp_path, objects, rate))
+        made.append(Harbour(tmp_path, objects, rate, new_database()))
         return made[-1]
 
     yield make

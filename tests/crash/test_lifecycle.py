@@ -21,11 +21,13 @@ ALL = {"prefixList": {"includedObjectPrefixes": ["d/"]}}
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Service]]:
+def serve(
+    tmp_path: Path, new_database: Callable[[], str | None]
+) -> Iterator[Callable[..., Service]]:
     made: list[Service] = []
 
     def make(*, objects: int = 0, rate: float | None = None) -> Service:
-        service = Service(tmp_path, rate=rate)
+        service = Service(tmp_path, rate=rate, database=new_database())
         made.append(service)
         asyncio.run(_load(service, objects))
         service.start()

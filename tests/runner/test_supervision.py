@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import orjson
@@ -29,11 +29,17 @@ LEASE_SECONDS = 21.0
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(tmp_path: Path, new_database: Callable[[], str | None]) -> Iterator[Serve]:
     made: list[Service] = []
 
     def make(*, objects: int = OBJECTS, rate: float = 1_000) -> Service:
-        service = Service(tmp_path, workers=2, rate=rate, lease_seconds=LEASE_SECONDS)
+        service = Service(
+            tmp_path,
+            workers=2,
+            rate=rate,
+            lease_seconds=LEASE_SECONDS,
+            database=new_database(),
+        )
         made.append(service)
         load(service, objects)
         service.start()

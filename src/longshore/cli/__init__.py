@@ -18,7 +18,16 @@ from typing import Annotated
 import typer
 
 from longshore import __version__
-from longshore.cli import bucket_operations, buckets, demo, jobs, objects, operations, serve
+from longshore.cli import (
+    bucket_operations,
+    buckets,
+    database,
+    demo,
+    jobs,
+    objects,
+    operations,
+    serve,
+)
 from longshore.cli.help import use_everywhere
 from longshore.cli.output import printable
 from longshore.errors import Error
@@ -33,11 +42,14 @@ app = typer.Typer(
 )
 app.command("serve", epilog=serve.EXAMPLE)(serve.serve)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
+app.command("backup", epilog=database.BACKUP_EXAMPLE)(database.backup)
+app.command("restore", epilog=database.RESTORE_EXAMPLE)(database.restore)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(bucket_operations.app, name="bucket-operations")
 app.add_typer(operations.app, name="operations")
 app.add_typer(buckets.app, name="buckets")
 app.add_typer(objects.app, name="objects")
+app.add_typer(database.app, name="database")
 use_everywhere(app)
 
 

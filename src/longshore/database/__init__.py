@@ -1,101 +1,149 @@
 """The SQL side: who may run a statement, and when.
 
 Statements are plain functions of a connection, written once in SQLAlchemy Core (``jobs``,
-``shards``), so that they can be read, tested and composed without a loop. A Database runs them:
-here in threads over SQLite (a synchronous driver there costs a third of aiosqlite).
+``shards``), so that they can be read, tested and composed without a loop. A Database runs them in
+threads, on SQLite as on PostgreSQL: synchronous drivers, because one for asyncio costs three times
+as much there and nothing waits for a thread here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
-from sqlalchemy.pool import QueuePool
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
-from longshore.database.tables import metadata
+from longshore import telemetry
+from longshore.clock import SYSTEM_CLOCK, Clock
+from longshore.database import engines, schema
+from longshore.database.failures import Trouble, trouble
+from longshore.database.transaction import Reading, Undecided, Writing
+from longshore.errors import Unavailable
+from longshore.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-READER_THREADS = 3
-BUSY_TIMEOUT_SECONDS = 30.0
-CACHE_KIB = 256
-"""Of each connection: SQLite's own default of 2 MB would count four times in every worker."""
-SCHEMA_VERSION = 1
+CONFLICTS = 20
+"""How often in a row a transaction that meets others is run again."""
+_FIRST_PAUSE_SECONDS = 0.05
+_MAX_PAUSE_SECONDS = 2.0
 
 
 class Database:
-    """The service's database. One per process; ``close`` it in the end."""
+    """The service's database. One per process; ``close`` it in the end.
 
-    def __init__(self, path: Path) -> None:
-        """Opens, and if need be makes, the SQLite database at ``path``."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._reader = _sqlite_engine(path, "BEGIN", READER_THREADS)
-        self._writer = _sqlite_engine(path, "BEGIN IMMEDIATE", 1)
-        self._read_threads = ThreadPoolExecutor(READER_THREADS, "database-read")
-        self._write_thread = ThreadPoolExecutor(1, "database-write")
+    While it is down, ``read`` and ``write`` wait for it and then go on by themselves, for as long
+    as ``patience_seconds``. A worker's patience has no end: nothing that it could do instead is of
+    any use, and its leases and deadlines are judged elsewhere.
+    """
+
+    def __init__(
+        self,
+        where: Path | str,
+        *,
+        patience_seconds: float = 0.0,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        """``where``: the file of an SQLite database, made if need be, or a URL of PostgreSQL."""
+        ways = engines.sqlite(where) if isinstance(where, Path) else engines.postgresql(where)
+        self._reader = ways.reader
+        self._writer = ways.writer
+        self._read_threads = ThreadPoolExecutor(ways.reader_threads, "database-read")
+        self._write_threads = ThreadPoolExecutor(ways.writer_threads, "database-write")
+        self._patience_seconds = patience_seconds
+        self._clock = clock
+        self._down = False
+
+    @classmethod
+    def open(cls, settings: Settings, *, patience_seconds: float) -> Database:
+        """The database that ``settings`` name."""
+        return cls(settings.database or settings.database_path, patience_seconds=patience_seconds)
 
     async def create(self) -> None:
-        """Make the tables that are missing."""
-        await self.write(metadata.create_all)
+        """Make the tables of an empty database; does nothing if they are there."""
+        await self.write(schema.create)
 
     async def read(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        """``function(connection, …)`` on one consistent view of the database."""
-        call = partial(_transaction, self._reader, function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._read_threads, call)
+        """``function(connection, …)`` on one consistent view of the database.
+
+        Raises Unavailable when the database has been down for ``patience_seconds``.
+        """
+        reading = Reading(self._reader, lambda connection: function(connection, *args, **kwargs))
+        return await self._persist(self._read_threads, reading.attempt)
 
     async def write(
         self, function: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """``function(connection, …)`` in a transaction: durable once this returns, else undone.
 
-        The write lock is taken at the start, so a function may read, decide and write.
+        It takes effect once, but may be called again after a failure or where it met another
+        transaction. On SQLite it is alone; on PostgreSQL it takes row locks before it decides.
+
+        Raises Unavailable when the database has been down for ``patience_seconds``; then, and only
+        then, it is not known whether a commit under way took effect.
         """
-        call = partial(_transaction, self._writer, function, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._write_thread, call)
+        writing = Writing(self._writer, lambda connection: function(connection, *args, **kwargs))
+        return await self._persist(self._write_threads, writing.attempt)
+
+    async def _persist(self, threads: ThreadPoolExecutor, attempt: Callable[[], T]) -> T:
+        loop = asyncio.get_running_loop()
+        conflicts = failures = 0
+        began = self._clock.monotonic()
+        while True:
+            try:
+                answer = await loop.run_in_executor(threads, attempt)
+            except DBAPIError as error:
+                kind = trouble(error)
+                if kind is None:
+                    raise
+                if kind is Trouble.CONFLICT:
+                    conflicts += 1
+                    if conflicts > CONFLICTS:
+                        raise
+                    await self._pause(0.0, 0.002 * conflicts)
+                    continue
+                self._complain(error)
+                if self._clock.monotonic() - began >= self._patience_seconds:
+                    raise Unavailable(f"The database is down: {_reason(error)}.") from error
+            except Undecided:
+                pass
+            else:
+                self._recover()
+                return answer
+            longest = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**failures)
+            failures = min(failures + 1, 10)
+            await self._pause(longest / 2, longest)
+
+    async def _pause(self, shortest: float, longest: float) -> None:
+        seconds = random.uniform(shortest, longest)  # noqa: S311 - jitter, no secret
+        await self._clock.wait(asyncio.Event(), seconds)
+
+    def _complain(self, error: DBAPIError) -> None:
+        if not self._down:
+            telemetry.warning("database down", why=_reason(error))
+        self._down = True
+
+    def _recover(self) -> None:
+        if self._down:
+            telemetry.event("database back")
+        self._down = False
 
     async def close(self) -> None:
         """Wait for what runs and close every connection."""
         self._read_threads.shutdown()
-        self._write_thread.shutdown()
+        self._write_threads.shutdown()
         self._reader.dispose()
         self._writer.dispose()
 
 
-def _transaction(
-    engine: Engine, function: Callable[Concatenate[Connection, P], T], *args: Any, **kwargs: Any
-) -> T:
-    with engine.begin() as connection:
-        return function(connection, *args, **kwargs)
-
-
-def _sqlite_engine(path: Path, begin: str, size: int) -> Engine:
-    engine = create_engine(
-        URL.create("sqlite", database=str(path)),
-        poolclass=QueuePool,
-        pool_size=size,
-        max_overflow=0,
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _prepare(connection: Any, _record: Any) -> None:
-        # The driver's own transaction handling would begin too late for "read, decide, write".
-        connection.isolation_level = None
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
+def _reason(error: DBAPIError) -> str:
+    """The first line of what the driver says; it never has a password in it."""
+    return str(error.orig).strip().partition("\n")[0]

@@ -245,13 +245,16 @@ def leases(connection: Connection) -> list[Lease]:
     return [Lease(*row) for row in connection.execute(select(*columns).where(_LEASED))]
 
 
-def release(connection: Connection, owner: str | None = None) -> int:
-    """End the leases of the worker ``owner``, or of everybody; gives how many there were.
+def release(connection: Connection, owner: str | None = None, *, prefix: str = "") -> int:
+    """End the leases of the worker ``owner``, or of all whose names begin with ``prefix``; gives
+    how many there were.
 
-    Only for workers that are known to be dead: their processes reaped, or the lock on the data
-    directory taken.
+    Only for workers that are known to be dead: their processes reaped, the lock on the data
+    directory taken, or their leases unmoved for longer than they last.
     """
-    mine = _LEASED if owner is None else shards.c.owner == owner
+    mine = shards.c.owner == owner
+    if owner is None:
+        mine = and_(_LEASED, shards.c.owner.startswith(prefix, autoescape=True))
     return connection.execute(update(shards).where(mine).values(owner=None)).rowcount
 
 

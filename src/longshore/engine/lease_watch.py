@@ -20,6 +20,11 @@ class LeaseWatch:
         self._lease_seconds = lease_seconds
         self._since: dict[Lease, float] = {}  # that a lease was first seen just as it is
 
+    def forget(self) -> None:
+        """Begin anew: no lease can move while the database is down, so that time counts for
+        nobody."""
+        self._since.clear()
+
     def expired(self, leases: Iterable[Lease]) -> list[Lease]:
         """Those of ``leases``, which are all there are now, that have run out."""
         now = self._clock.monotonic()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import io
+import math
 import os
 import pickle
 import signal
@@ -26,15 +27,14 @@ from contextlib import suppress
 from typing import Any
 
 import orjson
-from sqlalchemy.exc import SQLAlchemyError
 
-from longshore import telemetry
+from longshore import data_dir, telemetry
 from longshore.clock import SYSTEM_CLOCK
-from longshore.database import Database, leases
+from longshore.database import Database, leases, schema
 from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
 from longshore.engine.lease_watch import LeaseWatch
 from longshore.engine.worker import Worker
-from longshore.errors import Error
+from longshore.errors import Error, Unavailable
 from longshore.settings import Settings
 from longshore.store import Stores
 from longshore.telemetry import Numbers, Series
@@ -87,6 +87,7 @@ class LocalRunner:
         self._settings = settings
         self._database = database
         self._lock_fd = lock_fd
+        self._place = data_dir.identity(settings.data_dir)
         self._children: dict[str, _Child] = {}
         self._totals = telemetry.Totals()
         self._leases = LeaseWatch(SYSTEM_CLOCK, settings.lease_seconds)
@@ -112,7 +113,7 @@ class LocalRunner:
         """Run one worker after the other, with growing pauses while they die young."""
         deaths = 0
         while not stop.is_set():
-            name = f"worker-{number}-{uuid.uuid4().hex[:12]}"
+            name = f"{self._place}/worker-{number}-{uuid.uuid4().hex[:12]}"
             began = SYSTEM_CLOCK.monotonic()
             child = await self._run_one(name, stop)
             if stop.is_set():
@@ -158,19 +159,19 @@ class LocalRunner:
                 await process.wait()
             del self._children[name]
             self._totals.bury(name)
-            # Reaped, and only now: nothing of this worker can reach a store any more.
-            await self._release(name)
+            # Reaped, and only now: nothing of this worker can reach a store any more. A service
+            # that is to stop leaves the rest to the next one.
+            while not await self._release(name) and not stop.is_set():
+                await SYSTEM_CLOCK.wait(stop, _WATCH_SECONDS)
 
-    async def _release(self, name: str) -> None:
-        """End the leases of a dead worker, however long the database takes to answer."""
-        while True:
-            try:
-                await self._database.write(leases.release, name)
-            except SQLAlchemyError as error:
-                telemetry.warning("database failed", while_releasing=name, why=error)
-                await asyncio.sleep(_WATCH_SECONDS)
-            else:
-                return
+    async def _release(self, name: str) -> bool:
+        """End the leases of a dead worker; False: the database is down."""
+        try:
+            await self._database.write(leases.release, name)
+        except Unavailable as error:
+            telemetry.warning("database failed", while_releasing=name, why=error)
+            return False
+        return True
 
     async def _follow(self, child: _Child) -> None:
         """Take in heartbeats until the worker has died."""
@@ -213,13 +214,24 @@ class LocalRunner:
         while not await SYSTEM_CLOCK.wait(stop, _WATCH_SECONDS):
             try:
                 held = await self._database.read(leases.leases)
-            except SQLAlchemyError as error:
+            except Unavailable as error:
                 telemetry.warning("database failed", while_watching="leases", why=error)
+                self._leases.forget()
                 continue
             for lease in self._leases.expired(held):
-                child = self._children.get(lease.owner)
-                if child is not None:
-                    child.kill(why=f"the lease on shard {lease.shard} ran out")
+                await self._end(lease)
+
+    async def _end(self, lease: leases.Lease) -> None:
+        """End the worker that lets a lease stand still; if there is none, end the lease itself.
+
+        PostgreSQL may commit a dead worker's last transaction after its leases were ended, and a
+        service elsewhere may have left leases that only time can end.
+        """
+        child = self._children.get(lease.owner)
+        if child is not None:
+            child.kill(why=f"the lease on shard {lease.shard} ran out")
+        else:
+            await self._release(lease.owner)
 
 
 async def _frame(stream: asyncio.StreamReader) -> bytes:
@@ -295,11 +307,12 @@ def _run(main: Coroutine[Any, Any, None]) -> None:
 async def _work(name: str, settings: Settings, heart: _Heart) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    database = Database(settings.database_path)
+    database = Database.open(settings, patience_seconds=math.inf)
     stores = Stores(settings)
     telemetry.count_worker_up()
     heart.start()
     try:
+        await database.read(schema.check)
         await Worker(name, settings, database, stores, SYSTEM_CLOCK).run(stop)
     except Error as error:
         telemetry.warning("worker ends", worker=name, why=error)

@@ -1,0 +1,117 @@
+"""How connections are made: to a file of SQLite, to a server of PostgreSQL."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.pool import NullPool, QueuePool
+
+from longshore.errors import FailedPrecondition
+
+BUSY_TIMEOUT_SECONDS = 30.0
+CACHE_KIB = 256
+"""Of each connection: SQLite's own default of 2 MB would count four times in every worker."""
+_DRIVER = "postgresql+psycopg"
+_CONNECT: dict[str, Any] = {
+    "application_name": "longshore",
+    "connect_timeout": 5,
+    # Both sides notice within half a minute that the other's machine has vanished: longshore, to
+    # connect anew; the server, to let go of what a dead service had locked.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+    "options": " ".join(
+        f"-c {name}={value}"
+        for name, value in {
+            "tcp_keepalives_idle": 10,
+            "tcp_keepalives_interval": 5,
+            "tcp_keepalives_count": 3,
+            "idle_in_transaction_session_timeout": "60s",
+        }.items()
+    ),
+}
+
+
+class Engines(NamedTuple):
+    """A database's two ways in, and how many threads may use each at a time."""
+
+    reader: Engine
+    reader_threads: int
+    writer: Engine
+    writer_threads: int
+
+
+def sqlite(path: Path) -> Engines:
+    """Of the file ``path``, which is made if need be. One transaction writes at a time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    readers = 3
+    return Engines(
+        _sqlite_engine(path, "BEGIN", readers),
+        readers,
+        _sqlite_engine(path, "BEGIN IMMEDIATE", 1),
+        1,
+    )
+
+
+def postgresql(url: str) -> Engines:
+    """Of the server and database that ``url`` names: one pool, with a connection per thread.
+
+    Raises FailedPrecondition where the driver is not installed.
+    """
+    readers, writers = 2, 3
+    engine = _postgresql_engine(
+        url, poolclass=QueuePool, pool_size=readers + writers, max_overflow=0
+    )
+    return Engines(
+        engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True),
+        readers,
+        engine.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False),
+        writers,
+    )
+
+
+def one_connection(url: str, application_name: str) -> Connection:
+    """A connection to PostgreSQL of its own, without transactions."""
+    engine = _postgresql_engine(url, application_name, poolclass=NullPool)
+    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
+
+
+def _postgresql_engine(url: str, application_name: str = "longshore", **options: Any) -> Engine:
+    if find_spec("psycopg") is None:
+        raise FailedPrecondition(
+            "PostgreSQL needs its driver, which is not installed:"
+            " pip install 'longshore[postgresql]'."
+        )
+    parsed = make_url(url).set(drivername=_DRIVER)
+    given = {**_CONNECT, "application_name": application_name}
+    arguments = {key: value for key, value in given.items() if key not in parsed.query}
+    return create_engine(parsed, connect_args=arguments, use_native_hstore=False, **options)
+
+
+def _sqlite_engine(path: Path, begin: str, size: int) -> Engine:
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        poolclass=QueuePool,
+        pool_size=size,
+        max_overflow=0,
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        # The driver's own transaction handling would begin too late for "read, decide, write".
+        connection.isolation_level = None
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine

@@ -1,0 +1,1 @@
+"""Alembic's home: ``versions`` has the steps, forward only; ``schema`` takes them."""

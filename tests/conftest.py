@@ -1,0 +1,51 @@
+"""Which database the tests run on: ``--database sqlite`` (always there) or ``postgresql``.
+
+Tests marked ``services`` need a server of their own; they run where they are asked for by
+``-m services``. What is not installed skips them, with a word in the summary, and fails them where
+CI=true.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.services.postgresql import Postgresql
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--database", choices=("sqlite", "postgresql"), default="sqlite")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgresql]:
+    """A running PostgreSQL."""
+    from tests.services.postgresql import OLDEST, running
+
+    with running() as server:
+        if server is None:
+            missing = f"PostgreSQL {OLDEST} or newer is not installed (Debian: postgresql)"
+            if os.environ.get("CI") == "true":
+                pytest.fail(missing)
+            pytest.skip(missing)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest) -> Callable[[], str | None]:
+    """Makes an empty database and gives its URL; None: SQLite, in the data directory."""
+    if request.config.getoption("--database") == "sqlite":
+        return lambda: None
+    server: Postgresql = request.getfixturevalue("postgresql")
+    return server.new_database
+
+
+@pytest.fixture
+def database_at(new_database: Callable[[], str | None], tmp_path: Path) -> Path | str:
+    """Where an empty database is, as Database takes it."""
+    return new_database() or tmp_path / "longshore.sqlite"
