@@ -37,5 +37,5 @@ def _by_state(
     rows = connection.execute(
         select(groups.c.state, func.sum(groups.c.rows)).group_by(groups.c.state)
     )
-    found = {State(name): int(number) for name, number in rows.tuples()}
+    found = {State(name): int(number) for name, number in rows}
     return {state: found.get(state, 0) for state in State}

@@ -13,6 +13,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -20,10 +21,23 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    TypeDecorator,
     text,
 )
 
 from longshore.model import COUNTER_NAMES
+
+
+class Message(TypeDecorator[str]):
+    """Text for people that may quote names of objects: PostgreSQL has no text with a NUL in it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """``value`` as both databases can keep it."""
+        return value and value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
 
 # Order of names is the order of their bytes on both databases: SQLite's default is just that,
 # PostgreSQL's is the locale's.
@@ -59,7 +73,7 @@ jobs = Table(
     Column("job_delete_us", BigInteger),  # jobs.delete: the row stays for the operation's sake
     Column("operation_delete_us", BigInteger),  # operations.delete: nobody is interested any more
     Column("error_code", Text),  # of a FAILED or CANCELED job, for its operation
-    Column("error_message", Text),
+    Column("error_message", Message),
     Column("errors", JSON),
     *_counters(),
     Index(
@@ -104,7 +118,7 @@ bucket_operations = Table(
     Column("start_us", BigInteger),
     Column("complete_us", BigInteger),
     Column("error_code", Text),
-    Column("error_message", Text),
+    Column("error_message", Message),
     Column("errors", JSON),
     *_counters(),
     Index("bucket_operations_by_id", "job", "bucket_operation_id", unique=True),
@@ -133,7 +147,7 @@ shards = Table(
     Column("halving", Text),  # "ASKED" by an idle worker; "NO": not now, says its own worker
     Column("checkpoint", BigInteger, nullable=False, server_default="0"),
     Column("error_code", Text),
-    Column("error_message", Text),
+    Column("error_message", Message),
     Column("errors", JSON),
     *_counters(),
     Index("shards_by_bucket_operation", "bucket_operation", "state"),

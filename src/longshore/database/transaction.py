@@ -61,6 +61,8 @@ class Writing(Generic[T]):
             try:
                 transaction.commit()
             except DBAPIError:
+                # What state it is in, nobody knows; SQLite's may still be in the transaction.
+                connection.invalidate()
                 if written is not None:
                     self._doubtful = (written, answer)
                 raise
