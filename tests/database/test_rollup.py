@@ -1,0 +1,82 @@
+"""How wholes begin and end, and what is counted for them."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from sqlalchemy import Connection, update
+
+from longshore.database import Database, rollup, shards
+from longshore.database.tables import bucket_operations, jobs
+from longshore.database.tables import shards as table
+from longshore.errors import Internal
+from longshore.model import Code, Counters, ErrorSummary, State
+from tests.database.rows import announcement, create, row, running, states
+
+ENDS = (State.SUCCEEDED, State.FAILED, State.CANCELED)
+
+
+async def test_counters_are_sums_over_shards_with_the_first_samples(database: Database) -> None:
+    first, second = await running(database, 2)
+    for number, shard in enumerate((first, second)):
+        samples = tuple((f"gs://b/{number}-{one}", "no") for one in range(4))
+        errors = {Code.NOT_FOUND: ErrorSummary(code=Code.NOT_FOUND, count=4, samples=samples)}
+        done = Counters(total=6, succeeded=2, failed=4, bytes_found=1 << 50)
+        await database.write(shards.checkpoint, shard, done, errors, announcement(), 4)
+    for read, key in (
+        (rollup.counters_of_jobs, first.job),
+        (rollup.counters_of_bucket_operations, first.bucket_operation),
+    ):
+        ((counters, merged),) = (await database.read(read, [key])).values()
+        assert counters == Counters(total=12, succeeded=4, failed=8, bytes_found=1 << 51)
+        assert merged[Code.NOT_FOUND].count == 8
+        assert len(merged[Code.NOT_FOUND].samples) == 5
+
+
+async def test_counters_of_nothing_are_none(database: Database) -> None:
+    assert await database.read(rollup.counters_of_jobs, [99]) == {}
+
+
+async def test_begin_lets_run_what_is_queued_alone(database: Database) -> None:
+    job = await create(database)
+    part = (await row(database, bucket_operations)).id
+    for now_us in (5, 6):
+        await database.write(rollup.begin, {job}, {part}, now_us)
+    assert (await row(database, jobs)).schedule_us == 5
+    assert (await row(database, bucket_operations)).start_us == 5
+
+
+@pytest.mark.parametrize("ends", list(itertools.combinations_with_replacement(ENDS, 2)))
+async def test_a_whole_ends_as_its_parts_have(
+    database: Database, ends: tuple[State, State]
+) -> None:
+    for end, shard in zip(ends, await running(database, buckets=("b-1", "b-2")), strict=True):
+        error = Internal("broken") if end is State.FAILED else None
+        await database.write(shards.finish, shard, Counters(total=1), {}, end, 9, error)
+    worst = max(ends, key=ENDS.index)
+    (job,), parts, _ = await states(database)
+    assert (job, parts) == (worst.value, [end.value for end in ends])
+    whole = await row(database, jobs)
+    code = {"SUCCEEDED": None, "FAILED": "INTERNAL", "CANCELED": "CANCELLED"}[worst.value]
+    assert (whole.error_code, whole.total, whole.complete_us) == (code, 2, 9)
+
+
+async def test_an_open_shard_keeps_the_whole_open(database: Database) -> None:
+    first, _second = await running(database, 2)
+    await database.write(shards.finish, first, Counters(), {}, State.FAILED, 9, Internal("no"))
+    assert (await states(database))[:2] == (["RUNNING"], ["RUNNING"])
+
+
+async def test_an_illegal_end_changes_nothing(database: Database) -> None:
+    """A bucket operation that never began can't have succeeded."""
+    job = await create(database)
+
+    def end(connection: Connection) -> None:
+        rollup.lock_job(connection, job)
+        connection.execute(update(table).values(state="SUCCEEDED"))
+        rollup.roll_up(connection, job, 9)
+
+    with pytest.raises(Internal):
+        await database.write(end)
+    assert await states(database) == (["QUEUED"], ["QUEUED"], ["QUEUED"])
