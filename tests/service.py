@@ -42,6 +42,7 @@ class Service:
         self.directory = directory
         self.gate = gate
         self.sources = sources
+        self.database = database
         self.port = _free_port()
         self.data_dir = directory / "data"
         cap = f"max_objects_per_second = {rate}\n" if rate else ""
