@@ -13,7 +13,9 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-services check format clean
+SEEDS ?= 50000
+
+.PHONY: help demo test test-services simulate check format clean
 
 help:
 	@echo "make demo            a service, 20,000 objects and their story, in a minute"
@@ -21,6 +23,7 @@ help:
 	@echo "make check           style, types, architecture"
 	@echo "make format          rewrite the sources in the house's style"
 	@echo "make test-services   on PostgreSQL, of which the tests start their own"
+	@echo "make simulate        so many simulated disasters, SEEDS=$(SEEDS)"
 	@echo "make clean           remove the environment and the caches"
 	@echo
 	@echo "VENV=$(VENV)  PYTHON=$(PYTHON)"
@@ -36,6 +39,9 @@ test-services: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -rs -m services
 	$(BIN)/python -m pytest -rs --database postgresql \
 		tests/database tests/api tests/crash tests/runner/test_supervision.py
+
+simulate: $(DEVELOPMENT)
+	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff check

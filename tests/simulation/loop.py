@@ -68,6 +68,7 @@ class Loop(asyncio.AbstractEventLoop):
         self.latency: Callable[[], float] = lambda: 0.0
         self.before_executing: Callable[[Any], None] = lambda _executor: None
         self.problems: list[str] = []
+        self.failure: BaseException | None = None
         self._time = 0.0
         self._ready: list[tuple[asyncio.Handle, Process | None]] = []
         self._timers: list[tuple[float, int, asyncio.Handle, Process | None]] = []
@@ -174,6 +175,10 @@ class Loop(asyncio.AbstractEventLoop):
         task.add_done_callback(raise_error)
         return task
 
+    def fail(self, error: BaseException) -> None:
+        """End the simulation with ``error``, whatever the code that runs now makes of it."""
+        self.failure = self.failure or error
+
     def run(self, main: Coroutine[Any, Any, Any]) -> Any:
         """The result of ``main``; whatever else still runs then is torn down."""
         hooks = sys.get_asyncgen_hooks()
@@ -183,6 +188,8 @@ class Loop(asyncio.AbstractEventLoop):
             task = self.create_task(main)
             while not task.done():
                 self._step()
+                if self.failure is not None:
+                    raise self.failure
             return task.result()
         finally:
             self._tear_down()

@@ -134,7 +134,10 @@ def calm(message: str, **others: Any) -> Plan:
     return Plan(**values | others)
 
 
-ACTIONS = ("crash", "crash", "crash", "crash all", "pause", "pause", "clock", "drain", "storm")
+ACTIONS = (
+    *("crash", "crash", "crash", "crash all", "drain"),
+    *("pause", "pause", "clock", "clock and pause", "clock and pause", "storm"),
+)
 
 
 def draw(seed: int) -> Plan:
@@ -169,7 +172,7 @@ def draw(seed: int) -> Plan:
         batch=choose((2, 3, 5)),
         lease_seconds=choose((21.0, 30.0)),
         reaps=random.random() < 0.5,
-        sluggish=choose((2.0, 6.0, 20.0)),
+        sluggish=choose((3.0, 10.0, 30.0)),
         database_trouble=choose((0.0, 0.0, 0.02, 0.1)),
         network_trouble=choose((0.0, 0.1, 0.3, 0.5)),
         late_calls=random.random() < 0.15,

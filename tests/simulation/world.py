@@ -36,9 +36,10 @@ from tests.simulation.watch import Violated, Watch
 
 DRAIN_SECONDS = 5.0
 REAP_SECONDS = 0.2
+WATCH_SECONDS = 2.0
 PATIENCE_SECONDS = 3000.0
 """How long a job may take, all troubles included."""
-AFTERMATH_SECONDS = 15.0
+AFTERMATH_SECONDS = 10.0
 _PROCESS_LESS = Context()
 
 
@@ -270,7 +271,7 @@ class World:
             self.loop.create_task(self._keep_worker(slot, database))
         watch = LeaseWatch(clock, self.plan.lease_seconds)
         while True:
-            await clock.wait(asyncio.Event(), 1.0)
+            await clock.wait(asyncio.Event(), WATCH_SECONDS)
             with suppress(SQLAlchemyError):
                 for lease in watch.expired(await database.read(leases.leases)):
                     await self._expire(database, lease)
@@ -469,19 +470,20 @@ class World:
         random = self.random
         self.tell(f"--- {action} ({process.name})")
         self.acted[action] += 1
+        if "clock" in action:
+            seconds = random.choice((-3600.0, -40.0, 25.0, 40.0, 86400.0))
+            for clock in self.clocks:
+                clock.jump(seconds)
+        if "pause" in action:
+            seconds = random.choice((3.0, 6.0, 12.0, 19.0, 22.0, 25.0, 29.0, 31.0, 33.0, 60.0))
+            if action == "pause long":
+                seconds = 2 * self.plan.lease_seconds
+            process.paused_until = self.loop.time() + seconds
         if action == "crash":
             process.kill()
         elif action == "crash all":
             if self.parent is not None:
                 self.parent.kill()
-        elif action in ("pause", "pause long"):
-            seconds = random.choice((3.0, 12.0, 19.0, 22.0, 29.0, 31.0, 33.0, 60.0))
-            if action == "pause long":
-                seconds = 2 * self.plan.lease_seconds
-            process.paused_until = self.loop.time() + seconds
-        elif action == "clock":
-            for clock in self.clocks:
-                clock.jump(random.choice((-3600.0, -40.0, 25.0, 40.0, 86400.0)))
         elif action == "drain":
             self._drain(process)
         elif action == "storm":
@@ -531,7 +533,11 @@ class World:
         self, process: Process, bucket: str, names: list[str], generations: list[int]
     ) -> int:
         """The job of a call that is being sent; raises Violated if it may not be."""
-        return self.watch.check_sent(process, bucket, names, generations)
+        try:
+            return self.watch.check_sent(process, bucket, names, generations)
+        except Violated as violated:
+            self.loop.fail(violated)
+            raise
 
     def took_effect(self, call: Call, names: list[str]) -> None:
         """A call has changed these objects."""

@@ -1,0 +1,441 @@
+"""Does the net catch? Plants bugs in a copy of the sources and simulates until one is found.
+
+``python -m tests.simulation.plant [NAME …]`` prints, for each bug, the first seed that finds it and
+how; it fails if SEEDS seeds do not. A bug is a few exact replacements of text; where a text is no
+longer there the plant fails, so that it is kept up to date.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SEEDS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edit:
+    """One replacement in a file below src/longshore; ``times``: how often the text is there."""
+
+    file: str
+    old: str
+    new: str
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bug:
+    """A mistake that somebody could make."""
+
+    name: str
+    edits: tuple[Edit, ...]
+
+
+_ACT = """\
+                    ending = await self._work.act(prepared, intent)  # act
+                    await self._count(intent, ending)
+"""
+_LOG = """\
+            await asyncio.to_thread(
+                self._log.write,
+                intent,
+                ending.failures,
+                set(ending.again),
+                now_us=self._tools.clock.now_us(),
+                settled=settled,
+            )
+"""
+_FENCE = 'shards.c.attempt == bindparam("shard_attempt")'
+
+BUGS = (
+    Bug(
+        name="no fencing",
+        edits=(
+            Edit(
+                file="database/shards.py",
+                old=_FENCE,
+                new='bindparam("shard_attempt").is_not(None)',
+            ),
+            Edit(
+                file="database/leases.py",
+                old=_FENCE,
+                new='bindparam("shard_attempt").is_not(None)',
+            ),
+        ),
+    ),
+    Bug(
+        name="checkpoint before the act",
+        edits=(
+            Edit(
+                file="engine/shard.py",
+                old=_ACT,
+                new="""\
+                    await self._count(intent, Ending())
+                    await self._announce(
+                        Prepared(
+                            intent=None, batch=prepared.batch, follows={},
+                            cursor=prepared.cursor, found=0, bytes_found=0,
+                        )
+                    )
+                    await self._work.act(prepared, intent)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        name="no intent",
+        edits=(Edit(file="engine/shard.py", old="intent=packed,", new="intent=None,"),),
+    ),
+    Bug(
+        name="intent without names",
+        edits=(
+            Edit(
+                file="engine/intent.py",
+                old="names = [name.encode() for name in self.names]",
+                new='names = [b"" for _ in self.names]',
+            ),
+        ),
+    ),
+    Bug(
+        name="not found is done, for rows announced absent",
+        edits=(
+            Edit(
+                file="engine/work.py",
+                old="if generation == ABSENT and index not in failures:",
+                new="if generation == ABSENT and not gone_is_done and index not in failures:",
+            ),
+            Edit(
+                file="engine/work.py",
+                old="def _known_failures(intent: Intent, bucket: str)",
+                new="def _known_failures(intent: Intent, bucket: str, gone_is_done: bool)",
+            ),
+            Edit(
+                file="engine/work.py",
+                old="_known_failures(intent, self.bucket)",
+                new="_known_failures(intent, self.bucket, self.transformation.gone_is_done)",
+                times=2,
+            ),
+        ),
+    ),
+    Bug(
+        name="cancel drops an open intent",
+        edits=(
+            Edit(
+                file="database/jobs.py",
+                old="""\
+            shards.c.state == State.QUEUED.value,
+            shards.c.intent.is_(None),
+""",
+                new="""\
+            shards.c.state.in_(("QUEUED", "RUNNING")),
+            shards.c.owner.is_(None),
+""",
+            ),
+        ),
+    ),
+    Bug(
+        name="a split cuts into what is announced",
+        edits=(
+            Edit(
+                file="engine/shard.py",
+                old="self._tools.database.write(shards.hand_over, self._shard, keep, give)",
+                new="self._tools.database.write(shards.hand_over, self._shard,"
+                ' {**keep, "before": self._open.names[-1]},'
+                ' {**give, "after": self._open.names[0]})'
+                " if self._open else self._tools.database.write("
+                "shards.hand_over, self._shard,"
+                ' {**keep, "before": last.batch.names[-1]},'
+                ' {**give, "after": last.batch.names[0]})',
+            ),
+        ),
+    ),
+    Bug(
+        name="leases judged by a wall clock",
+        edits=(
+            Edit(
+                file="engine/lease_watch.py",
+                old="self._clock.monotonic()",
+                new="self._clock.now_us() / 1e6",
+            ),
+        ),
+    ),
+    Bug(
+        name="deadlines judged by a wall clock",
+        edits=(
+            Edit(
+                file="engine/deadline.py",
+                old="self._clock.monotonic()",
+                new="self._clock.now_us() / 1e6",
+            ),
+            Edit(
+                file="engine/deadline.py",
+                old="self.confirmed_at = max(self.confirmed_at, asked)",
+                new="self.confirmed_at = "
+                "self._clock.now_us() / 1e6 - (self._clock.monotonic() - asked)",
+            ),
+            Edit(
+                file="engine/deadline.py",
+                old="self.confirmed_at = taken",
+                new="self.confirmed_at = clock.now_us() / 1e6 - (clock.monotonic() - taken)",
+            ),
+        ),
+    ),
+    Bug(
+        name="no deadline",
+        edits=(
+            Edit(
+                file="engine/calls.py", old="            self._running.deadline.check()\n", new=""
+            ),
+        ),
+    ),
+    Bug(
+        name="a commit whose reply was lost is made again and adds twice",
+        edits=(
+            Edit(
+                file="database/shards.py",
+                old='values: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}',
+                new="""\
+values: dict[str, Any] = {
+        name: shards.c[name] + bindparam(f"new_{name}")
+        if name in COUNTER_NAMES
+        else bindparam(f"new_{name}")
+        for name in columns
+    }""",
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="self._tally.counters,",
+                new="self._unconfirmed(),",
+                times=3,
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="answer = await self._tools.database.write(",
+                new="answer = await self._insist(",
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="self._open, self._again, self._cursor = prepared.intent, Again(),"
+                " prepared.cursor\n",
+                new="self._open, self._again, self._cursor = prepared.intent, Again(),"
+                " prepared.cursor\n            self._confirmed = self._tally.counters\n",
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="        self.progressed = False\n",
+                new="        self.progressed = False\n"
+                "        self._confirmed = self._tally.counters\n",
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="    async def _hand_back(self) -> None:",
+                new="""\
+    def _unconfirmed(self):
+        from longshore.model import COUNTER_NAMES, Counters
+        now, before = self._tally.counters, self._confirmed
+        return Counters(**{n: getattr(now, n) - getattr(before, n) for n in COUNTER_NAMES})
+
+    async def _insist(self, *call):
+        from sqlalchemy.exc import SQLAlchemyError
+        try:
+            return await self._tools.database.write(*call)
+        except SQLAlchemyError:
+            return await self._tools.database.write(*call)
+
+    async def _hand_back(self) -> None:""",
+            ),
+        ),
+    ),
+    Bug(
+        name="a batch that failed in part is done again as a whole and counted twice",
+        edits=(
+            Edit(
+                file="engine/work.py",
+                old="    indexes = sorted(ending.again)\n",
+                new="    indexes = list(range(len(intent))) if ending.troubled"
+                " else sorted(ending.again)\n",
+            ),
+            Edit(
+                file="engine/work.py",
+                old="| ending.again[i] for i in indexes]",
+                new="| ending.again.get(i, 0) for i in indexes]",
+            ),
+        ),
+    ),
+    Bug(
+        name="two finishers, each of which sees the other's shard still open",
+        edits=(
+            Edit(
+                file="engine/shard.py",
+                old="        await self._tools.database.write(\n            shards.finish,",
+                new="""\
+        from sqlalchemy import func, select
+        from longshore.database.tables import shards as rows
+        alone = await self._tools.database.read(
+            lambda connection: connection.execute(
+                select(func.count()).where(
+                    rows.c.job == self._shard.job, rows.c.state.in_(("QUEUED", "RUNNING"))
+                )
+            ).scalar_one() == 1
+        )
+        await self._tools.database.write(
+            shards.finish if alone else shards.finish_alone,""",
+            ),
+            Edit(
+                file="database/shards.py",
+                old="def hand_back(connection",
+                new="""\
+def finish_alone(connection, shard, counters, errors, state, now_us, error=None):
+    cancelled = connection.execute(_IS_CANCELLED, {"job_id": shard.job}).scalar_one() is not None
+    values = _counter_values(counters, errors)
+    values |= {"intent": None, "owner": None, "error_code": None, "error_message": None}
+    values["state"] = "CANCELED" if cancelled else state.value
+    _write(connection, shard, _FINISH, values)
+
+
+def hand_back(connection""",
+            ),
+        ),
+    ),
+    Bug(
+        name="the log is written after the checkpoint",
+        edits=(
+            Edit(
+                file="engine/shard.py",
+                old=_LOG,
+                new="""\
+            self._records = (
+                intent, ending.failures, set(ending.again), self._tools.clock.now_us(), settled
+            )
+""",
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="        self.progressed = False\n",
+                new="        self.progressed = False\n        self._records = None\n",
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="        self._looks += LOOKS_PER_BATCH\n",
+                new="        self._looks += LOOKS_PER_BATCH\n        await self._write_records()\n",
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="    async def _hand_back(self) -> None:",
+                new="""\
+    async def _write_records(self):
+        if self._records is not None:
+            intent, failures, again, now_us, settled = self._records
+            self._records = None
+            await asyncio.to_thread(
+                self._log.write, intent, failures, again, now_us=now_us, settled=settled
+            )
+
+    async def _hand_back(self) -> None:""",
+            ),
+            Edit(
+                file="engine/shard.py",
+                old="            self._tools.clock.now_us(),\n            error,\n        )\n",
+                new="            self._tools.clock.now_us(),\n            error,\n        )\n"
+                "        await self._write_records()\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="what was refused as moved is announced again unlooked",
+        edits=(
+            Edit(
+                file="engine/work.py",
+                old="elif failure.code in TRANSIENT or failure.code is Code.ABORTED:",
+                new="elif failure.code is Code.ABORTED:\n"
+                "                    _again(intent, index, failure, failures, again)\n"
+                "                elif failure.code in TRANSIENT:",
+            ),
+        ),
+    ),
+    Bug(
+        name="a worker forgets the run of a shard that it has taken again",
+        edits=(
+            Edit(
+                file="engine/worker.py",
+                old="self._running[running.shard.id, running.shard.attempt]",
+                new="self._running["
+                "max(key for key in self._running if key[0] == running.shard.id)]",
+            ),
+        ),
+    ),
+)
+
+
+def plant(bug: Bug, sources: Path) -> None:
+    """Make the mistake in the copy at ``sources``; raises LookupError if it cannot be made."""
+    for edit in bug.edits:
+        path = sources / "longshore" / edit.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(edit.old) != edit.times:
+            raise LookupError(
+                f"{bug.name}: {edit.file} does not have {edit.times} times {edit.old!r}"
+            )
+        path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
+
+
+def find(bug: Bug, seeds: int, processes: int) -> tuple[int | None, str]:
+    """The first seed that is found to go wrong (None: none is), and what it says."""
+    with tempfile.TemporaryDirectory(prefix="planted-") as directory:
+        copy = Path(directory)
+        for folder in ("src", "tests"):
+            shutil.copytree(
+                ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__")
+            )
+        plant(bug, copy / "src")
+        run = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "tests.simulation",
+                "--seeds",
+                f"0:{seeds}",
+                "--processes",
+                str(processes),
+            ],
+            cwd=copy,
+            env=os.environ | {"PYTHONPATH": str(copy / "src")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    seed = re.search(r"^seed (\d+);", run.stdout, re.MULTILINE)
+    said = re.findall(r"^(?:\w+\.)*(\w+): (.*)", run.stdout, re.MULTILINE)
+    return (
+        (int(seed[1]), ": ".join(said[-1]))
+        if seed
+        else (None, run.stdout[-500:] + run.stderr[-2000:])
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.plant", description=__doc__)
+    parser.add_argument("names", nargs="*", help="default: all")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    options = parser.parse_args()
+    missed = 0
+    for bug in BUGS:
+        if options.names and bug.name not in options.names:
+            continue
+        seed, said = find(bug, SEEDS, options.processes)
+        missed += seed is None
+        where = "NOT FOUND" if seed is None else f"seed {seed}"
+        print(f"{bug.name:75} {where:10} {said[:90]}", flush=True)
+    return bool(missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
