@@ -174,8 +174,9 @@ async def test_the_checksum_goes_by_the_content(shelf: Shelf) -> None:
 
 async def test_unknown_columns_are_refused(shelf: Shelf) -> None:
     await shelf.write("a")
-    with pytest.raises(InvalidArgument, match="did you mean 'contexts'"):
-        await shelf.there("a", columns=("context",))
+    for names in (("a",), ()):
+        with pytest.raises(InvalidArgument, match="did you mean 'contexts'"):
+            await shelf.there(*names, columns=("context",))
     with pytest.raises(InvalidArgument, match="did you mean 'contexts'"):
         await shelf.names(columns=("context",))
     with pytest.raises(InvalidArgument, match="did you mean 'content_type'"):
