@@ -14,6 +14,7 @@ from sqlalchemy import (
     Boolean,
     Column,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -180,4 +181,14 @@ requests = Table(
     Column("job", Id),  # what the first request was about; no key: it may be gone
     Column("create_us", BigInteger, nullable=False),
     Index("requests_by_time", "create_us"),
+)
+
+estimates = Table(
+    "estimates",
+    metadata,
+    Column("store", Name, primary_key=True),
+    Column("bucket", Name, primary_key=True),
+    Column("concurrency", Float, nullable=False),  # calls at once, of all workers together
+    Column("update_us", BigInteger, nullable=False),
+    Index("estimates_by_time", "update_us"),
 )

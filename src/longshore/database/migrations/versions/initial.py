@@ -1,4 +1,4 @@
-"""The schema of the first release: jobs, bucket operations, shards, remembered requests.
+"""The schema of the first release: jobs, bucket operations, shards, remembered requests, estimates.
 
 Nothing here may come from ``tables``: that is the newest schema, and this is the first for ever.
 """
@@ -38,6 +38,14 @@ def upgrade() -> None:
         sa.Column("create_us", sa.BigInteger, nullable=False),
     )
     op.create_index("requests_by_time", "requests", ["create_us"])
+    op.create_table(
+        "estimates",
+        sa.Column("store", _Name, primary_key=True),
+        sa.Column("bucket", _Name, primary_key=True),
+        sa.Column("concurrency", sa.Float, nullable=False),
+        sa.Column("update_us", sa.BigInteger, nullable=False),
+    )
+    op.create_index("estimates_by_time", "estimates", ["update_us"])
 
 
 def _jobs() -> None:
