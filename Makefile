@@ -15,7 +15,7 @@ DEVELOPMENT := $(VENV)/.development
 .DEFAULT_GOAL := help
 SEEDS ?= 50000
 
-.PHONY: help demo test test-services simulate check format clean
+.PHONY: help demo test test-services simulate plant check format clean
 
 help:
 	@echo "make demo            a service, 20,000 objects and their story, in a minute"
@@ -24,6 +24,7 @@ help:
 	@echo "make format          rewrite the sources in the house's style"
 	@echo "make test-services   on PostgreSQL, of which the tests start their own"
 	@echo "make simulate        so many simulated disasters, SEEDS=$(SEEDS)"
+	@echo "make plant           does the simulation find bugs? plants them in copies of the sources"
 	@echo "make clean           remove the environment and the caches"
 	@echo
 	@echo "VENV=$(VENV)  PYTHON=$(PYTHON)"
@@ -42,6 +43,9 @@ test-services: $(DEVELOPMENT)
 
 simulate: $(DEVELOPMENT)
 	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
+
+plant: $(DEVELOPMENT)
+	$(BIN)/python -m tests.simulation.plant
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff check

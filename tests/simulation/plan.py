@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from longshore.patch import MapPatch, Patch
 
@@ -133,6 +133,22 @@ def calm(message: str, **others: Any) -> Plan:
     }
     return Plan(**values | others)
 
+
+class Row(NamedTuple):
+    """A row of a manifest. ``generation``: 0 where it names none, REFUSED where it is no number."""
+
+    name: str
+    generation: int
+
+    def __str__(self) -> str:
+        if self.generation == REFUSED:
+            return f"{self.name},none"
+        return f"{self.name},{self.generation}" if self.generation else self.name
+
+
+REFUSED = -1
+NEVER = 12345
+"""A generation that no object ever has."""
 
 ACTIONS = (
     *("crash", "crash", "crash", "crash all", "drain"),

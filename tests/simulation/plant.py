@@ -44,14 +44,14 @@ _ACT = """\
                     await self._count(intent, ending)
 """
 _LOG = """\
-            await asyncio.to_thread(
-                self._log.write,
-                intent,
-                ending.failures,
-                set(ending.again),
-                now_us=self._tools.clock.now_us(),
-                settled=settled,
-            )
+                await asyncio.to_thread(
+                    self._log.write,
+                    intent,
+                    ending.failures,
+                    ending.again.keys(),
+                    now_us=self._tools.clock.now_us(),
+                    settled=ending.looked,
+                )
 """
 _FENCE = 'shards.c.attempt == bindparam("shard_attempt")'
 
@@ -78,13 +78,9 @@ BUGS = (
                 file="engine/shard.py",
                 old=_ACT,
                 new="""\
+                    from dataclasses import replace
                     await self._count(intent, Ending())
-                    await self._announce(
-                        Prepared(
-                            intent=None, batch=prepared.batch, follows={},
-                            cursor=prepared.cursor, found=0, bytes_found=0,
-                        )
-                    )
+                    await self._announce(replace(prepared, intent=None, found=0, bytes_found=0))
                     await self._work.act(prepared, intent)
 """,
             ),
@@ -131,13 +127,10 @@ BUGS = (
             Edit(
                 file="database/jobs.py",
                 old="""\
-            shards.c.state == State.QUEUED.value,
+            shards.c.owner.is_(None),
             shards.c.intent.is_(None),
 """,
-                new="""\
-            shards.c.state.in_(("QUEUED", "RUNNING")),
-            shards.c.owner.is_(None),
-""",
+                new="            shards.c.owner.is_(None),\n",
             ),
         ),
     ),
@@ -312,9 +305,7 @@ def hand_back(connection""",
                 file="engine/shard.py",
                 old=_LOG,
                 new="""\
-            self._records = (
-                intent, ending.failures, set(ending.again), self._tools.clock.now_us(), settled
-            )
+                self._records = (intent, ending, self._tools.clock.now_us())
 """,
             ),
             Edit(
@@ -333,10 +324,11 @@ def hand_back(connection""",
                 new="""\
     async def _write_records(self):
         if self._records is not None:
-            intent, failures, again, now_us, settled = self._records
+            intent, ending, now_us = self._records
             self._records = None
             await asyncio.to_thread(
-                self._log.write, intent, failures, again, now_us=now_us, settled=settled
+                self._log.write, intent, ending.failures, ending.again.keys(),
+                now_us=now_us, settled=ending.looked,
             )
 
     async def _hand_back(self) -> None:""",
@@ -354,10 +346,10 @@ def hand_back(connection""",
         edits=(
             Edit(
                 file="engine/work.py",
-                old="elif failure.code in TRANSIENT or failure.code is Code.ABORTED:",
-                new="elif failure.code is Code.ABORTED:\n"
+                old="                elif failure.code in _UNKNOWN or",
+                new="                elif failure.code is Code.ABORTED:\n"
                 "                    _again(intent, index, failure, failures, again)\n"
-                "                elif failure.code in TRANSIENT:",
+                "                elif failure.code in _UNKNOWN or",
             ),
         ),
     ),
@@ -412,6 +404,10 @@ def find(bug: Bug, seeds: int, processes: int) -> tuple[int | None, str]:
             text=True,
             check=False,
         )
+    if broken := re.search(
+        r"(Type|Name|Attribute|Unbound\w*|Import)Error.*", run.stdout + run.stderr
+    ):
+        raise LookupError(f"{bug.name} is no longer planted well: {broken[0]}")
     seed = re.search(r"^seed (\d+);", run.stdout, re.MULTILINE)
     said = re.findall(r"^(?:\w+\.)*(\w+): (.*)", run.stdout, re.MULTILINE)
     return (

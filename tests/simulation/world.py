@@ -31,7 +31,7 @@ from longshore.store import ABSENT, Bucket, NewObject
 from tests.simulation.loop import Loop, Process, raise_error
 from tests.simulation.machines import START_US, Clock, Shelf, SimulatedDatabase, Trouble
 from tests.simulation.network import Call, Network, SimulatedStores, at_once
-from tests.simulation.plan import OUTSIDE, PAPERS, Plan, draw
+from tests.simulation.plan import NEVER, OUTSIDE, PAPERS, REFUSED, Plan, Row, draw
 from tests.simulation.watch import Violated, Watch
 
 DRAIN_SECONDS = 5.0
@@ -107,7 +107,7 @@ class World:
             },
         )
         self.initial: dict[str, list[Any]] = {}
-        self.rows: dict[str, list[str]] = {}
+        self.rows: dict[str, list[Row]] = {}
         self.views: tuple[Any, Any] = (None, None)
         self.created = asyncio.Event()
         self._born = 0
@@ -178,17 +178,14 @@ class World:
             for name in sorted(names):
                 self._put(bucket, name)
             if self.plan.manifest:
-                self.rows[bucket] = self._draw_rows(names)
+                self.rows[bucket] = self._draw_rows(bucket, names)
             self.history.see(bucket, names)
             self.initial[bucket] = self.versions(bucket)
         if self.plan.manifest:
-            lines = [f"{bucket},{name}" for bucket, rows in self.rows.items() for name in rows]
+            lines = [f"{bucket},{row}" for bucket, rows in self.rows.items() for row in rows]
             random.shuffle(lines)
-            self.rows = {bucket: [] for bucket in self.rows}
-            for line in lines:
-                bucket, name = line.split(",")
-                self.rows[bucket].append(name)
-            content = "\n".join(["bucket,name", *lines]).encode()
+            lines += ["elsewhere,a/000"]
+            content = "\n".join(["bucket,name,generation", *lines]).encode()
             at_once(store.write_objects(PAPERS, [NewObject("list.csv", content)]))
 
     def _put(self, bucket: str, name: str) -> None:
@@ -209,18 +206,24 @@ class World:
         content = b"x" * random.randrange(1, 50)
         at_once(store.write_objects(bucket, [NewObject(name, content, metadata)]))
 
-    def _draw_rows(self, names: list[str]) -> list[str]:
-        rows: list[str] = []
+    def _draw_rows(self, bucket: str, names: list[str]) -> list[Row]:
+        live = self.network.store._buckets[bucket].live
+        rows: list[Row] = []
         for name in names:
+            draw = self.random.random
             if name.startswith(OUTSIDE):
                 continue
-            if self.random.random() < 0.9:
-                rows.append(name)
-            if self.random.random() < 0.1:
-                rows.append(f"{name}-absent")
-            if rows and self.random.random() < 0.08:
+            if draw() < 0.9:
+                rows.append(Row(name, live[name].generation if draw() < 0.2 else 0))
+            if draw() < 0.1:
+                rows.append(Row(f"{name}-absent", 0))
+            if draw() < 0.05:
+                rows.append(Row(name, NEVER))
+            if draw() < 0.05:
+                rows.append(Row(name, REFUSED))
+            if rows and draw() < 0.08:
                 rows.append(self.random.choice(rows))
-        return rows or [names[0]]
+        return rows or [Row(names[0], 0)]
 
     def versions(self, bucket: str) -> list[Any]:
         """Every version in a bucket, as plain rows."""
