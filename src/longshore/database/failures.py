@@ -37,7 +37,8 @@ def trouble(error: DBAPIError) -> Trouble | None:
     if code is not None:
         return Trouble.DOWN if code & 0xFF in _SQLITE_DOWN else None
     # From the driver of PostgreSQL, not its server: refused, not resolved, timed out, cut off.
-    return Trouble.DOWN if isinstance(error, OperationalError) else None
+    driver = type(error.orig).__module__.startswith("psycopg")
+    return Trouble.DOWN if driver and isinstance(error, OperationalError) else None
 
 
 def _of_state(state: str) -> Trouble | None:
