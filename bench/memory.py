@@ -2,9 +2,9 @@
 
     python -m bench.memory [--objects 10000 100000] [--length 60 1024] [--workers 1]
 
-Starts ``longshore serve`` on a local store, anew for every job. A job has four shards, which is as
-many as a worker carries at a time; it logs every object. The peak is VmHWM, in MB of a million
-bytes; what processes share (libraries, mostly) is counted in each.
+Starts ``longshore serve`` on a local store, anew for every job. A job has four shards and logs
+every object. The peak is VmHWM, in MB of a million bytes; what processes share (libraries, mostly)
+is counted in each.
 """
 
 from __future__ import annotations
