@@ -116,11 +116,9 @@ class SimulatedDatabase(Database):
 
     def _doomed(self, function: Any, doom: str) -> Any:
         asked = self.loop.time()
-        dooms = [doom]  # met once: a database that waits and tries again gets through
 
         def run(connection: Any, *args: Any, **kwargs: Any) -> Any:
             self.asked = asked
-            doom = dooms.pop() if dooms else ""
             _Doomed.left = self.trouble.random.randrange(1, 6) if doom == "statement" else 0
             try:
                 result = function(connection, *args, **kwargs)

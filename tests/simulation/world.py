@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import math
 import random as global_random
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from longshore.clock import SystemClock
 from longshore.database import leases
 from longshore.engine.lease_watch import LeaseWatch
 from longshore.engine.worker import Worker
-from longshore.errors import Error, Unavailable
+from longshore.errors import Error
 from longshore.patch import MapPatch, Patch
 from longshore.settings import Settings, StoreSettings
 from longshore.sources import prefix_list
@@ -262,8 +261,8 @@ class World:
             await asyncio.sleep(self.random.choice((0.1, 1.0, 10.0)))
 
     async def _serve(self, process: Process) -> None:
+        database = self._database(process)
         clock = self._clock()
-        database = self._database(process, clock, 0.0)
         await self._persist(database, leases.release)  # the lock proves that all workers are dead
 
         async def ready() -> Any:
@@ -276,7 +275,7 @@ class World:
         watch = LeaseWatch(clock, self.plan.lease_seconds)
         while True:
             await clock.wait(asyncio.Event(), WATCH_SECONDS)
-            with suppress(SQLAlchemyError, Unavailable):
+            with suppress(SQLAlchemyError):
                 for lease in watch.expired(await database.read(leases.leases)):
                     await self._expire(database, lease)
 
@@ -318,11 +317,9 @@ class World:
         self.tell(f"{name} has ended")
 
     async def _work(self, process: Process, stop: asyncio.Event) -> None:
-        clock = self._clock()
-        # Every other worker waits for its database for ever, as in production; the others break.
-        database = self._database(process, clock, math.inf if self._born % 2 else 0.0)
+        database = self._database(process)
         stores = SimulatedStores(self.settings, self.network, process)
-        worker = Worker(process.name, self.settings, database, stores, clock)
+        worker = Worker(process.name, self.settings, database, stores, self._clock())
         try:
             await worker.run(stop)
         except (Error, SQLAlchemyError) as error:
@@ -335,16 +332,13 @@ class World:
         while True:
             try:
                 await database.write(*call)
-            except (SQLAlchemyError, Unavailable):
+            except SQLAlchemyError:
                 await asyncio.sleep(1.0)
             else:
                 return
 
-    def _database(
-        self, process: Process, clock: Clock, patience_seconds: float
-    ) -> SimulatedDatabase:
+    def _database(self, process: Process) -> SimulatedDatabase:
         database = self.database_of[process] = next(self.databases)
-        database._clock, database._patience_seconds = clock, patience_seconds
         return database
 
     def _clock(self) -> Clock:
