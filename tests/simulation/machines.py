@@ -14,15 +14,17 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError
 
 from longshore.clock import SystemClock
 from longshore.database import Database
 from longshore.database.tables import metadata
+from longshore.database.transaction import Writing
 from tests.simulation.loop import Loop
 
 START_US = 1_788_220_800_000_000
+_PREFIX = "simulation-"
 RATE_ERROR = 1e-3
 """By how much a monotonic clock may run fast or slow."""
 
@@ -59,73 +61,115 @@ class Clock(SystemClock):
 
 
 class Trouble:
-    """How often a database fails, and what it was asked last."""
+    """How often a database fails, and how it has."""
 
     def __init__(self, random: Random) -> None:
         self.random = random
         self.rate = 0.0
         self.met: list[str] = []
 
-    def draw(self) -> str:
-        """What goes wrong with the next transaction: usually nothing, ""."""
+    def draw(self, *kinds: str) -> str:
+        """What goes wrong with the next attempt at a transaction: usually nothing, ""."""
         if not self.rate or self.random.random() >= self.rate:
             return ""
-        kind = self.random.choice(("statement", "commit", "reply"))
+        kind = self.random.choice(kinds)
         self.met.append(kind)
         return kind
 
 
-class _Doomed:
-    """The statement at which the running transaction fails; 0: none."""
+class _Doom:
+    """What is to go wrong with the running transaction."""
 
-    left = 0
+    statements_left = 0
+    """The statement at which it fails; 0: none."""
+    commit = ""
+    """"undone" or "done": the connection is lost at the commit, which has taken effect or not."""
+
+
+class _Connection(sqlite3.Connection):
+    """A connection that may be lost at a commit."""
+
+    def commit(self) -> None:
+        doom, _Doom.commit = _Doom.commit, ""
+        if doom == "undone":
+            self.rollback()
+        else:
+            super().commit()
+        if doom:
+            raise _lost()
+
+
+@event.listens_for(Engine, "do_connect")
+def _connect(_dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> None:
+    if arguments and _PREFIX in str(arguments[0]):
+        options["factory"] = _Connection
 
 
 @event.listens_for(Engine, "before_cursor_execute")
 def _before_statement(
     _connection: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: Any
 ) -> None:
-    if _Doomed.left:
-        _Doomed.left -= 1
-        if not _Doomed.left:
-            raise _failure(statement)
+    if _Doom.statements_left:
+        _Doom.statements_left -= 1
+        if not _Doom.statements_left:
+            raise OperationalError(statement, {}, _lost())
 
 
-def _failure(statement: str) -> OperationalError:
-    return OperationalError(statement, {}, sqlite3.OperationalError("disk I/O error"))
+def _lost() -> sqlite3.OperationalError:
+    error = sqlite3.OperationalError("the connection was lost")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    return error
+
+
+class NumberedWriting(Writing[Any]):
+    """The production class over a database that numbers its transactions and remembers which were
+    committed, as PostgreSQL does: a commit whose reply was lost must be asked for."""
+
+    def _number(self, connection: Connection) -> str | None:
+        if not _Doom.commit:
+            return None
+        return str(connection.exec_driver_sql("INSERT INTO commits DEFAULT VALUES").lastrowid)
+
+    def _has_committed(self, number: str) -> bool:
+        query = f"SELECT 1 FROM commits WHERE number = {int(number)}"
+        with self._engine.begin() as connection:
+            return connection.exec_driver_sql(query).first() is not None
 
 
 class SimulatedDatabase(Database):
-    """The production database; its transactions may fail at any statement, at the commit, or after
-    it, when only the reply is lost."""
+    """The production database; each attempt at a transaction may fail at any statement, or lose its
+    connection at the commit, which has taken effect or not."""
 
     trouble: Trouble
     loop: Loop
     asked = 0.0
 
+    def belong(self, clock: Clock, patience_seconds: float) -> None:
+        """Begin anew, in another process."""
+        self._clock = clock
+        self._patience_seconds = patience_seconds
+        self._down = False
+
     async def read(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        doom = self.trouble.draw()
-        return await super().read(self._doomed(function, doom), *args, **kwargs)
+        return await super().read(self._doomed(function, "statement"), *args, **kwargs)
 
     async def write(self, function: Any, *args: Any, **kwargs: Any) -> Any:
-        doom = self.trouble.draw()
-        result = await super().write(self._doomed(function, doom), *args, **kwargs)
-        if doom == "reply":
-            raise _failure("COMMIT, which took effect")
-        return result
+        doomed = self._doomed(function, "statement", "done", "undone")
+        return await super().write(doomed, *args, **kwargs)
 
-    def _doomed(self, function: Any, doom: str) -> Any:
+    def _doomed(self, function: Any, *kinds: str) -> Any:
         asked = self.loop.time()
 
         def run(connection: Any, *args: Any, **kwargs: Any) -> Any:
             self.asked = asked
-            _Doomed.left = self.trouble.random.randrange(1, 6) if doom == "statement" else 0
+            doom = self.trouble.draw(*kinds)
+            _Doom.commit = ""
+            _Doom.statements_left = self.trouble.random.randrange(1, 6) * (doom == "statement")
             try:
                 result = function(connection, *args, **kwargs)
             finally:
-                _Doomed.left = 0
-            if doom == "commit":
-                raise _failure("COMMIT")
+                _Doom.statements_left = 0
+            _Doom.commit = doom if doom in ("done", "undone") else ""
             return result
 
         return run
@@ -137,12 +181,13 @@ class Shelf:
     def __init__(self) -> None:
         memory = Path("/dev/shm")
         parent = memory if os.access(memory, os.W_OK) else None
-        self.directory = Path(tempfile.mkdtemp(prefix="simulation-", dir=parent))
+        self.directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
         self.path = self.directory / "longshore.sqlite"
         self._databases: list[SimulatedDatabase] = []
         asyncio.run(_create(self.path))
         self.watcher = sqlite3.connect(self.path, isolation_level=None)
-        self.tables = [table.name for table in reversed(metadata.sorted_tables)]
+        self.watcher.execute("CREATE TABLE commits (number INTEGER PRIMARY KEY AUTOINCREMENT)")
+        self.tables = ["commits"] + [table.name for table in reversed(metadata.sorted_tables)]
 
     def _new(self) -> SimulatedDatabase:
         database = SimulatedDatabase(self.path)

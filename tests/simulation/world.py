@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
 import random as global_random
 from collections import Counter
 from collections.abc import Iterator
@@ -18,18 +19,27 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from longshore import database as database_module
 from longshore.api.server import make_app
+from longshore.app import PATIENCE_SECONDS
 from longshore.clock import SystemClock
 from longshore.database import leases
 from longshore.engine.lease_watch import LeaseWatch
 from longshore.engine.worker import Worker
-from longshore.errors import Error
+from longshore.errors import Error, Unavailable
 from longshore.patch import MapPatch, Patch
 from longshore.settings import Settings, StoreSettings
 from longshore.sources import prefix_list
 from longshore.store import ABSENT, Bucket, NewObject
 from tests.simulation.loop import Loop, Process, raise_error
-from tests.simulation.machines import START_US, Clock, Shelf, SimulatedDatabase, Trouble
+from tests.simulation.machines import (
+    START_US,
+    Clock,
+    NumberedWriting,
+    Shelf,
+    SimulatedDatabase,
+    Trouble,
+)
 from tests.simulation.network import Call, Network, SimulatedStores, at_once
 from tests.simulation.plan import NEVER, OUTSIDE, PAPERS, REFUSED, Plan, Row, draw
 from tests.simulation.watch import Violated, Watch
@@ -37,7 +47,7 @@ from tests.simulation.watch import Violated, Watch
 DRAIN_SECONDS = 5.0
 REAP_SECONDS = 0.2
 WATCH_SECONDS = 2.0
-PATIENCE_SECONDS = 3000.0
+JOB_SECONDS = 3000.0
 """How long a job may take, all troubles included."""
 AFTERMATH_SECONDS = 10.0
 _PROCESS_LESS = Context()
@@ -261,8 +271,8 @@ class World:
             await asyncio.sleep(self.random.choice((0.1, 1.0, 10.0)))
 
     async def _serve(self, process: Process) -> None:
-        database = self._database(process)
         clock = self._clock()
+        database = self._database(process, clock, PATIENCE_SECONDS)
         await self._persist(database, leases.release)  # the lock proves that all workers are dead
 
         async def ready() -> Any:
@@ -275,7 +285,7 @@ class World:
         watch = LeaseWatch(clock, self.plan.lease_seconds)
         while True:
             await clock.wait(asyncio.Event(), WATCH_SECONDS)
-            with suppress(SQLAlchemyError):
+            with suppress(SQLAlchemyError, Unavailable):
                 for lease in watch.expired(await database.read(leases.leases)):
                     await self._expire(database, lease)
 
@@ -317,28 +327,29 @@ class World:
         self.tell(f"{name} has ended")
 
     async def _work(self, process: Process, stop: asyncio.Event) -> None:
-        database = self._database(process)
+        clock = self._clock()
+        database = self._database(process, clock, math.inf)
         stores = SimulatedStores(self.settings, self.network, process)
-        worker = Worker(process.name, self.settings, database, stores, self._clock())
+        worker = Worker(process.name, self.settings, database, stores, clock)
         try:
             await worker.run(stop)
         except (Error, SQLAlchemyError) as error:
             self.tell(f"{process.name} gives up: {error!r:.100}")
-            if not self.trouble.met:
-                raise Violated(f"{process.name} gave up for no reason: {error!r}") from error
+            raise Violated(f"{process.name} gave up: {error!r}") from error
         process.kill()
 
     async def _persist(self, database: SimulatedDatabase, *call: Any) -> None:
         while True:
             try:
                 await database.write(*call)
-            except SQLAlchemyError:
+            except (SQLAlchemyError, Unavailable):
                 await asyncio.sleep(1.0)
             else:
                 return
 
-    def _database(self, process: Process) -> SimulatedDatabase:
+    def _database(self, process: Process, clock: Clock, patience: float) -> SimulatedDatabase:
         database = self.database_of[process] = next(self.databases)
+        database.belong(clock, patience)
         return database
 
     def _clock(self) -> Clock:
@@ -439,7 +450,7 @@ class World:
             raise Violated(f"cancel: {status} {answer}")
 
     async def _until_ended(self) -> None:
-        end = self.loop.time() + PATIENCE_SECONDS
+        end = self.loop.time() + JOB_SECONDS
         while not self.watch.ended:
             if self.loop.time() > end:
                 raise Violated("the job does not come to its end")
@@ -556,14 +567,15 @@ def _small_world(seed: int) -> Iterator[None]:
     """What the whole process has only one of, as a simulation needs it."""
     logger = logging.getLogger("longshore")
     state, level = global_random.getstate(), logger.level
-    page_size = prefix_list.PAGE_SIZE
+    page_size, writing = prefix_list.PAGE_SIZE, database_module.Writing
     global_random.seed(seed)  # of the jitter of delays
     logger.setLevel(logging.CRITICAL + 1)
     prefix_list.PAGE_SIZE = 3  # what is worth halving
+    database_module.Writing = NumberedWriting
     try:
         yield
     finally:
-        prefix_list.PAGE_SIZE = page_size
+        prefix_list.PAGE_SIZE, database_module.Writing = page_size, writing
         logger.setLevel(level)
         global_random.setstate(state)
 
