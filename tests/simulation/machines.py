@@ -121,6 +121,9 @@ def _lost() -> sqlite3.OperationalError:
     return error
 
 
+_numbers = itertools.count(1)
+
+
 class NumberedWriting(Writing[Any]):
     """The production class over a database that numbers its transactions and remembers which were
     committed, as PostgreSQL does: a commit whose reply was lost must be asked for."""
@@ -128,7 +131,9 @@ class NumberedWriting(Writing[Any]):
     def _number(self, connection: Connection) -> str | None:
         if not _Doom.commit:
             return None
-        return str(connection.exec_driver_sql("INSERT INTO commits DEFAULT VALUES").lastrowid)
+        number = next(_numbers)  # never used again, even if this one is undone
+        connection.exec_driver_sql(f"INSERT INTO commits VALUES ({number})")
+        return str(number)
 
     def _has_committed(self, number: str) -> bool:
         query = f"SELECT 1 FROM commits WHERE number = {int(number)}"
@@ -186,7 +191,7 @@ class Shelf:
         self._databases: list[SimulatedDatabase] = []
         asyncio.run(_create(self.path))
         self.watcher = sqlite3.connect(self.path, isolation_level=None)
-        self.watcher.execute("CREATE TABLE commits (number INTEGER PRIMARY KEY AUTOINCREMENT)")
+        self.watcher.execute("CREATE TABLE commits (number INTEGER PRIMARY KEY)")
         self.tables = ["commits"] + [table.name for table in reversed(metadata.sorted_tables)]
 
     def _new(self) -> SimulatedDatabase:

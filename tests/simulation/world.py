@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import Context
+from dataclasses import replace
 from random import Random
 from typing import Any
 from urllib.parse import quote
@@ -567,15 +568,15 @@ def _small_world(seed: int) -> Iterator[None]:
     """What the whole process has only one of, as a simulation needs it."""
     logger = logging.getLogger("longshore")
     state, level = global_random.getstate(), logger.level
-    page_size, writing = prefix_list.PAGE_SIZE, database_module.Writing
+    open_source, writing = prefix_list.open_source, database_module.Writing
     global_random.seed(seed)  # of the jitter of delays
     logger.setLevel(logging.CRITICAL + 1)
-    prefix_list.PAGE_SIZE = 3  # what is worth halving
+    prefix_list.open_source = lambda data: replace(open_source(data), worth_names=3)
     database_module.Writing = NumberedWriting
     try:
         yield
     finally:
-        prefix_list.PAGE_SIZE, database_module.Writing = page_size, writing
+        prefix_list.open_source, database_module.Writing = open_source, writing
         logger.setLevel(level)
         global_random.setstate(state)
 
