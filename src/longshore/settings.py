@@ -91,7 +91,7 @@ class Settings:
     data_dir: Path = Path("longshore-data")
     database: str | None = field(default=None, repr=False)  # may hold a password
     workers: int = field(default_factory=cores)
-    shards_at_once: int = 8
+    shards_at_once: int = 4
     """How many shards of one store a worker carries at the same time, and how many it plans: this
     bounds its memory, and keeps a slow store from holding up the others."""
     lease_seconds: float = 30.0

@@ -19,7 +19,7 @@ from longshore.patch import Patch
 from longshore.settings import Settings, StoreSettings
 
 PAGE_SIZE = 1000
-PAGE_BYTES = 128 << 10
+PAGE_BYTES = 96 << 10
 """About how much of names and of texts in columns a page may hold. Where they are long it has fewer
 objects, so what a shard keeps in memory does not depend on them."""
 ABSENT = 0

@@ -16,6 +16,7 @@ from longshore.database import tables as t
 from longshore.engine import worker as worker_module
 from longshore.engine.worker import Worker
 from longshore.model import State
+from longshore.store import Bucket, NewObject
 from tests.house import BUCKET, House
 
 HOLD = ("put_object_hold", {"temporary_hold": True})
@@ -145,4 +146,26 @@ async def test_an_idle_worker_gets_half_of_what_another_has_left(
     assert len(ranges) > 1
     held = house.store.list_objects(BUCKET, columns=("temporary_hold",))
     assert all([all(page.columns["temporary_hold"]) async for page in held])
+    await house.close()
+
+
+async def test_planning_many_buckets_fills_no_more_places_than_there_are(tmp_path: Path) -> None:
+    house = House(tmp_path, batch=2)
+    await house.open()
+    buckets = tuple(f"bucket-{number}" for number in range(12))
+    for bucket in buckets:
+        await house.store.create_bucket(Bucket(name=bucket, create_time_us=0))
+        new = [NewObject(name=f"000/{number}", content=b"") for number in range(40)]
+        await house.store.write_objects(bucket, new)
+    job = await house.create(HOLD, prefixes(1), buckets=buckets)
+    narrow = replace(house.settings, shards_at_once=3)
+    worker = Worker("w", narrow, house.outside, house.stores, house.clock)
+    stop, most = asyncio.Event(), 0
+    running = asyncio.create_task(worker.run(stop))
+    while State((row := (await house.job(job))[0]).state).open:
+        most = max(most, sum(one.store == "main" for one in worker._running.values()))
+        await asyncio.sleep(0.002)
+    stop.set()
+    await running
+    assert (row.state, most) == ("SUCCEEDED", 3)
     await house.close()

@@ -23,7 +23,7 @@ class Planning:
 
     async def run(self) -> None:
         """Split the bucket operation; the shard then has a range and its lease still, unless there
-        was none to have.
+        was none to have, or no room for another shard of its store.
 
         Raises an errors.Error for what cannot be read, or what the store cannot do, and LeaseLost.
         """
@@ -34,8 +34,12 @@ class Planning:
         planned = await tools.database.write(
             shards.finish_plan, shard, ranges, store, tools.clock.now_us()
         )
-        if planned is not None:
+        if planned is None:
+            return
+        if tools.has_room(store):
             self._running.shard, self._running.store = planned, store
+        else:
+            await tools.database.write(shards.let_go, planned)
 
     async def fail(self, error: Error) -> None:
         """End the bucket operation FAILED."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,6 +43,8 @@ class Tools:
 
     database: Database
     stores: Stores
+    has_room: Callable[[str], bool]
+    """Whether one more shard of a store may be carried."""
     limits: Limits
     clock: Clock
     logs_dir: Path

@@ -99,8 +99,9 @@ class ShardRun:
         await self._finish(State.FAILED, error)
 
     def close(self) -> None:
-        """Close the log."""
+        """Close the log, and let go of the last batch: the run itself may lie about for a while."""
         self._log.close()
+        self._acted, self._again, self._open = set(), Again(), None
 
     def _selections(self, range_: Range, cursor: Cursor) -> AsyncGenerator[Selection, None]:
         return self._work.source.read(

@@ -50,6 +50,7 @@ class Worker:
         self._tools = Tools(
             database=database,
             stores=stores,
+            has_room=self._has_room,
             limits=self._limits,
             clock=clock,
             logs_dir=settings.logs_dir,
@@ -100,6 +101,10 @@ class Worker:
         for shard in claimed:
             self._start(shard, asked)
         return len(claimed)
+
+    def _has_room(self, store: str) -> bool:
+        carried = sum(running.store == store for running in self._running.values())
+        return carried < self._at_once
 
     def _make_room(self, store: str | None) -> None:
         """Have a shard of ``store`` give its place to a job that has none: of the job that has most
