@@ -18,6 +18,7 @@ from longshore.database import Database, leases
 from longshore.database import jobs as job_statements
 from longshore.database.rollup import counters_of_jobs
 from longshore.database.tables import jobs
+from longshore.engine.limits import BATCHES_PER_SECOND
 from longshore.engine.worker import Worker
 from longshore.errors import Unavailable
 from longshore.model import State
@@ -55,7 +56,7 @@ class House:
                     name="main",
                     kind=kind,
                     buckets=("*",),
-                    max_objects_per_second=batch * 20.0,
+                    max_objects_per_second=float(batch * BATCHES_PER_SECOND),
                 )
             },
         )

@@ -7,12 +7,13 @@ default" until the last layer is merged. The dataclasses below are the schema.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import math
 import os
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -67,14 +68,42 @@ class RetentionSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings:
-    """One ``[stores.NAME]``. ``options`` are the keys that only this kind of store knows."""
+class Caps:
+    """What may be asked of a store or a bucket at most, by all workers together. ``concurrency``
+    counts calls that are under way."""
+
+    max_objects_per_second: float | None = None
+    max_requests_per_second: float | None = None
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSettings(Caps):
+    """One ``[stores.NAME]``; its caps are of all its buckets together, ``limits`` those of each
+    bucket by pattern. ``options`` are the keys that only this kind of store knows."""
 
     name: str
     kind: str
     buckets: tuple[str, ...] = ()
-    max_objects_per_second: float | None = None
+    limits: Mapping[str, Caps] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def caps_of(self, bucket: str) -> Caps:
+        """The caps of one bucket: each from the most specific pattern that matches and sets it, of
+        equally specific ones the lowest."""
+        found: dict[str, Any] = {}
+        for pattern, caps in self.limits.items():
+            if fnmatch.fnmatchcase(bucket, pattern):
+                for cap in fields(caps):
+                    if (value := getattr(caps, cap.name)) is not None:
+                        best = (specificity(pattern), -value)
+                        found[cap.name] = max(found.get(cap.name, best), best)
+        return Caps(**{name: -value for name, (_, value) in found.items()})
+
+
+def specificity(pattern: str) -> int:
+    """How much a pattern of buckets says: its length without wildcards."""
+    return sum(character not in "*?[]" for character in pattern)
 
 
 def cores() -> int:
@@ -221,21 +250,27 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
 
 
 _STORES = Mapping[str, StoreSettings]
-_STORE_KEYS = ("kind", "buckets", "max_objects_per_second")
+_LIMITS = Mapping[str, Caps]
+_TABLES: Mapping[Any, tuple[str, type]] = {
+    _STORES: ("NAME", StoreSettings),
+    _LIMITS: ("BUCKETS", Caps),
+}
+"""Tables by names that users choose: what the key is called in messages, and what each holds."""
+_STORE_KEYS = frozenset(get_type_hints(StoreSettings)) - {"name", "options"}
 
 
 def _read(kind: Any, given: Any, name: str, source: _Source) -> Any:
     """``given`` as ``kind`` wants it: a checked value, or a table of nothing but what is given."""
-    if kind != _STORES and not is_dataclass(kind):
+    if kind not in _TABLES and not is_dataclass(kind):
         return _read_value(kind, given, name, source)
     if not isinstance(given, dict):
         raise InvalidArgument(f"Setting {name!r} in {source.where} must be a table, not {given!r}.")
-    hints = {} if kind == _STORES else get_type_hints(kind)
+    hints = {} if kind in _TABLES else get_type_hints(kind)
     table: dict[str, Any] = {}
     for key, value in given.items():
         path = f"{name}.{key}" if name else key
-        if kind == _STORES:
-            table[key] = _read(StoreSettings, value, path, source)
+        if kind in _TABLES:
+            table[key] = _read(_TABLES[kind][1], value, path, source)
         elif kind is StoreSettings and key not in _STORE_KEYS:
             table.setdefault("options", {})[key] = _read(Any, value, path, source)
         elif key in hints:
@@ -258,11 +293,13 @@ def _known_variables() -> Iterator[str]:
 
 def _known_names(kind: Any) -> Iterator[str]:
     for key, hint in get_type_hints(kind).items():
+        if kind is StoreSettings and key not in _STORE_KEYS:
+            continue
         yield key
-        if is_dataclass(hint):
-            yield from (f"{key}.{name}" for name in _known_names(hint))
-        elif hint == _STORES:
-            yield from (f"{key}.NAME.{name}" for name in _STORE_KEYS)
+        label, inner = _TABLES.get(hint, ("", hint))
+        if is_dataclass(inner):
+            prefix = f"{key}.{label}" if label else key
+            yield from (f"{prefix}.{name}" for name in _known_names(inner))
 
 
 def _is_number(value: Any) -> bool:
@@ -280,6 +317,7 @@ _VALUES: Mapping[Any, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] =
     int: ("a whole number above 0", lambda value: type(value) is int and value > 0, int),
     float: ("a number above 0", _is_number, float),
     float | None: ("a number above 0", _is_number, float),
+    int | None: ("a whole number above 0", lambda value: type(value) is int and value > 0, int),
     tuple[str, ...]: ("a list of texts", _is_texts, tuple),
 }
 """What the type of a setting is called, which values it takes, and what it makes of them."""
@@ -325,7 +363,8 @@ def _build(given: Mapping[str, Any]) -> Settings:
 def _build_store(name: str, table: Mapping[str, Any]) -> StoreSettings:
     if "kind" not in table:
         raise InvalidArgument(f'[stores.{name}] lacks its kind: add kind = "local".')
-    return StoreSettings(name=name, **table)
+    limits = {pattern: Caps(**caps) for pattern, caps in table.get("limits", {}).items()}
+    return StoreSettings(**{**table, "name": name, "limits": limits})
 
 
 def _check_patterns(stores: Iterable[StoreSettings]) -> None:

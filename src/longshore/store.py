@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 from longshore import extensions
 from longshore.errors import Code, InvalidArgument
 from longshore.patch import Patch
-from longshore.settings import Settings, StoreSettings
+from longshore.settings import Settings, StoreSettings, specificity
 
 PAGE_SIZE = 1000
 PAGE_BYTES = 96 << 10
@@ -265,7 +265,7 @@ class Stores:
         for name, store in self._settings.stores.items():
             for pattern in store.buckets:
                 if fnmatch.fnmatchcase(bucket, pattern):
-                    matches[name] = max(matches.get(name, -1), _specificity(pattern))
+                    matches[name] = max(matches.get(name, -1), specificity(pattern))
         if not matches:
             return "local"
         best = max(matches.values())
@@ -302,7 +302,3 @@ class Stores:
         """Close what was opened."""
         for store in self._open.values():
             await store.close()
-
-
-def _specificity(pattern: str) -> int:
-    return sum(character not in "*?[]" for character in pattern)

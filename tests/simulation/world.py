@@ -26,6 +26,7 @@ from longshore.app import PATIENCE_SECONDS
 from longshore.clock import SystemClock
 from longshore.database import leases
 from longshore.engine.lease_watch import LeaseWatch
+from longshore.engine.limits import BATCHES_PER_SECOND
 from longshore.engine.worker import Worker
 from longshore.errors import Error, Unavailable
 from longshore.patch import MapPatch, Patch
@@ -113,7 +114,7 @@ class World:
                     name="main",
                     kind="memory",
                     buckets=("*",),
-                    max_objects_per_second=self.plan.batch * 20.0,
+                    max_objects_per_second=float(self.plan.batch * BATCHES_PER_SECOND),
                 )
             },
         )

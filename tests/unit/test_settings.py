@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from longshore.errors import InvalidArgument
-from longshore.settings import RetentionSettings, Settings, StoreSettings, check_options, load
+from longshore.settings import (
+    Caps,
+    RetentionSettings,
+    Settings,
+    StoreSettings,
+    check_options,
+    load,
+)
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -42,6 +49,9 @@ kind = "local"
 buckets = ["logs-*", "audit"]
 max_objects_per_second = 20000
 directory = "/srv/logs"
+[stores.logs.limits."logs-*"]
+max_requests_per_second = 100.5
+max_concurrency = 8
 """
 
 
@@ -63,6 +73,7 @@ def test_every_setting_can_stand_in_the_file(tmp_path):
         kind="local",
         buckets=("logs-*", "audit"),
         max_objects_per_second=20000.0,
+        limits={"logs-*": Caps(max_requests_per_second=100.5, max_concurrency=8)},
         options={"directory": "/srv/logs"},
     )
 
@@ -116,6 +127,11 @@ def test_variables_of_the_command_line_are_no_settings(tmp_path):
         ("[rest]\nlissten = 'x:1'", "rest.lissten", "rest.listen"),
         ("[restt]\nlisten = 'x:1'", "restt", "rest"),
         ("listen = 'x:1'", "listen", "rest.listen"),
+        (
+            "[stores.a.limits.b]\nmax_concurency = 1",
+            "stores.a.limits.b.max_concurency",
+            "stores.NAME.limits.BUCKETS.max_concurrency",
+        ),
     ],
 )
 def test_an_unknown_key_in_the_file_names_the_nearest_and_the_file(tmp_path, text, key, nearest):
@@ -155,6 +171,10 @@ def test_an_unknown_variable_names_itself_and_the_nearest(tmp_path, variable, ne
         ("[stores.a]\nkind = 'local'\nbuckets = 'logs'", "stores.a.buckets"),
         ("[stores.a]\nkind = 'local'\nbuckets = [1]", "stores.a.buckets"),
         ("[stores.a]\nkind = 'local'\nmax_objects_per_second = 0", "max_objects_per_second"),
+        ("[stores.a]\nkind = 'local'\nmax_concurrency = 0.5", "stores.a.max_concurrency"),
+        ("[stores.a]\nkind = 'local'\nlimits = 3", "stores.a.limits"),
+        ("[stores.a]\nkind = 'local'\nlimits.'b-*' = 3", "stores.a.limits.b-*"),
+        ("[stores.a.limits.b]\nmax_concurrency = 0", "stores.a.limits.b.max_concurrency"),
     ],
 )
 def test_a_wrong_value_names_its_key_and_place(tmp_path, text, key):
@@ -199,6 +219,25 @@ def test_a_wrong_value_in_a_variable_names_the_variable(tmp_path, value):
 def test_an_address_is_host_and_port(tmp_path, listen):
     message = _message(_file(tmp_path, ""), {}, **{"rest.listen": listen})
     assert repr(listen) in message
+
+
+def test_a_cap_of_a_bucket_is_that_of_the_most_specific_pattern_that_sets_it():
+    store = StoreSettings(
+        name="a",
+        kind="local",
+        limits={
+            "*": Caps(max_objects_per_second=100, max_concurrency=4),
+            "logs-*": Caps(max_objects_per_second=900),
+            "*-2026": Caps(max_objects_per_second=700),
+            "logs-2026": Caps(max_requests_per_second=5),
+        },
+    )
+    assert store.caps_of("x") == Caps(max_objects_per_second=100, max_concurrency=4)
+    assert store.caps_of("logs-1") == Caps(max_objects_per_second=900, max_concurrency=4)
+    assert store.caps_of("logs-2026") == Caps(
+        max_objects_per_second=700, max_requests_per_second=5, max_concurrency=4
+    )
+    assert StoreSettings(name="a", kind="local").caps_of("x") == Caps()
 
 
 def test_a_store_needs_a_kind(tmp_path):

@@ -8,7 +8,7 @@ it is to stop; how long they took and how they ended is fed back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
@@ -60,7 +60,7 @@ class Called:
         return self._store.capabilities
 
     async def get_bucket(self, bucket: str) -> Bucket:
-        return await self._read("get_bucket", self._store.get_bucket(bucket))
+        return await self._read("get_bucket", lambda: self._store.get_bucket(bucket))
 
     async def list_objects(
         self, bucket: str, *, page_size: int = PAGE_SIZE, **options: Any
@@ -71,7 +71,7 @@ class Called:
         pages = self._store.list_objects(bucket, page_size=page_size, **options)
         async with aclosing(cast("AsyncGenerator[Batch, None]", pages)) as batches:
             while True:
-                page = await self._read("list_objects", anext(batches, None), listed)
+                page = await self._read("list_objects", lambda: anext(batches, None), listed)
                 if page is None:
                     return
                 yield page
@@ -84,15 +84,17 @@ class Called:
         *,
         columns: Sequence[str] = (),
     ) -> Batch:
-        read = self._store.read_objects(bucket, names, generations, columns=columns)
-        return await self._read("read_objects", read)
+        return await self._read(
+            "read_objects",
+            lambda: self._store.read_objects(bucket, names, generations, columns=columns),
+        )
 
     async def read_bytes(
         self, bucket: str, name: str, generation: int = 0, *, start: int = 0
     ) -> AsyncIterator[bytes]:
         pieces = self._store.read_bytes(bucket, name, generation, start=start)
         async with aclosing(cast("AsyncGenerator[bytes, None]", pieces)) as content:
-            while piece := await self._read("read_bytes", anext(content, b"")):
+            while piece := await self._read("read_bytes", lambda: anext(content, b"")):
                 yield piece
 
     async def delete_objects(self, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
@@ -124,15 +126,15 @@ class Called:
             ),
         )
 
-    async def _read(self, verb: str, call: Coroutine[Any, Any, T], objects: int = 0) -> T:
-        async with self._gate.call(objects, self._never) as permit:
-            return await self._measured(verb, permit, call)
+    async def _read(self, verb: str, send: Callable[[], Awaitable[T]], objects: int = 0) -> T:
+        async with self._gate.call(objects, self._never, verb) as permit:
+            return await self._measured(verb, permit, send())
 
     async def _change(
         self, verb: str, batch: Batch, send: Callable[[Batch], Coroutine[Any, Any, Outcome]]
     ) -> Outcome:
         """One call, or, where the service takes fewer objects in one, several side by side."""
-        async with self._gate.call(len(batch), self._running.stop) as permit:
+        async with self._gate.call(len(batch), self._running.stop, verb) as permit:
             if not permit.permitted:
                 return Outcome(failures=dict.fromkeys(range(len(batch)), UNSENT))
             self._running.deadline.check()
@@ -142,7 +144,7 @@ class Called:
                 permit.ended(worst)
             return outcome
 
-    async def _measured(self, verb: str, permit: Call, call: Coroutine[Any, Any, T]) -> T:
+    async def _measured(self, verb: str, permit: Call, call: Awaitable[T]) -> T:
         began, code = self._clock.monotonic(), "OK"
         try:
             return await call

@@ -10,15 +10,15 @@ from longshore import telemetry
 from longshore.database import shards
 from longshore.database.shards import LeaseLost
 from longshore.engine.planning import Planning
-from longshore.engine.retry import TRANSIENT, delay
+from longshore.engine.retry import (
+    CANCELLED_PATIENCE_SECONDS,
+    PATIENCE_SECONDS,
+    TRANSIENT,
+    delay,
+)
 from longshore.engine.running import Running, Tools
 from longshore.engine.shard import ShardRun
 from longshore.errors import Error, Internal, Unavailable
-
-PATIENCE_SECONDS = 3600.0
-"""How long a shard waits for a source, a store or a disk that makes no progress at all."""
-CANCELLED_PATIENCE_SECONDS = 60.0
-"""The same once its job is being cancelled: an open intent can only be settled by looking."""
 
 
 async def carry(running: Running, tools: Tools) -> None:

@@ -1,21 +1,79 @@
-"""Which failures pass, and how long to wait for that: the only retries in longshore."""
+"""Which failures pass, how long to wait for that, and how often to try: the only retries in
+longshore."""
 
 from __future__ import annotations
 
 import random
+from typing import Final
 
 from longshore.errors import Code
 
-TRANSIENT = frozenset(
-    {Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.RESOURCE_EXHAUSTED, Code.INTERNAL, Code.UNKNOWN}
-)
+PRESSURE: Final = frozenset({Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED})
+"""Codes by which a store says, or shows, that it is asked for too much."""
+
+TRANSIENT: Final = PRESSURE | {Code.INTERNAL, Code.UNKNOWN}
 """Codes after which the same call may well succeed; its effect is unknown until looked at."""
 
-FIRST_DELAY_SECONDS = 0.1
-MAX_DELAY_SECONDS = 10.0
+FIRST_DELAY_SECONDS: Final = 0.1
+MAX_DELAY_SECONDS: Final = 10.0
+
+RESERVE: Final = 3.0
+"""How many batches in a row a shard may try again before it has to wait for the store."""
+RETRIED_SHARE: Final = 0.1
+"""How much of a batch each batch that goes well allows to be tried again: in the long run no more
+than a tenth of what is asked of a store is repeated."""
+LONE_SHARE: Final = 0.01
+"""Where no more of a call fails than this, or one object, the fault is the objects' own."""
+
+PATIENCE_SECONDS: Final = 3600.0
+"""How long a shard waits for a source, a store or a disk that makes no progress at all."""
+CANCELLED_PATIENCE_SECONDS: Final = 60.0
+"""The same once its job is being cancelled: an open intent can only be settled by looking."""
 
 
-def delay(failures: int) -> float:
+def delay(failures: int, dice: random.Random | None = None) -> float:
     """How long to wait after so many failures in a row: exponential, with full jitter."""
     longest = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(failures, 10))
-    return random.uniform(longest / 10, longest)  # noqa: S311 - jitter, no secret
+    return (dice or _DICE).uniform(longest / 10, longest)
+
+
+_DICE = random.Random()  # noqa: S311 - jitter, no secret
+
+
+class Retries:
+    """What a shard may try again, so that an outage does not become a storm.
+
+    Calls that go well fill a reserve, those that fail draw on it. When it is spent the shard is
+    ``probing``: it takes no new objects, and repeats one call, with growing pauses, until that goes
+    well. Kept over all runs of a shard in a worker.
+    """
+
+    def __init__(self, dice: random.Random | None = None) -> None:
+        self._dice = dice
+        self._reserve = RESERVE
+        self._failures = 0
+
+    @property
+    def probing(self) -> bool:
+        """Whether the shard waits for its store: one call after each pause, nothing new."""
+        return self._reserve <= 0
+
+    def ended(self, done: int, failed: int) -> None:
+        """A call has ended; ``failed`` of its objects failed in a way that passes, ``done`` were
+        answered. A call that failed as a whole has done nothing, and failed once."""
+        share = failed / max(1, done + failed)
+        gained = RETRIED_SHARE * (1 - share)
+        if self.probing and done > failed:
+            gained = RESERVE / 2
+        self._reserve = min(RESERVE, max(0.0, self._reserve + gained - share))
+        self._failures = self._failures + 1 if failed else 0
+
+    def pause(self) -> float:
+        """How many seconds to wait before the next call; 0 after one that went well."""
+        return delay(self._failures, self._dice) if self._failures else 0.0
+
+
+def is_their_own(code: Code, done: int, failed: int) -> bool:
+    """Whether a failure that passes counts as a try of the objects that it befell. A store that
+    turns away many says nothing about any of them: they are tried until patience ends."""
+    return code not in PRESSURE or (done > 0 and failed <= max(1, LONE_SHARE * (done + failed)))

@@ -7,8 +7,9 @@ from collections import Counter
 from contextlib import suppress
 from typing import Final
 
+from longshore import telemetry
 from longshore.clock import Clock
-from longshore.database import Database, leases, shards
+from longshore.database import Database, estimates, leases, shards
 from longshore.database.shards import LeaseLost
 from longshore.engine.carry import carry
 from longshore.engine.deadline import Deadline
@@ -18,7 +19,6 @@ from longshore.errors import Unavailable
 from longshore.model import Shard
 from longshore.settings import Settings
 from longshore.store import Stores
-from longshore.telemetry import event, warning
 
 POLL_SECONDS: Final = 0.05
 """How often a worker asks the database, in one query, for cancelled jobs and free shards."""
@@ -30,6 +30,8 @@ TURN_SECONDS: Final = 0.5
 """How long a shard is carried at least before it makes room for a job that has no shard carried."""
 DIVIDE_SECONDS: Final = 0.25
 """How often a worker learns who carries what, to divide the caps of stores by."""
+ESTIMATE_GOOD_US: Final = 60_000_000
+"""How old what another worker found out about a bucket may be; clocks of machines may differ."""
 
 
 class Worker:
@@ -58,6 +60,7 @@ class Worker:
         )
         self._divided = clock.monotonic() - DIVIDE_SECONDS
         self._busy = clock.monotonic()
+        self._shown: set[tuple[str, str]] = set()
         self._broken = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -132,10 +135,26 @@ class Worker:
             await self._database.write(leases.ask_to_halve, carried, self._at_once)
 
     async def _divide(self) -> None:
-        """Learn which part of each store's caps is this worker's."""
+        """Learn which part of each store's caps is this worker's, and share what is found out
+        about stores with the other workers."""
         self._divided = self._clock.monotonic()
-        if self._running:
-            self._limits.divide(await self._database.read(leases.who_leases))
+        if not self._running:
+            return
+        self._limits.divide(await self._database.read(leases.who_leases), self._divided)
+        if news := self._limits.news():
+            await self._database.write(estimates.tell, news, self._clock.now_us())
+        since_us = self._clock.now_us() - ESTIMATE_GOOD_US
+        for found in await self._database.read(estimates.hear, since_us):
+            self._limits.heard(found)
+        self._show_limits()
+
+    def _show_limits(self) -> None:
+        shown, self._shown = self._shown, set()
+        for store, bucket, calls in self._limits.at_work():
+            telemetry.set_limit(store, bucket, "concurrency", calls)
+            self._shown.add((store, bucket))
+        for store, bucket in shown - self._shown:
+            telemetry.set_limit(store, bucket, "concurrency", None)
 
     def _start(self, shard: Shard, asked: float) -> None:
         deadline = Deadline(self._clock, self._settings.lease_seconds, asked)
@@ -148,7 +167,7 @@ class Worker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (broken := task.exception()) is not None:
-            warning("shard left", task=task.get_name(), why=repr(broken))
+            telemetry.warning("shard left", task=task.get_name(), why=repr(broken))
             self._broken = True
 
     async def _carry(self, running: Running) -> None:
@@ -156,7 +175,7 @@ class Worker:
             await carry(running, self._tools)
         except LeaseLost as lost:
             shard = running.shard
-            event("lease lost", shard=shard.id, attempt=shard.attempt, why=lost)
+            telemetry.event("lease lost", shard=shard.id, attempt=shard.attempt, why=lost)
             # If only its own deadline has passed, somebody else may begin at once.
             with suppress(LeaseLost):
                 await self._database.write(shards.let_go, shard)

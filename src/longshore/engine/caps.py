@@ -1,0 +1,147 @@
+"""Hard caps of a store or a bucket, of which each worker has a part."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Final, Generic, NamedTuple, TypeVar
+
+from longshore.settings import Caps
+
+AHEAD_SECONDS: Final = 0.05
+"""A rate is exceeded by no more than what so many seconds allow, or one call, however long one
+looks: what comes late by less is caught up on, other time that nobody used is lost."""
+GRACE_SECONDS: Final = 1.0
+"""A part of a cap is good for so long after it was asked for, and grows only so long after: then
+whoever had it before knows of the change, or stands still."""
+
+T = TypeVar("T")
+
+
+class Held(NamedTuple):
+    """Shards of a store or a bucket: this worker's, everybody's, and those of workers that come
+    before this one in an order on which all agree."""
+
+    before: int = 0
+    mine: int = 0
+    everybody: int = 0
+
+    def plus(self, before: int, mine: int, everybody: int) -> Held:
+        """These and those."""
+        return Held(self.before + before, self.mine + mine, self.everybody + everybody)
+
+    @property
+    def share(self) -> float:
+        """This worker's part of the whole."""
+        return self.mine / self.everybody if self.everybody else 0.0
+
+    def permits(self, most: int) -> int:
+        """This worker's part of so many permits; those of all workers add up to them."""
+        if not self.everybody:
+            return 0
+        end = most * (self.before + self.mine) // self.everybody
+        return end - most * self.before // self.everybody
+
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else has any."""
+        return 0 < self.mine == self.everybody
+
+
+class Part:
+    """A part of a cap as a number: it falls at once, and grows after GRACE_SECONDS."""
+
+    __slots__ = ("_grows_to", "_since", "value")
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value = value
+        self._grows_to = 0.0
+        self._since: float | None = None
+
+    def learn(self, value: float, asked: float, alone: bool) -> None:
+        """The part is now ``value``; ``alone``: nobody else has any."""
+        if alone or value <= self.value:
+            self.value, self._since = value, None
+            return
+        if self._since is None:
+            self._grows_to, self._since = value, asked
+        self._grows_to = min(self._grows_to, value)
+        if asked - self._since >= GRACE_SECONDS:
+            self.value, self._since = self._grows_to, None
+
+
+class Rate(Part):
+    """So many units a second, kept by spacing what takes them."""
+
+    __slots__ = ("_start", "_units", "cap")
+
+    def __init__(self, cap: float, value: float = 0.0) -> None:
+        """``cap`` is that of all workers, ``value`` this one's part."""
+        super().__init__(value)
+        self.cap = cap
+        self._start = -math.inf
+        self._units = 0.0
+
+    def opens(self, units: float, now: float) -> float:
+        """The moment from which on so many units may be taken; infinity without a part."""
+        if self.value <= 0:
+            return math.inf
+        ahead = AHEAD_SECONDS - units / self.value
+        earliest = now - ahead if ahead > 0 else now
+        after = self._start + self._units / self.value
+        return after if after > earliest else earliest
+
+    def take(self, units: float, start: float) -> None:
+        """Take units at ``start``, which is not before the rate opens for them."""
+        self._start = start
+        self._units = units
+
+    def give_back(self, units: float) -> None:
+        """Units that were taken and are not used."""
+        self._units -= units
+
+
+class Cap(Generic[T]):
+    """The caps of one store or bucket. Callers are served in turn where permits are short."""
+
+    def __init__(self, caps: Caps) -> None:
+        self.rates: list[tuple[Rate, bool]] = []
+        """Each with whether it counts objects rather than requests."""
+        if caps.max_objects_per_second is not None:
+            self.rates.append((Rate(caps.max_objects_per_second), True))
+        if caps.max_requests_per_second is not None:
+            self.rates.append((Rate(caps.max_requests_per_second), False))
+        self._most = caps.max_concurrency
+        self._permits = Part()
+        self._line: deque[T] = deque()
+        self.busy = 0
+
+    @property
+    def has_permits(self) -> bool:
+        """Whether calls at once are capped."""
+        return self._most is not None
+
+    def learn(self, held: Held, asked: float) -> None:
+        """Who has how many shards, as of ``asked``."""
+        for rate, _ in self.rates:
+            rate.learn(rate.cap * held.share, asked, held.alone)
+        if self._most is not None:
+            self._permits.learn(held.permits(self._most), asked, held.alone)
+
+    def has_permit(self, caller: T) -> bool:
+        """Whether ``caller`` may have a permit; if not it is in line for one."""
+        first = not self._line or self._line[0] is caller
+        if first and self.busy < self._permits.value:
+            return True
+        if caller not in self._line:
+            self._line.append(caller)
+        return False
+
+    def leave_line(self, caller: T) -> None:
+        """``caller`` has its permit, or cannot use one."""
+        if self._line and caller in self._line:
+            self._line.remove(caller)
+
+    def next_in_line(self) -> T | None:
+        """Who gets a permit that is free."""
+        return self._line[0] if self._line and self.busy < self._permits.value else None

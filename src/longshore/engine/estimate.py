@@ -1,0 +1,210 @@
+"""How many calls at once a bucket of a store takes, found out by asking for more until it balks."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+FIRST: Final = 4.0
+"""Calls at once to begin with, by all workers together."""
+MOST: Final = 4096.0
+GROWTH: Final = 0.05
+"""Near the limit the estimate grows by this part of itself a second, for each second that has
+passed since the last back-off: it comes back to the limit in two, and passes it in four."""
+GROWTH_PER_CALL: Final = 0.001
+"""The most that one call adds near the limit, so that probing a slow store costs few refusals."""
+BACK_OFF: Final = 0.95
+DEPTH: Final = 0.25
+"""An estimate falls to no less than this part of itself in a second, however many refusals come
+together: a store that counts by the second refuses all calls for the rest of it."""
+LASTING_SECONDS: Final = 0.2
+"""After refusals alone for so long the knee is lowered, since it was found with a fresh reserve."""
+BLEND: Final = 0.25
+"""How far an estimate goes, by factors, towards that of another worker."""
+NEAR: Final = 0.9
+PASSED: Final = 1.2
+"""Growth is slow from so much of the knee on; past so much of it what was refused no longer is, so
+that the limit is another one."""
+RESOLUTION_SECONDS: Final = 1e-6
+UNKNOWN_SECONDS: Final = 0.1
+"""The least that a call takes, and what one is taken to take before any has succeeded."""
+QUEUED: Final = 1.5
+CROWDED: Final = 2.0
+"""Calls that take so many times as long as they need wait inside the store: no more of them, or
+fewer."""
+SAMPLE: Final = 64
+STEP: Final = 16
+"""How many calls make a judgement about times, at least: at first, and of what has helped."""
+
+LEARNED: Final = 8
+"""So many calls of a kind show what it needs."""
+
+Kind = tuple[str, int]
+"""What calls are alike in the time that they need: the verb, and the objects in powers of two."""
+
+
+class Estimate:
+    """Calls at once that all workers together may have under way, as a number that adapts.
+
+    It doubles with every round trip until something is refused. Each refusal says that one call of
+    those under way was too many; a first one after successes also lowers the estimate a little, and
+    is the *knee*: from then on growth is slow near it, and fast below it. It may be less than 1
+    where a store is quick: then calls are spaced by ``latency / concurrency``.
+    """
+
+    def __init__(self) -> None:
+        self.concurrency = FIRST
+        self.latency = 0.0  # until a call has succeeded
+        self._knee = math.inf
+        self._grown = 0.0
+        self._backed_off = -math.inf
+        self._proven = True  # by a success that began after the last back-off
+        self._lasts = False
+        self.refuses = False
+        """Whether the limit found last was one of refusals rather than of slowness."""
+        self._floor, self._floor_set = 0.0, -math.inf
+        self._before = 0.0
+        self._times = _Times()
+
+    def succeeded(self, now: float, began: float, kind: Kind, mine: float, busy: float) -> None:
+        """A call was answered. ``mine``: what this worker had of the estimate; ``busy``: the part
+        of it in use."""
+        took = max(now - began, RESOLUTION_SECONDS)
+        self.latency += (took - self.latency) / 16 if self.latency else took
+        if not self._proven and began > self._backed_off:
+            self._proven = True
+            if self._lasts:
+                self.concurrency = max(self.concurrency, min(FIRST, DEPTH * self._knee))
+        if self._times.add(began, took, kind):
+            factor = self._times.judge(now, mine * min(1.0, busy))
+            if factor != 1.0:
+                self._adjust(now, factor, min(1.0, busy))
+        if busy >= 0.5 and not self._times.queued and self.concurrency < MOST:
+            self._grow(now, mine)
+
+    def refused(self, now: float, began: float, mine: float) -> None:
+        """A call was turned away, or not answered in time."""
+        concurrency = self.concurrency
+        if began > self._backed_off and self._proven:
+            self._knee, self._backed_off, self.refuses = concurrency, now, True
+            self._proven = self._lasts = False
+            self._floor, self._floor_set = concurrency * DEPTH, now
+            concurrency *= BACK_OFF
+        elif now - self._floor_set > 1.0:
+            self._floor, self._floor_set = concurrency * DEPTH, now
+        if not (self._proven or self._lasts):
+            self._lasts = now - self._backed_off > max(LASTING_SECONDS, 4 * self.latency)
+            self._knee *= 0.7 if self._lasts else 1.0
+        lower = concurrency * (1 - min(0.25, 1 / max(mine, 1.0)))
+        self.concurrency = max(lower, min(concurrency, self._floor), self._least)
+        self._grown = now
+
+    def heard(self, concurrency: float) -> None:
+        """Another worker's estimate. One that is much higher knows more; anything else is met a
+        part of the way, since each worker meets refusals of its own soon enough."""
+        apart = concurrency / self.concurrency
+        self.concurrency *= apart if apart > 2.0 else apart**BLEND
+        if self._knee < math.inf:
+            self._knee = max(self._knee, concurrency)
+
+    @property
+    def seconds(self) -> float:
+        """What a call takes."""
+        return self.latency or UNKNOWN_SECONDS
+
+    @property
+    def _least(self) -> float:
+        """One call a second, which is how a store that is down is asked whether it is back."""
+        return self.seconds
+
+    def _adjust(self, now: float, factor: float, busy: float) -> None:
+        """Ask for less, to see whether that is quicker; infinity takes it back."""
+        before = self.concurrency
+        if factor == math.inf:
+            self.concurrency = max(before, self._before)
+            return
+        if self._times.steps == 1:
+            self._before = before
+        self.concurrency = max(before * busy * factor, min(before, 1.0))
+        self._knee, self._backed_off, self.refuses = self.concurrency, now, False
+
+    def _grow(self, now: float, mine: float) -> None:
+        if self.concurrency < NEAR * self._knee:
+            doubled = self.concurrency * (1 + 1 / max(2.0, mine))
+            self.concurrency = min(doubled, MOST, max(self.concurrency, NEAR * self._knee))
+        else:
+            speed = GROWTH * min(10.0, now - self._backed_off)
+            self.concurrency *= 1 + min(GROWTH_PER_CALL, speed * (now - self._grown))
+            if self.refuses and self.concurrency > PASSED * self._knee:
+                self._knee = math.inf
+        self._grown = now
+
+
+class _Times:
+    """Whether calls wait inside the store: what they take against what they need.
+
+    What a call needs goes by its kind. Whether longer times are of our making is
+    found by asking for less: if that does not help they are what calls now need.
+    """
+
+    def __init__(self) -> None:
+        self.queued = False
+        self._needed: dict[Kind, float] = {}
+        self._learning: dict[Kind, int] = {}
+        self._ratio = 1.0
+        self._since = -math.inf
+        self._wanted: float = SAMPLE
+        self._begin()
+        self.steps = 0
+        self._first_ratio = 1.0
+
+    def _begin(self) -> None:
+        self._took = 0.0
+        self._need = 0.0
+        self._calls = 0
+
+    def add(self, began: float, took: float, kind: Kind) -> bool:
+        """Whether there are enough calls for a judgement."""
+        if began < self._since:
+            return False
+        if kind not in self._needed or kind in self._learning:
+            self._learn(kind, took / self._ratio)
+        self._took += took
+        self._need += self._needed[kind]
+        self._calls += 1
+        return self._calls >= self._wanted
+
+    def judge(self, now: float, at_once: float) -> float:
+        """By what to multiply the estimate, or infinity to take back what was done to it since
+        calls became slow; ``at_once``: calls that are under way."""
+        ratio = self._took / self._need
+        self._begin()
+        self._since = now
+        self._ratio = max(1.0, ratio)
+        self.queued = ratio > QUEUED
+        slow = ratio > CROWDED
+        self._wanted = max(at_once, STEP if slow else SAMPLE)
+        if not slow:
+            self.steps = 0
+            if ratio < 1.0:
+                self._scale(1 + (ratio - 1) / 8)
+            return 1.0
+        self._first_ratio = self._first_ratio if self.steps else ratio
+        self.steps += 1
+        if self.steps > 2 and ratio > 0.85 * self._first_ratio:
+            self._scale(ratio)
+            self.steps, self._ratio, self.queued = 0, 1.0, False
+            return math.inf
+        return max(0.25, 1.2 / ratio)
+
+    def _learn(self, kind: Kind, seconds: float) -> None:
+        """Take the mean of the first calls of a kind for what it needs."""
+        seen = self._learning.get(kind, 0) + 1
+        mean = self._needed.get(kind, 0.0)
+        self._needed[kind] = mean + (seconds - mean) / seen
+        self._learning[kind] = seen
+        if seen == LEARNED:
+            del self._learning[kind]
+
+    def _scale(self, factor: float) -> None:
+        self._needed = {kind: seconds * factor for kind, seconds in self._needed.items()}
