@@ -65,13 +65,11 @@ class Called:
     async def list_objects(
         self, bucket: str, *, page_size: int = PAGE_SIZE, **options: Any
     ) -> AsyncIterator[Batch]:
-        """Each page is a call. In a dry run nothing else is done to objects, so there they count
-        for the cap of objects."""
-        listed = page_size if self._running.shard.dry_run else 0
+        """Each page is a call."""
         pages = self._store.list_objects(bucket, page_size=page_size, **options)
         async with aclosing(cast("AsyncGenerator[Batch, None]", pages)) as batches:
             while True:
-                page = await self._read("list_objects", lambda: anext(batches, None), listed)
+                page = await self._read("list_objects", lambda: anext(batches, None))
                 if page is None:
                     return
                 yield page
@@ -126,8 +124,8 @@ class Called:
             ),
         )
 
-    async def _read(self, verb: str, send: Callable[[], Awaitable[T]], objects: int = 0) -> T:
-        async with self._gate.call(objects, self._never, verb) as permit:
+    async def _read(self, verb: str, send: Callable[[], Awaitable[T]]) -> T:
+        async with self._gate.call(0, self._never, verb) as permit:
             return await self._measured(verb, permit, send())
 
     async def _change(

@@ -11,6 +11,7 @@ from longshore.clock import Clock
 from longshore.database import Database
 from longshore.engine.deadline import Deadline
 from longshore.engine.limits import Limits
+from longshore.engine.retry import Retries
 from longshore.model import Shard
 from longshore.settings import LogSettings
 from longshore.store import Stores
@@ -28,6 +29,7 @@ class Running:
     """The store that its slot counts for; None for planning."""
     deadline: Deadline
     since: float
+    retries: Retries = field(default_factory=Retries)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     leave: asyncio.Event = field(default_factory=asyncio.Event)
 

@@ -12,11 +12,11 @@ from longshore.engine.action_log import ActionLog
 from longshore.engine.ahead import Ahead
 from longshore.engine.calls import Calls
 from longshore.engine.intent import Intent
-from longshore.engine.retry import delay
+from longshore.engine.retry import PATIENCE_SECONDS
 from longshore.engine.running import Running, Tools
 from longshore.engine.tally import Tally
 from longshore.engine.work import Again, Ending, Prepared, Work, give_up, next_round
-from longshore.errors import Error
+from longshore.errors import Error, Unavailable
 from longshore.model import State
 from longshore.source import Cursor, Range, Selection
 
@@ -49,7 +49,7 @@ class ShardRun:
         self._ahead = Ahead(self._selections)
         self._acted: set[str] = set()  # since it was begun to read ahead
         self._looks = FIRST_LOOKS
-        self._failures = 0
+        self._answered = tools.clock.monotonic()
         self.progressed = False
 
     async def run(self) -> None:
@@ -71,7 +71,11 @@ class ShardRun:
                     return
                 if self._ahead.start():
                     self._acted = set()
-                if (intent := prepared.intent) is not None:
+                if self._shard.dry_run:
+                    # Nothing is done to objects, but a cap of objects holds for what is looked at.
+                    async with self._gate.call(prepared.found, self._running.stop, "look"):
+                        pass
+                elif (intent := prepared.intent) is not None:
                     ending = await self._work.act(prepared, intent)  # act
                     await self._count(intent, ending)
                     await self._breathe(ending)
@@ -116,11 +120,13 @@ class ShardRun:
 
     async def _read(self) -> Prepared | None:
         """The next batch, or None at the end. Many objects that must be looked at again go alone,
-        so that the size of an intent stays bounded; a shard that is to stop reads no more."""
+        so that the size of an intent stays bounded, as do any while the store is probed; a shard
+        that is to stop reads no more."""
         if self._running.stop.is_set():
             return self._work.nothing(self._cursor)
         selection = None
-        if len(self._again) * 2 <= self._gate.batch_size:
+        probing = self._again and self._running.retries.probing
+        if not probing and len(self._again) * 2 <= self._gate.batch_size:
             selection = await self._ahead.take()
         if selection is None and not self._again:
             return None
@@ -199,10 +205,21 @@ class ShardRun:
         self._open = None
 
     async def _breathe(self, ending: Ending) -> None:
-        """Wait before objects are tried again whose calls failed in a way that passes."""
-        self._failures = self._failures + 1 if ending.troubled else 0
-        if ending.troubled:
-            await self._tools.clock.wait(self._running.stop, delay(self._failures))
+        """Wait before objects are tried again whose calls failed in a way that passes.
+
+        Raises Unavailable after PATIENCE_SECONDS in which the store has answered for none.
+        """
+        if not ending.answered + ending.turned_away:
+            return
+        retries, clock = self._running.retries, self._tools.clock
+        retries.ended(ending.answered, ending.turned_away)
+        if ending.answered:
+            self._answered = clock.monotonic()
+        elif clock.monotonic() - self._answered > PATIENCE_SECONDS:
+            raise Unavailable(f"The store of {self._shard.bucket} turns every call away.")
+        if ending.turned_away:
+            with telemetry.waiting(self._shard.store or "", "RESOURCE_EXHAUSTED"):
+                await clock.wait(self._running.stop, retries.pause())
 
     async def _hand_back(self) -> None:
         """Give the lease back. Where objects wait to be looked at (again), the last checkpoint

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from longshore import extensions
 from longshore.engine.calls import UNSENT
 from longshore.engine.intent import MAX_TRIES, NEEDED, PINNED, TRIES, Intent
-from longshore.engine.retry import TRANSIENT
+from longshore.engine.retry import TRANSIENT, is_their_own
 from longshore.engine.rows import Rows
 from longshore.errors import Code, Error
 from longshore.model import Shard
@@ -57,8 +57,10 @@ class Ending:
     again: dict[int, int] = field(default_factory=dict)
     looked: Collection[int] = ()
     """Those that were judged by what was found there: who brought that about, nobody knows."""
-    troubled: bool = False
-    """Whether some calls failed in a way that passes: wait before the next."""
+    answered: int = 0
+    """How many objects' calls were answered for good,"""
+    turned_away: int = 0
+    """and how many's failed in a way that passes: wait before the next."""
 
 
 class Work:
@@ -153,25 +155,33 @@ class Work:
         failures = _known_failures(intent, self.bucket)
         indexes = [i for i, flags in enumerate(intent.flags) if flags & NEEDED]
         again: dict[int, int] = {}
-        unknown: dict[int, Failure] = {}
+        unknown: dict[int, Failure | None] = {}
+        turned_away = unsent = 0
         looked = set(prepared.settled)
         if indexes:
             batch = prepared.batch
             called = batch if len(indexes) == len(batch) else batch.pick(indexes)
             outcome = await self.transformation.act(self.store, self.bucket, called)
+            codes = [failure.code for failure in outcome.failures.values()]
+            turned_away = sum(code in TRANSIENT for code in codes)
             for place, failure in outcome.failures.items():
                 index = indexes[place]
                 if failure is UNSENT:
                     again[index] = intent.flags[index] & TRIES
+                    unsent += 1
+                elif failure.code in TRANSIENT:
+                    own = is_their_own(failure.code, len(indexes) - turned_away, turned_away)
+                    unknown[index] = failure if own else None
                 elif gone_is_done and failure.code in _GONE:
                     looked.add(index)
-                elif failure.code in _UNKNOWN or self._may_be_noncurrent(intent, index, failure):
+                elif failure.code is Code.ABORTED or self._may_be_noncurrent(
+                    intent, index, failure
+                ):
                     unknown[index] = failure
                 else:
                     failures[index] = failure
         await self._look(intent, unknown, failures, again)
         looked.update(unknown)
-        troubled = any(failure.code in TRANSIENT for failure in unknown.values())
         for repeat, first in prepared.follows.items():
             if first in failures:
                 failures[repeat] = failures[first]
@@ -179,7 +189,13 @@ class Work:
                 again[repeat] = again[first]
             if first in looked:
                 looked.add(repeat)
-        return Ending(failures=failures, again=again, looked=looked, troubled=troubled)
+        return Ending(
+            failures=failures,
+            again=again,
+            looked=looked,
+            answered=len(indexes) - turned_away - unsent,
+            turned_away=turned_away,
+        )
 
     async def settle(self, intent: Intent) -> Ending:
         """Judge the objects of an open intent by reads alone, after a crash."""
@@ -272,8 +288,6 @@ class Work:
 
 
 _GONE = frozenset({Code.NOT_FOUND, Code.ABORTED})
-_UNKNOWN = TRANSIENT | {Code.ABORTED}
-"""After these it must be looked what is there; see ``Work.act`` for ABORTED."""
 _EMPTY = Batch(names=[], generations=[], metagenerations=[], sizes=[], columns={})
 
 
