@@ -14,8 +14,10 @@ DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
 SEEDS ?= 50000
+KILLS ?= 200
+DATABASE ?= sqlite
 
-.PHONY: help demo test test-services simulate plant check format clean
+.PHONY: help demo test test-services simulate plant chaos check format clean
 
 help:
 	@echo "make demo            a service, 20,000 objects and their story, in a minute"
@@ -25,6 +27,7 @@ help:
 	@echo "make test-services   on PostgreSQL, of which the tests start their own"
 	@echo "make simulate        so many simulated disasters, SEEDS=$(SEEDS)"
 	@echo "make plant           does the simulation find bugs? plants them in copies of the sources"
+	@echo "make chaos           so many kills of a working service, KILLS=$(KILLS) DATABASE=$(DATABASE)"
 	@echo "make clean           remove the environment and the caches"
 	@echo
 	@echo "VENV=$(VENV)  PYTHON=$(PYTHON)"
@@ -46,6 +49,10 @@ simulate: $(DEVELOPMENT)
 
 plant: $(DEVELOPMENT)
 	$(BIN)/python -m tests.simulation.plant
+
+chaos: $(DEVELOPMENT)
+	$(BIN)/python -m tests.crash.chaos --kills $(KILLS) --database $(DATABASE) \
+		$(if $(SEED),--seed $(SEED)) --summary build/chaos.md
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff check

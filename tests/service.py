@@ -61,7 +61,7 @@ class Service:
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
 
-    def start(self) -> float:
+    def start(self, seconds: float = START_SECONDS + 10) -> float:
         """Start it and wait until it answers; gives the seconds that took."""
         environment = dict(os.environ)
         if self.gate is not None:
@@ -79,7 +79,7 @@ class Service:
             stderr=log,
         )
         log.close()
-        self.until(self._healthy, START_SECONDS + 10, "answer /healthz")
+        self.until(self._healthy, seconds, "answer /healthz")
         return time.monotonic() - began
 
     def _healthy(self) -> bool:

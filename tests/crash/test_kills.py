@@ -112,7 +112,8 @@ class Harbour:
         process = subprocess.Popen(
             [
                 sys.executable,
-                *("-m", "tests.crash.meddler", str(self.service.directory), "b", "d/", "7"),
+                *("-m", "tests.crash.meddler", str(self.service.directory), "7", "200000"),
+                *("b", "d/"),
             ]
         )
         journal = self.service.directory / "meddler.jsonl"
