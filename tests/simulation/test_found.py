@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.simulation.machines import Shelf
-from tests.simulation.plan import Plan, calm
+from tests.simulation.plan import Plan, Row, calm
 from tests.simulation.reckoning import reckon
 from tests.simulation.world import World
 
@@ -41,3 +41,24 @@ def test_a_worker_that_takes_a_shard_again_which_it_still_carries(shelf: Shelf) 
     worker forget the new one, which would then hear of no cancel. (246, 427)"""
     for moment in range(5, 15):
         live(calm("putObjectHold", reaps=False, agenda={moment: ("pause long",)}), shelf)
+
+
+def test_a_row_that_names_what_an_earlier_row_has_rewritten_is_refused(shelf: Shelf) -> None:
+    """Its generation is noncurrent by then. With the reply lost, the earlier row's work was taken
+    for this one's, and its bytes were counted twice. (724)"""
+    world = World(0, shelf, plan=calm("rewriteObject", versioned=True, manifest=True, objects=6))
+    name, generation = "a/000", 0
+
+    def rows(bucket: str, _names: list[str]) -> list[Row]:
+        nonlocal generation
+        found = world.network.store._buckets[bucket]
+        found.live[name].storage_class, found.live[name].temporary_hold = "STANDARD", False
+        generation = found.live[name].generation
+        return [Row(name, generation)] * 12
+
+    world._draw_rows = rows  # type: ignore[method-assign]
+    world.network.script = {1: "reply lost"}
+    world.run()
+    reckon(world)
+    counters = world.watch.job()
+    assert counters["bytes_transformed"] == world.history.sizes["harbour", name, generation]

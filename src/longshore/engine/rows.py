@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
 from longshore.engine.intent import NEEDED, PINNED, Intent
+from longshore.object_rules import noncurrent
 from longshore.source import Selection
 from longshore.store import ABSENT, Batch, Failure
 from longshore.transformation import Transformation
@@ -50,10 +51,14 @@ class Rows:
                 repeats[index] = first[key]
         return repeats
 
-    def intent(self, transformation: Transformation, follows: Mapping[int, int]) -> Intent:
+    def intent(
+        self, transformation: Transformation, bucket: str, follows: Mapping[int, int]
+    ) -> Intent:
         batch = self.batch
         plan = transformation.plan(batch)
         needed = list(plan.needed)
+        if transformation.keeps_checksum:
+            self._refuse_noncurrent(bucket, needed)
         for index in chain(_absent(batch), self.refused, self.settled, follows):
             needed[index] = False
         sizes = [0] * len(batch)
@@ -77,6 +82,16 @@ class Rows:
             checksums=batch.columns["checksum"] if transformation.keeps_checksum else (),
             refused=self.refused,
         )
+
+    def _refuse_noncurrent(self, bucket: str, needed: Sequence[bool]) -> None:
+        """Refuse to rewrite versions that are not live, as every store would. If a call were made
+        and its reply lost, a look could take what somebody else has made of the object, or an
+        earlier row of the job, for the effect of this one."""
+        rows = zip(self.batch.generations, self.batch.columns["live"], needed, strict=True)
+        for index, (generation, live, need) in enumerate(rows):
+            if need and not live and generation != ABSENT and index not in self.settled:
+                path = f"{bucket}/{self.batch.names[index]}"
+                self.refused.setdefault(index, noncurrent(path))
 
 
 def _absent(batch: Batch) -> Iterable[int]:

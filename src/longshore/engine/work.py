@@ -131,7 +131,7 @@ class Work:
                 rows = (await self._read_again(again)).join(rows)
             batch = rows.batch
             follows = rows.follows()
-            intent = rows.intent(self.transformation, follows)
+            intent = rows.intent(self.transformation, self.bucket, follows)
             settled = rows.settled.keys()
         return Prepared(
             intent=intent,
