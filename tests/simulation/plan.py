@@ -188,7 +188,7 @@ def draw(seed: int) -> Plan:
         batch=choose((2, 3, 5)),
         lease_seconds=choose((21.0, 30.0)),
         reaps=random.random() < 0.5,
-        sluggish=choose((3.0, 10.0, 30.0)),
+        sluggish=choose((4.0, 12.0, 40.0)),
         database_trouble=choose((0.0, 0.0, 0.02, 0.1)),
         network_trouble=choose((0.0, 0.1, 0.3, 0.5)),
         late_calls=random.random() < 0.15,

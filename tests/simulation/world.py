@@ -49,6 +49,8 @@ from tests.simulation.watch import Violated, Watch
 DRAIN_SECONDS = 5.0
 REAP_SECONDS = 0.2
 WATCH_SECONDS = 2.0
+PAUSES = (3.0, 6.0, 9.0, 19.0, 22.0, 25.0, 29.0, 31.0, 33.0, 60.0)
+JUMPS = (-3600.0, -40.0, 25.0, 40.0, 86400.0)
 JOB_SECONDS = 3000.0
 """How long a job may take, all troubles included."""
 AFTERMATH_SECONDS = 10.0
@@ -486,17 +488,18 @@ class World:
         random = self.random
         self.tell(f"--- {action} ({process.name})")
         self.acted[action] += 1
-        if "clock" in action:
-            seconds = random.choice((-3600.0, -40.0, 25.0, 40.0, 86400.0))
-            for clock in self.clocks:
-                clock.jump(seconds)
-        if "pause" in action:
-            seconds = random.choice((3.0, 6.0, 12.0, 19.0, 22.0, 25.0, 29.0, 31.0, 33.0, 60.0))
-            if action == "pause long":
-                seconds = 2 * self.plan.lease_seconds
-            process.paused_until = self.loop.time() + seconds
         if action == "crash":
             process.kill()
+        elif action == "pause":
+            self._pause(process, random.choice(PAUSES))
+        elif action == "pause long":
+            self._pause(process, 2 * self.plan.lease_seconds)
+        elif action == "clock":
+            self._jump(random.choice(JUMPS))
+        elif action == "clock and pause":  # either alone would be well within a lease
+            ahead = random.random() < 0.5
+            self._jump(self.plan.lease_seconds + 10.0 if ahead else -3600.0)
+            self._pause(process, random.choice(PAUSES[:3] if ahead else PAUSES[3:7]))
         elif action == "crash all":
             if self.parent is not None:
                 self.parent.kill()
@@ -508,6 +511,13 @@ class World:
             self._keep(self._cancel())
         elif action == "user":
             self._meddle()
+
+    def _pause(self, process: Process, seconds: float) -> None:
+        process.paused_until = self.loop.time() + seconds
+
+    def _jump(self, seconds: float) -> None:
+        for clock in self.clocks:
+            clock.jump(seconds)
 
     def _drain(self, process: Process) -> None:
         """SIGTERM, and SIGKILL if that does not help in time."""
