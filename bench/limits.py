@@ -69,6 +69,10 @@ class Gradient:
     def heard(self, concurrency: float) -> None:
         self.concurrency = concurrency
 
+    @property
+    def seconds(self) -> float:
+        return self.latency or 0.1
+
     def _judge(self, now: float, mine: float) -> None:
         ended = self._calls + self._dropped
         if ended < max(10, mine) or now < self._window + self.latency:
@@ -265,7 +269,9 @@ def _play(case: Case, controller: type, seed: int) -> dict[str, float]:
         await asyncio.sleep(SECONDS)
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if not (ended is None or isinstance(ended, asyncio.CancelledError)):
+                raise ended
 
     run(main())
     late = store.between(WARM_SECONDS, SECONDS - 1)

@@ -73,7 +73,7 @@ class Part:
 class Rate(Part):
     """So many units a second, kept by spacing what takes them."""
 
-    __slots__ = ("_start", "_units", "cap")
+    __slots__ = ("_opens", "_start", "_units", "cap")
 
     def __init__(self, cap: float, value: float = 0.0) -> None:
         """``cap`` is that of all workers, ``value`` this one's part."""
@@ -81,6 +81,7 @@ class Rate(Part):
         self.cap = cap
         self._start = -math.inf
         self._units = 0.0
+        self._opens = -math.inf
 
     def opens(self, units: float, now: float) -> float:
         """The moment from which on so many units may be taken; infinity without a part."""
@@ -89,11 +90,13 @@ class Rate(Part):
         ahead = AHEAD_SECONDS - units / self.value
         earliest = now - ahead if ahead > 0 else now
         after = self._start + self._units / self.value
-        return after if after > earliest else earliest
+        self._opens = after if after > earliest else earliest
+        return self._opens
 
-    def take(self, units: float, start: float) -> None:
-        """Take units at ``start``, which is not before the rate opens for them."""
-        self._start = start
+    def take(self, units: float, start: float, now: float) -> None:
+        """Take the units that were just asked for, at ``start``. If that is now, they count from
+        when the rate had opened for them: what comes a little late delays nothing behind it."""
+        self._start = start if start > now else self._opens
         self._units = units
 
     def give_back(self, units: float) -> None:
@@ -120,6 +123,12 @@ class Cap(Generic[T]):
     def has_permits(self) -> bool:
         """Whether calls at once are capped."""
         return self._most is not None
+
+    @property
+    def has_part(self) -> bool:
+        """Whether this worker has some of everything that is capped."""
+        permits = self._most is None or self._permits.value > 0
+        return permits and all(rate.value > 0 for rate, _ in self.rates)
 
     def learn(self, held: Held, asked: float) -> None:
         """Who has how many shards, as of ``asked``."""

@@ -11,6 +11,9 @@ MOST: Final = 4096.0
 GROWTH: Final = 0.05
 """Near the limit the estimate grows by this part of itself a second, for each second that has
 passed since the last back-off: it comes back to the limit in two, and passes it in four."""
+FAST_GROWTH: Final = 10.0
+"""Elsewhere it doubles with every round trip, but grows by no more than e in a tenth of a second: a
+store may have a reserve, and shows only when that is spent that it was too much."""
 GROWTH_PER_CALL: Final = 0.001
 """The most that one call adds near the limit, so that probing a slow store costs few refusals."""
 BACK_OFF: Final = 0.95
@@ -130,8 +133,9 @@ class Estimate:
 
     def _grow(self, now: float, mine: float) -> None:
         if self.concurrency < NEAR * self._knee:
-            doubled = self.concurrency * (1 + 1 / max(2.0, mine))
-            self.concurrency = min(doubled, MOST, max(self.concurrency, NEAR * self._knee))
+            step = min(1 / max(2.0, mine), FAST_GROWTH * (now - self._grown))
+            grown = self.concurrency * (1 + step)
+            self.concurrency = min(grown, MOST, max(self.concurrency, NEAR * self._knee))
         else:
             speed = GROWTH * min(10.0, now - self._backed_off)
             self.concurrency *= 1 + min(GROWTH_PER_CALL, speed * (now - self._grown))

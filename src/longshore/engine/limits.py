@@ -72,7 +72,7 @@ class Limits:
 
         To be told after each claim and at least every quarter of a second; ``asked``: the
         monotonic time just before the database was. Under a cap nothing is sent if this is older
-        than GRACE_SECONDS; a worker without shards of a bucket may only read, one call at a time.
+        than GRACE_SECONDS but reads, nor by a worker without shards of the bucket.
         """
         self._held, self._held_of_store, self._asked = {}, {}, asked
         for store, bucket, owner, shards in leased:
@@ -115,7 +115,7 @@ class Gate:
     def __init__(self, clock: Clock, bucket: Cap[Gate], store: Cap[Gate]) -> None:
         self.estimate = Estimate()
         self._clock = clock
-        self._bucket = bucket
+        self._bucket, self._store = bucket, store
         self._rates = [*bucket.rates, *store.rates]
         self._permits = [cap for cap in (bucket, store) if cap.has_permits]
         self._capped = bool(self._rates or self._permits)
@@ -218,16 +218,21 @@ class Gate:
         start = now if self._busy < self._room else math.inf
         if self._spaced:
             start = max(start, self._spacing.opens(1, now))
-        # A worker without shards has no part of a cap, yet must read to plan some.
-        call.counts = self._capped and (call.objects > 0 or self._share > 0)
+        call.counts = self._capped and (call.objects > 0 or self._has_part(now))
         if call.counts:
             start = self._pass_caps(call.objects, now, start)
         if start == math.inf:
             return start
         if self._spaced:
-            self._spacing.take(1, start)
+            self._spacing.take(1, start, now)
         self._busy += 1
         return start
+
+    def _has_part(self, now: float) -> bool:
+        """Whether this worker knows its parts of the caps. Without, it changes nothing, but reads:
+        to plan shards before it has any, and to settle what is open when it hears no more."""
+        held = self._bucket.has_part and self._store.has_part
+        return held and self._share > 0 and now <= self._good_until
 
     def _pass_caps(self, objects: int, now: float, start: float) -> float:
         """Take from the caps what a call needs that nothing else keeps beyond ``start``."""
@@ -244,7 +249,7 @@ class Gate:
                 start = math.inf
         if start < math.inf:
             for rate, of_objects in self._rates:
-                rate.take(objects if of_objects else 1, start)
+                rate.take(objects if of_objects else 1, start, now)
             for cap in self._permits:
                 cap.busy += 1
                 cap.leave_line(self)
