@@ -34,10 +34,8 @@ CANCELLED_PATIENCE_SECONDS: Final = 60.0
 def delay(failures: int, dice: random.Random | None = None) -> float:
     """How long to wait after so many failures in a row: exponential, with full jitter."""
     longest = min(MAX_DELAY_SECONDS, FIRST_DELAY_SECONDS * 2 ** min(failures, 10))
-    return (dice or _DICE).uniform(longest / 10, longest)
-
-
-_DICE = random.Random()  # noqa: S311 - jitter, no secret
+    uniform = dice.uniform if dice else random.uniform
+    return uniform(longest / 10, longest)
 
 
 class Retries:
