@@ -24,7 +24,8 @@ BATCHES_PER_SECOND: Final = 25
 TICK_SECONDS: Final = 0.05
 """How soon a call that waits for its turn hears of its stop."""
 NEWS_SECONDS: Final = 1.0
-"""How often other workers hear of an estimate that moves slowly."""
+REPEAT_SECONDS: Final = 30.0
+"""How often other workers hear of an estimate that moves slowly, or not at all."""
 NOW_SECONDS: Final = 1e-6
 """What is no further off has come: a timer cannot be set to less."""
 SPACED_BELOW: Final = 8.0
@@ -89,7 +90,8 @@ class Limits:
 
     def news(self) -> list[Found]:
         """Estimates that other workers should hear, each once: at once where one fell by a fifth or
-        doubled, once a second where it moved by a tenth. To be written where the others read."""
+        doubled, once a second where it moved by a tenth, and every 30 seconds while it is in use.
+        To be written where the others read, for a minute."""
         now = self._clock.monotonic()
         return [
             Found(*key, gate.estimate.concurrency)
@@ -177,7 +179,8 @@ class Gate:
             last, when = self._told
             jumped = not 0.8 * last <= concurrency <= 2.0 * last
             moved = not 0.9 * last <= concurrency <= 1.1 * last
-            if not (jumped or (moved and now - when >= NEWS_SECONDS)):
+            old = now - when >= REPEAT_SECONDS and self._busy > 0
+            if not (jumped or old or (moved and now - when >= NEWS_SECONDS)):
                 return False
         self._told = concurrency, now
         return True
