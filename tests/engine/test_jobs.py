@@ -241,7 +241,7 @@ async def test_a_shard_of_a_lost_lease_sends_and_counts_nothing_more(house: Hous
     house.fate.at_boundary = take_over
     job = await house.create(HOLD, EVERYTHING)
     with pytest.raises(AssertionError, match="still RUNNING"):
-        await house.run(job, seconds=0.5)
+        await house.run(job, seconds=2.0)
     _, (counters, _) = await house.job(job)
     assert counters.succeeded < len(house.mortal.journal) <= 40
     await asyncio.sleep(0)
