@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from longshore.engine import carry
+from longshore.engine import carry, shard
 from longshore.engine.action_log import ActionLog
 from longshore.errors import Code, Unavailable
 from longshore.settings import StoreSettings
@@ -74,6 +74,26 @@ async def test_an_outage_is_waited_for_with_growing_pauses(house: House, verb: s
     row, (counters, _) = await house.job(job)
     assert (row.state, counters.succeeded, counters.failed) == ("SUCCEEDED", 60, 0)
     assert len(house.mortal.journal) == 60
+
+
+async def test_patience_ends_with_a_store_that_answers_and_turns_everything_away(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No single object is blamed: after so long without any that was done, the shard fails."""
+    for module in (carry, shard):
+        monkeypatch.setattr(module, "PATIENCE_SECONDS", 5.0)
+
+    async def busy(bucket: str, batch: Any, patch: Any, **options: Any) -> Outcome:
+        busy_ = Failure(Code.RESOURCE_EXHAUSTED, "too many requests")
+        return Outcome(failures=dict.fromkeys(range(len(batch)), busy_))
+
+    monkeypatch.setattr(house.mortal, "patch_objects", busy)
+    job = await house.create(HOLD, EVERYTHING)
+    assert await house.run(job)
+    row, (counters, _) = await house.job(job)
+    assert (row.state, row.error_code) == ("FAILED", "UNAVAILABLE")
+    assert counters.total == counters.failed > 0
+    assert not house.mortal.journal
 
 
 async def test_patience_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

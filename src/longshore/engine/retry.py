@@ -26,7 +26,8 @@ LONE_SHARE: Final = 0.01
 """Where no more of a call fails than this, or one object, the fault is the objects' own."""
 
 PATIENCE_SECONDS: Final = 3600.0
-"""How long a shard waits for a source, a store or a disk that makes no progress at all."""
+"""How long a shard waits for a source, a store or a disk that makes no progress at all; for a store
+that answers but turns every object away, up to twice as long."""
 CANCELLED_PATIENCE_SECONDS: Final = 60.0
 """The same once its job is being cancelled: an open intent can only be settled by looking."""
 

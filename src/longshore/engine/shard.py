@@ -79,6 +79,8 @@ class ShardRun:
                     ending = await self._work.act(prepared, intent)  # act
                     await self._count(intent, ending)
                     await self._breathe(ending)
+                    if ending.turned_away and not ending.answered:
+                        continue
                 self.progressed = True
                 if answer is Answer.HALVE:
                     await self._halve()
