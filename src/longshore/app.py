@@ -8,7 +8,9 @@ import signal
 from collections.abc import Mapping
 
 from longshore import extensions, telemetry
-from longshore.api.server import AsgiApp, RestServer, make_app, make_server
+from longshore.api.methods import Methods
+from longshore.api.rest import App
+from longshore.api.server import RestServer, make_server
 from longshore.clock import SYSTEM_CLOCK
 from longshore.data_dir import DataDirLock, identity
 from longshore.database import Database, jobs, leases, schema
@@ -56,7 +58,8 @@ async def _serve(settings: Settings, lock: DataDirLock) -> int:
             return {"workers": runner.ready()}
 
         metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
-        server = _listen(settings, make_app(database, SYSTEM_CLOCK, ready, metrics))
+        methods = Methods(database, SYSTEM_CLOCK)
+        server = _listen(settings, App(methods, database, ready, metrics))
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
@@ -106,7 +109,7 @@ async def _stay_alone(lock: ServiceLock, stop: asyncio.Event) -> None:
             stop.set()
 
 
-def _listen(settings: Settings, app: AsgiApp) -> RestServer:
+def _listen(settings: Settings, app: App) -> RestServer:
     try:
         return make_server(app, *settings.rest.address)
     except OSError as error:

@@ -17,7 +17,9 @@ import pytest
 from sqlalchemy import Connection, func, select, update
 
 from longshore import telemetry
-from longshore.api.server import RestServer, make_app, make_server
+from longshore.api.methods import Methods
+from longshore.api.rest import App
+from longshore.api.server import RestServer, make_server
 from longshore.database import Database
 from longshore.database.rollup import lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards
@@ -57,7 +59,7 @@ class Server:
         self.clock = clock
         self.parts = {"workers": True}
         metrics = MetricsPage(database, clock, telemetry.Totals().now)
-        app = make_app(database, clock, self._ready, metrics)
+        app = App(Methods(database, clock), database, self._ready, metrics)
         self.rest: RestServer = make_server(app, "127.0.0.1", 0)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)

@@ -21,7 +21,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from longshore import database as database_module
-from longshore.api.server import make_app
+from longshore.api.methods import Methods
+from longshore.api.rest import App
 from longshore.app import PATIENCE_SECONDS
 from longshore.clock import SystemClock
 from longshore.database import leases
@@ -282,7 +283,7 @@ class World:
         async def ready() -> Any:
             return {}
 
-        self.app = make_app(database, clock, ready, lambda: b"")
+        self.app = App(Methods(database, clock), database, ready, lambda: b"")
         self.tell("service is up")
         for slot in range(self.plan.workers):
             self.loop.create_task(self._keep_worker(slot, database))
