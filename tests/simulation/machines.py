@@ -56,7 +56,7 @@ class Clock(SystemClock):
 
     async def wait(self, event: asyncio.Event, seconds: float) -> bool:
         if seconds < 0.1:
-            seconds = max(seconds * self._sluggish, min(5.0, self._idle() / 2))
+            seconds = max(seconds * self._sluggish, self._idle())
         return await super().wait(event, seconds)
 
 

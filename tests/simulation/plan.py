@@ -99,6 +99,8 @@ class Plan:
     network_trouble: float
     late_calls: bool
     users: bool
+    capped: bool
+    """Whether the store has a cap of objects per second; its workers look around more often."""
     spread: bool
     """Whether names are spread evenly, so that a middle is easily found, or are all alike."""
     agenda: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -129,6 +131,7 @@ def calm(message: str, **others: Any) -> Plan:
         "network_trouble": 0.0,
         "late_calls": False,
         "users": False,
+        "capped": False,
         "spread": True,
     }
     return Plan(**values | others)
@@ -193,6 +196,7 @@ def draw(seed: int) -> Plan:
         network_trouble=choose((0.0, 0.1, 0.3, 0.5)),
         late_calls=random.random() < 0.15,
         users=users,
+        capped=random.random() < 0.2,
         spread=random.random() < 0.7,
         agenda=agenda,
     )

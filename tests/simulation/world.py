@@ -26,8 +26,8 @@ from longshore.api.rest import App
 from longshore.app import PATIENCE_SECONDS
 from longshore.clock import SystemClock
 from longshore.database import leases
+from longshore.engine import limits
 from longshore.engine.lease_watch import LeaseWatch
-from longshore.engine.limits import BATCHES_PER_SECOND
 from longshore.engine.worker import Worker
 from longshore.errors import Error, Unavailable
 from longshore.patch import MapPatch, Patch
@@ -117,7 +117,7 @@ class World:
                     name="main",
                     kind="memory",
                     buckets=("*",),
-                    max_objects_per_second=float(self.plan.batch * BATCHES_PER_SECOND),
+                    max_objects_per_second=self._cap(),
                 )
             },
         )
@@ -131,7 +131,7 @@ class World:
         """Live through it; raises Violated."""
         self.loop.on_executed = self._executed
         self.loop.latency = self._latency
-        with _small_world(self.plan.seed):
+        with _small_world(self.plan):
             self.loop.run(self._main())
         if self.loop.problems:
             raise Violated(f"unhandled: {self.loop.problems}")
@@ -358,9 +358,20 @@ class World:
         return database
 
     def _clock(self) -> Clock:
-        clock = Clock(self.loop, self.random, sluggish=self.plan.sluggish, idle=self._idle)
+        # What a worker knows of its part of a cap is good for a second only.
+        sluggish = 2.0 if self.plan.capped else self.plan.sluggish
+        idle_at_most = 0.4 if self.plan.capped else 5.0
+        clock = Clock(
+            self.loop,
+            self.random,
+            sluggish=sluggish,
+            idle=lambda: min(idle_at_most, self._idle() / 2),
+        )
         self.clocks.append(clock)
         return clock
+
+    def _cap(self) -> float | None:
+        return float(self.plan.batch * limits.BATCHES_PER_SECOND) if self.plan.capped else None
 
     def _idle(self) -> float:
         return self.loop.time() - self.last_event
@@ -576,19 +587,22 @@ class World:
 
 
 @contextmanager
-def _small_world(seed: int) -> Iterator[None]:
+def _small_world(plan: Plan) -> Iterator[None]:
     """What the whole process has only one of, as a simulation needs it."""
     logger = logging.getLogger("longshore")
     state, level = global_random.getstate(), logger.level
     open_source, writing = prefix_list.open_source, database_module.Writing
-    global_random.seed(seed)  # of the jitter of delays
+    page_size = limits.PAGE_SIZE
+    global_random.seed(plan.seed)  # of the jitter of delays
     logger.setLevel(logging.CRITICAL + 1)
     prefix_list.open_source = lambda data: replace(open_source(data), worth_names=3)
+    limits.PAGE_SIZE = plan.batch  # how many objects are done at a time
     database_module.Writing = NumberedWriting
     try:
         yield
     finally:
         prefix_list.open_source, database_module.Writing = open_source, writing
+        limits.PAGE_SIZE = page_size
         logger.setLevel(level)
         global_random.setstate(state)
 
