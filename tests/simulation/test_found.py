@@ -62,3 +62,8 @@ def test_a_row_that_names_what_an_earlier_row_has_rewritten_is_refused(shelf: Sh
     reckon(world)
     counters = world.watch.job()
     assert counters["bytes_transformed"] == world.history.sizes["harbour", name, generation]
+
+
+def test_a_dry_run_by_manifest_under_a_cap_comes_to_its_end(shelf: Shelf) -> None:
+    """It has no shard of the manifest's bucket, and so no part of that bucket's cap. (489, 670)"""
+    live(calm("deleteObject", manifest=True, dry_run=True, capped=True), shelf)
