@@ -155,7 +155,8 @@ NEVER = 12345
 
 ACTIONS = (
     *("crash", "crash", "crash", "crash all", "drain"),
-    *("pause", "pause", "clock", "clock and pause", "clock and pause", "storm"),
+    *("pause", "pause", "clock", "storm"),
+    *("clock ahead and pause", "clock ahead and pause", "clock back and pause"),
 )
 
 
@@ -196,7 +197,7 @@ def draw(seed: int) -> Plan:
         network_trouble=choose((0.0, 0.1, 0.3, 0.5)),
         late_calls=random.random() < 0.15,
         users=users,
-        capped=random.random() < 0.2,
+        capped=random.random() < 0.1,
         spread=random.random() < 0.7,
         agenda=agenda,
     )

@@ -15,7 +15,7 @@ from tests.simulation import seeds
 SEEDS = 1000
 AT_A_TIME = 100
 EVERY_HUNDRED = {
-    *("crash", "crash all", "pause", "clock and pause", "drain", "storm", "user", "cancel"),
+    *("crash", "crash all", "pause", "clock ahead and pause", "drain", "storm", "user", "cancel"),
     *("call lost", "call partial", "call reply lost", "call second reply", "call twice"),
     *("database fails at statement", "database fails at done", "database fails at undone"),
     *("halvings", "leases taken away or run out", "ends SUCCEEDED", "ends CANCELED"),

@@ -33,6 +33,12 @@ COUNTERS = (
     "contexts_deleted",
     "contexts_updated",
 )
+TELLING = {
+    "jobs": ("state", "cancel_us"),
+    "bucket_operations": ("state",),
+    "shards": ("state", "owner", "attempt", "range", "cursor", "intent", "succeeded", "failed"),
+}
+"""What has to change for something to have happened: a renewed lease is nothing."""
 _SHARDS = (
     "SELECT shards.*, bucket FROM shards"
     " JOIN bucket_operations ON bucket_operations.id = bucket_operation"
@@ -65,11 +71,13 @@ class Watch:
         return int(self._connection.execute("PRAGMA data_version").fetchone()[0])
 
     def changed(self, process: Process, asked: float) -> bool:
-        """Whether the step that ``process`` has just made changed the database; checks that."""
+        """Whether the step that ``process`` has just made changed a job or a part of one, by more
+        than a renewed lease; checks what it did."""
         version = self._data_version()
         if version == self._version:
             return False
         self._version = version
+        moved = False
         read = self._connection.execute
         for table in self._rows:
             query = _SHARDS if table == "shards" else f"SELECT * FROM {table}"
@@ -77,9 +85,10 @@ class Watch:
             self._compare(table, self._rows[table], now)
             if table == "shards":
                 self._note_leases(process, asked, self._rows[table], now)
+            moved = moved or _telling(table, now) != _telling(table, self._rows[table])
             self._rows[table] = now
         self._check_whole()
-        return True
+        return moved
 
     def _compare(self, table: str, before: dict[int, Any], after: dict[int, Any]) -> None:
         for key, row in after.items():
@@ -163,3 +172,7 @@ class Watch:
         columns = ("id", "state", *COUNTERS)
         rows = (*self.jobs.values(), *self.shards.values())
         return [tuple(row[name] for name in columns) for row in rows]
+
+
+def _telling(table: str, rows: dict[int, Any]) -> list[Any]:
+    return [[row[name] for name in TELLING[table]] for row in rows.values()]

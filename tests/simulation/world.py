@@ -50,6 +50,7 @@ from tests.simulation.watch import Violated, Watch
 DRAIN_SECONDS = 5.0
 REAP_SECONDS = 0.2
 WATCH_SECONDS = 2.0
+LONGEST_WITHIN_DEADLINE = 10.5
 PAUSES = (3.0, 6.0, 9.0, 19.0, 22.0, 25.0, 29.0, 31.0, 33.0, 60.0)
 JUMPS = (-3600.0, -40.0, 25.0, 40.0, 86400.0)
 JOB_SECONDS = 3000.0
@@ -365,7 +366,7 @@ class World:
             self.loop,
             self.random,
             sluggish=sluggish,
-            idle=lambda: min(idle_at_most, self._idle() / 2),
+            idle=lambda: min(idle_at_most, self._idle()),
         )
         self.clocks.append(clock)
         return clock
@@ -508,10 +509,15 @@ class World:
             self._pause(process, 2 * self.plan.lease_seconds)
         elif action == "clock":
             self._jump(random.choice(JUMPS))
-        elif action == "clock and pause":  # either alone would be well within a lease
-            ahead = random.random() < 0.5
-            self._jump(self.plan.lease_seconds + 10.0 if ahead else -3600.0)
-            self._pause(process, random.choice(PAUSES[:3] if ahead else PAUSES[3:7]))
+        elif action == "clock ahead and pause":
+            # Within its deadline; to a wall clock its lease has run out since it was seen.
+            self._pause(process, LONGEST_WITHIN_DEADLINE)
+            jump = self.plan.lease_seconds + 10.0
+            self.loop.call_later(WATCH_SECONDS + 0.5, self._jump, jump, context=_PROCESS_LESS)
+        elif action == "clock back and pause":
+            # Past its deadline; to a wall clock no time has passed.
+            self._pause(process, random.choice((19.0, 22.0, 25.0, 29.0)))
+            self._jump(-3600.0)
         elif action == "crash all":
             if self.parent is not None:
                 self.parent.kill()
