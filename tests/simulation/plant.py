@@ -349,10 +349,10 @@ def hand_back(connection""",
         edits=(
             Edit(
                 file="engine/work.py",
-                old="                elif failure.code in _UNKNOWN or",
-                new="                elif failure.code is Code.ABORTED:\n"
+                old="                elif failure.code is Code.ABORTED or",
+                new="                elif failure.code is Code.ABORTED and not gone_is_done:\n"
                 "                    _again(intent, index, failure, failures, again)\n"
-                "                elif failure.code in _UNKNOWN or",
+                "                elif failure.code is Code.ABORTED or",
             ),
         ),
     ),
