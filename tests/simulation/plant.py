@@ -256,7 +256,7 @@ values: dict[str, Any] = {
             Edit(
                 file="engine/work.py",
                 old="    indexes = sorted(ending.again)\n",
-                new="    indexes = list(range(len(intent))) if ending.troubled"
+                new="    indexes = list(range(len(intent))) if ending.again"
                 " else sorted(ending.again)\n",
             ),
             Edit(
@@ -356,17 +356,6 @@ def hand_back(connection""",
             ),
         ),
     ),
-    Bug(
-        name="a worker forgets the run of a shard that it has taken again",
-        edits=(
-            Edit(
-                file="engine/worker.py",
-                old="self._running[running.shard.id, running.shard.attempt]",
-                new="self._running["
-                "max(key for key in self._running if key[0] == running.shard.id)]",
-            ),
-        ),
-    ),
 )
 
 
@@ -407,17 +396,15 @@ def find(bug: Bug, seeds: int, processes: int) -> tuple[int | None, str]:
             text=True,
             check=False,
         )
-    if broken := re.search(
-        r"(Type|Name|Attribute|Unbound\w*|Import)Error.*", run.stdout + run.stderr
-    ):
+    output = run.stdout + run.stderr
+    broken = re.search(r".*((Type|Name|Attribute|Unbound\w*|Import)Error| gave up: ).*", output)
+    if broken:
         raise LookupError(f"{bug.name} is no longer planted well: {broken[0]}")
     seed = re.search(r"^seed (\d+);", run.stdout, re.MULTILINE)
+    if seed is None:
+        return None, output[-2000:]
     said = re.findall(r"^(?:\w+\.)*(\w+): (.*)", run.stdout, re.MULTILINE)
-    return (
-        (int(seed[1]), ": ".join(said[-1]))
-        if seed
-        else (None, run.stdout[-500:] + run.stderr[-2000:])
-    )
+    return int(seed[1]), ": ".join(said[-1])
 
 
 def main() -> int:

@@ -115,7 +115,9 @@ class Watch:
             if row["owner"] == process.name and (
                 old is None or old["checkpoint"] != row["checkpoint"]
             ):
-                self._confirmed[key, row["attempt"]] = asked
+                # A write that was asked for long ago may come after a later one.
+                lease = key, row["attempt"]
+                self._confirmed[lease] = max(asked, self._confirmed.get(lease, 0.0))
 
     def _check_whole(self) -> None:
         for key, job in self._rows["jobs"].items():
