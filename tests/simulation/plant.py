@@ -169,15 +169,19 @@ BUGS = (
                 new="self._clock.now_us() / 1e6",
             ),
             Edit(
-                file="engine/deadline.py",
-                old="self.confirmed_at = max(self.confirmed_at, asked)",
-                new="self.confirmed_at = "
-                "self._clock.now_us() / 1e6 - (self._clock.monotonic() - asked)",
+                file="engine/shard.py",
+                old="asked = self._tools.clock.monotonic()",
+                new="asked = self._tools.clock.now_us() / 1e6",
             ),
             Edit(
-                file="engine/deadline.py",
-                old="self.confirmed_at = taken",
-                new="self.confirmed_at = clock.now_us() / 1e6 - (clock.monotonic() - taken)",
+                file="engine/worker.py",
+                old="asked = self._clock.monotonic()\n        claimed",
+                new="asked = self._clock.now_us() / 1e6\n        claimed",
+            ),
+            Edit(
+                file="engine/worker.py",
+                old="now = self._clock.monotonic()\n        due = [",
+                new="now = self._clock.now_us() / 1e6\n        due = [",
             ),
         ),
     ),
