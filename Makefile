@@ -36,7 +36,7 @@ demo: $(RUNTIME)
 	@$(BIN)/longshore demo
 
 test: $(DEVELOPMENT)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # What is not installed is skipped, with a word in the summary; where CI=true, it fails.
 test-services: $(DEVELOPMENT)
