@@ -82,8 +82,10 @@ def one_round(http: httpx.Client, database: sqlite3.Connection, notes: Path, num
     }
     operation = http.post("/jobs", json=job).raise_for_status().json()["name"].rpartition("/")[2]
     running = "SELECT count(*) FROM shards WHERE owner IS NOT NULL AND total > 0"
+    before = len(sent(notes))
     until(lambda: database.execute(running).fetchone()[0] >= SHARDS)
-    time.sleep(random.random() * 0.2)
+    until(lambda: len(sent(notes)) > before)  # a part of a cap is good a second after it grew
+    time.sleep(random.random())
     http.post(f"/operations/{operation}:cancel").raise_for_status()
     replied = time.monotonic()
     until(lambda: http.get(f"/operations/{operation}").json().get("done"))
