@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from longshore.api import json_messages, messages, validation, wire
+from longshore.api import json_messages, messages, replies, validation, wire
 from longshore.errors import InvalidArgument
 from tests.api.conftest import Project, Server, delete_job
 
 InLoop = Callable[[Callable[[], Any]], tuple[Any, set[str]]]
+PRINTER = replies.of_message.__code__
 HEAVY = {module.__file__ for module in (messages, validation)}
 PREFIXES = [f"prefix/{number:04}/" for number in range(1000)]
 BIG_JOB = {
@@ -50,7 +51,7 @@ def in_loop(server: Server) -> Iterator[InLoop]:
                 frame = sys._current_frames().get(loop_thread)
                 while frame is not None:
                     code = frame.f_code
-                    if code.co_filename in HEAVY or code.co_name == "_printed":
+                    if code.co_filename in HEAVY or code is PRINTER:
                         seen.add(code.co_qualname)
                     frame = frame.f_back
                 wait([reply], 0.001)

@@ -136,7 +136,7 @@ def test_bad_arguments_of_a_list(project: Project, query: str, field: str) -> No
     [
         "filter=%00",
         "filter=%FF",
-        "$alt=proto",
+        "$alt=media",
         "callback=f",
     ],
 )

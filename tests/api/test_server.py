@@ -11,7 +11,7 @@ import orjson
 import pytest
 from sqlalchemy import update
 
-from longshore.api import rest as rest_app
+from longshore.api import bodies
 from longshore.api import server as rest_server
 from longshore.database.tables import jobs
 from tests.api.conftest import Project, Server, delete_job
@@ -67,7 +67,7 @@ def test_any_credentials_are_ignored(project: Project) -> None:
 
 def test_a_body_that_is_announced_too_large(server: Server) -> None:
     with connect(server) as connection:
-        length = rest_app.BODY_MAX_BYTES + 1
+        length = bodies.BODY_MAX_BYTES + 1
         head = ["POST /v1/projects/p/locations/global/jobs HTTP/1.1", "host: h"]
         head.append(f"content-length: {length}")
         connection.sendall("\r\n".join([*head, "", ""]).encode())
@@ -92,7 +92,7 @@ def test_a_body_that_grows_too_large(server: Server, project: Project) -> None:
 
 
 def test_a_body_that_does_not_arrive(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rest_app, "BODY_SECONDS", 0.05)
+    monkeypatch.setattr(bodies, "BODY_SECONDS", 0.05)
     with connect(server) as connection:
         head = ["POST /v1/projects/p/locations/global/jobs HTTP/1.1", "host: h"]
         connection.sendall("\r\n".join([*head, "content-length: 9", "", "{"]).encode())

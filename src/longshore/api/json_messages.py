@@ -190,6 +190,14 @@ def read_scalar(
     take(converted)
 
 
+def bind(text: str, message: Any, reader: _Reader, path: str, problems: Problems) -> None:
+    """Read a scalar field of ``message`` from a text; a repeated one gets it as one more element,
+    another takes the last of several."""
+    field = reader.field.name
+    take = getattr(message, field).append if reader.repeated else partial(setattr, message, field)
+    read_scalar(text, reader, path, problems, take)
+
+
 def _read_timestamp(value: Any, message: Any, path: str, problems: Problems) -> None:
     try:
         message.seconds, message.nanos = parse_timestamp(_to_text(value))
@@ -228,7 +236,6 @@ def reader_of(descriptor: Descriptor, name: str) -> _Reader | None:
 def _readers(descriptor: Descriptor) -> Mapping[str, _Reader]:
     readers = {}
     for field in descriptor.fields:
-        message = field.message_type
         oneof = field.containing_oneof
         type_, scalar = _scalar(field)
         reader = _Reader(
@@ -238,7 +245,7 @@ def _readers(descriptor: Descriptor) -> Mapping[str, _Reader]:
             # A proto3 optional is a oneof of one, whose name starts with "_".
             oneof="" if oneof is None or oneof.name.startswith("_") else oneof.name,
             repeated=field.is_repeated,
-            map=message is not None and message.GetOptions().map_entry,
+            map=wire.map_value(field) is not None,
         )
         readers[field.name] = readers[field.json_name] = reader
     return readers
@@ -325,8 +332,7 @@ def to_json(message: Any, *, enum_numbers: bool = False) -> Any:
 
 
 def _any_to_json(packed: Any, enum_numbers: bool) -> dict[str, Any]:
-    message = wire.message_class(packed.type_url.rpartition("/")[2])()
-    message.ParseFromString(packed.value)
+    message = wire.unpack(packed)
     return {"@type": packed.type_url, **to_json(message, enum_numbers=enum_numbers)}
 
 
@@ -339,9 +345,8 @@ def _printers(descriptor: Descriptor, enum_numbers: bool) -> Mapping[int, tuple[
 
 
 def _printer(field: FieldDescriptor, enum_numbers: bool) -> Print:
-    message = field.message_type
-    if message is not None and message.GetOptions().map_entry:
-        one = _value_printer(message.fields_by_name["value"], enum_numbers)
+    if (value := wire.map_value(field)) is not None:
+        one = _value_printer(value, enum_numbers)
         return lambda entries: {str(key): one(entries[key]) for key in entries}
     one = _value_printer(field, enum_numbers)
     return (lambda values: [one(value) for value in values]) if field.is_repeated else one

@@ -1,40 +1,39 @@
-"""REST: one ASGI app over the methods, which keeps the limits of the body."""
+"""REST: one ASGI app over the methods."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from typing import Any, ParamSpec, TypeVar
+import re
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
-import orjson
 from sqlalchemy import Connection
 
 from longshore import telemetry
-from longshore.api import status, wire
-from longshore.api.json_messages import to_json
+from longshore.api import discovery, parameters, replies, wire
+from longshore.api.bodies import SMALL_MAX_BYTES, Body, ClientGone, Room
 from longshore.api.methods import Methods
-from longshore.api.transcoding import NoSuchPath, Reply, Transcoder, WrongVerb
+from longshore.api.parameters import Query, Reply
+from longshore.api.replies import Answer
+from longshore.api.status import Headers, Refusal
+from longshore.api.transcoding import Call, Content, Found, NoSuchPath, Transcoder, WrongVerb
 from longshore.database import Database
-from longshore.errors import Code, Error, Internal
+from longshore.errors import Error, Internal, InvalidArgument, NotFound
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
-BODY_MAX_BYTES = 32 << 20
-BODY_SECONDS = 60.0
-_IN_LOOP_MAX_BYTES = 256 << 10
-"""Larger messages are parsed and printed in a thread: 31 MiB would hold up every other request."""
+RECEIVED_MAX_BYTES = 256 << 20
+"""How much of large bodies is received at once over all requests."""
 
-_HEADERS = [
-    (b"cache-control", b"private"),
-    (b"vary", b"Origin, X-Origin, Referer"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"SAMEORIGIN"),
-    (b"x-xss-protection", b"0"),
-]
-_JSON = "application/json; charset=UTF-8"
-_HTML = "text/html; charset=UTF-8"
-_TEXT = "text/plain; charset=UTF-8"
+PARSED_MAX_BYTES = 32 << 20
+"""How much of large bodies is parsed at once: parsing takes six times as much again."""
+
+_THREADS = 2
+_HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", re.ASCII)
+_FORM = "application/x-www-form-urlencoded"
+_PROTO = frozenset({"application/x-protobuf", "application/protobuf"})
 _METRICS = "text/plain; version=0.0.4; charset=utf-8"
 _NOT_FOUND_PAGE = (
     b"<!DOCTYPE html>\n<html lang=en>\n<title>Error 404 (Not Found)</title>\n"
@@ -47,43 +46,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Ready = Callable[[], Awaitable[Mapping[str, bool]]]
 Metrics = Callable[[], Awaitable[bytes]]
-
-
-class BodyTooLarge(Exception):
-    """The body has more than BODY_MAX_BYTES."""
-
-
-class BodyTooSlow(Exception):
-    """The body did not arrive within BODY_SECONDS."""
-
-
-class ClientGone(Exception):
-    """The client closed the connection before its request was complete."""
-
-
-class _Answer:
-    """An HTTP reply that is yet to be sent."""
-
-    def __init__(
-        self,
-        http: int,
-        body: bytes,
-        content_type: str = _JSON,
-        headers: Sequence[tuple[bytes, bytes]] = (),
-    ) -> None:
-        self.http = http
-        self.body = body
-        self.headers = [
-            (b"content-type", content_type.encode()),
-            (b"content-length", str(len(body)).encode()),
-            *_HEADERS,
-            *headers,
-        ]
-
-    async def send(self, send: Send) -> None:
-        """Send it."""
-        await send({"type": "http.response.start", "status": self.http, "headers": self.headers})
-        await send({"type": "http.response.body", "body": self.body})
 
 
 class App:
@@ -102,6 +64,10 @@ class App:
         self._ready = ready
         self._metrics = metrics
         self._transcoder = Transcoder(wire.methods())
+        self._received = Room(RECEIVED_MAX_BYTES)
+        self._parsed = Room(PARSED_MAX_BYTES)
+        # Of their own, so that however many large messages wait for them, nothing else does.
+        self._threads = ThreadPoolExecutor(_THREADS, "large-messages")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -113,64 +79,117 @@ class App:
         except Exception:
             telemetry.failure("request_failed", verb=scope["method"], path=_path(scope))
             error = Internal("Internal error: the server's log has the details.")
-            answer = _error(error)
+            answer = replies.of_error(error, Reply())
         await answer.send(send)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> _Answer:
-        if scope["path"] == "/healthz":
+    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+        path = scope["path"]
+        if path == "/healthz":
             await self._database.write(_touch)
-            return _Answer(200, b"ok\n", _TEXT)
-        if scope["path"] == "/readyz":
+            return Answer(200, b"ok\n", replies.TEXT)
+        if path == "/readyz":
             return await self._readiness()
-        if scope["path"] == "/metrics":
-            return _Answer(200, await self._metrics(), _METRICS)
-        try:
-            body = await _body(scope, receive)
-            return await self._rest(scope, body)
-        except Error as error:
-            return _error(error)
-        except NoSuchPath:
-            return _Answer(404, _NOT_FOUND_PAGE, _HTML)
-        except WrongVerb as wrong:
-            allowed = ", ".join(wrong.allowed)
-            text = f"{scope['method']} is not a method of this resource, which has {allowed}."
-            headers = [(b"allow", allowed.encode())]
-            return _json(405, status.body(405, Code.UNIMPLEMENTED.name, text), headers=headers)
-        except BodyTooLarge:
-            text = f"The request body has more than {BODY_MAX_BYTES} bytes."
-            headers = [(b"connection", b"close")]
-            exhausted = Code.RESOURCE_EXHAUSTED.name
-            return _json(413, status.body(413, exhausted, text), headers=headers)
-        except BodyTooSlow:
-            text = f"The request body did not arrive within {BODY_SECONDS:.0f} seconds."
-            headers = [(b"connection", b"close")]
-            return _json(408, status.body(408, Code.CANCELLED.name, text), headers=headers)
+        if path == "/metrics":
+            return Answer(200, await self._metrics(), _METRICS)
+        return await self._rest(scope, receive)
 
-    async def _rest(self, scope: Scope, body: bytes) -> _Answer:
-        arguments = (scope["method"], _path(scope), scope["query_string"].decode("latin-1"), body)
-        call = await _work(len(body), self._transcoder.call, *arguments)
-        message = await self._methods.call(call.method, call.request, _headers(scope))
-        return await _work(message.ByteSize(), _printed, message, call.reply)
-
-    async def _readiness(self) -> _Answer:
+    async def _readiness(self) -> Answer:
         await self._database.write(_touch)
         parts = {"database": True, **await self._ready()}
-        return _json(200 if all(parts.values()) else 503, parts)
+        return replies.of_json(200 if all(parts.values()) else 503, parts, Reply())
+
+    async def _rest(self, scope: Scope, receive: Receive) -> Answer:
+        """The reply of the method that the request calls, or of the discovery document."""
+        headers = _headers(scope)
+        body = Body(headers, receive)
+        reply = Reply()
+        try:
+            query = parameters.read(scope["query_string"].decode("latin-1"))
+            reply = query.reply(headers)
+            small = await body.read(SMALL_MAX_BYTES)
+            verb = _verb(scope, headers)
+            if scope["path"] in discovery.PATHS:
+                return replies.of_json(200, _discovery(scope, verb, headers, query), reply)
+            wanted = _Wanted(self._transcoder.find(verb, _path(scope)), query, reply, headers)
+            called = wanted.called(body.data) if small else await self._large(wanted, body)
+            reply = called.reply
+            message = await self._methods.call(
+                called.call.method, called.call.request, called.query.with_headers(headers)
+            )
+            print_ = partial(replies.of_message, message, reply, called.call.mask)
+            large = message.ByteSize() > SMALL_MAX_BYTES
+            return await self._in_thread(print_) if large else print_()
+        except NoSuchPath:
+            return Answer(404, _NOT_FOUND_PAGE, replies.HTML, _unread(body))
+        except (Error, Refusal) as error:
+            return replies.of_error(error, reply, _unread(body))
+
+    async def _large(self, wanted: _Wanted, body: Body) -> _Called:
+        async with self._received.hold(body.expected_bytes):
+            await body.read_all()
+            data = body.data
+            async with self._parsed.hold(len(data)):
+                return await self._in_thread(partial(wanted.called, data))
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
 
 def _touch(connection: Connection) -> None:
     """Nothing: to have got a write transaction is the proof."""
 
 
-async def _work(size_bytes: int, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """``function(*args, **kwargs)``, in a thread if it works on much."""
-    if size_bytes > _IN_LOOP_MAX_BYTES:
-        return await asyncio.to_thread(function, *args, **kwargs)
-    return function(*args, **kwargs)
+class _Called(NamedTuple):
+    call: Call
+    query: Query
+    reply: Reply
 
 
-def _printed(message: Any, reply: Reply) -> _Answer:
-    return _json(200, to_json(message, enum_numbers=reply.enum_numbers), pretty=reply.pretty)
+class _Wanted(NamedTuple):
+    """A request but for its body."""
+
+    found: Found
+    query: Query
+    reply: Reply
+    headers: Mapping[str, str]
+
+    def called(self, data: bytes) -> _Called:
+        """With its body; a form has more parameters in it."""
+        query, reply = self.query, self.reply
+        content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content_type == _FORM and data:
+            query = query.joined(parameters.read(data.decode("latin-1")))
+            reply = query.reply(self.headers)
+            data = b""
+        query.check()
+        content = Content(data, content_type in _PROTO)
+        return _Called(self.found.call(query, content, reply.fields), query, reply)
+
+
+def _verb(scope: Scope, headers: Mapping[str, str]) -> str:
+    """A POST can stand for any other method, as where a URL would be too long."""
+    verb: str = scope["method"]
+    if verb == "POST" and "x-http-method-override" in headers:
+        return headers["x-http-method-override"].strip().upper()
+    return verb
+
+
+def _unread(body: Body) -> Headers:
+    """The rest of a body may be endless: nobody reads it to find the next request behind it."""
+    return () if body.complete else [(b"connection", b"close")]
+
+
+def _discovery(scope: Scope, verb: str, headers: Mapping[str, str], query: Query) -> Any:
+    """The discovery document, in which the API is where the client has found it."""
+    if verb != "GET":
+        raise WrongVerb(verb, ["GET"])
+    version = dict(query.parameters).get("version", discovery.VERSION)
+    if version != discovery.VERSION:
+        raise NotFound(f"There is no version {version[:100]!r}, only {discovery.VERSION!r}.")
+    host = headers.get("host", "")
+    if not _HOST.fullmatch(host):
+        raise InvalidArgument(f"The Host header is no host: {host[:100]!r}.")
+    return discovery.document(f"{scope['scheme']}://{host}/")
 
 
 def _headers(scope: Scope) -> Mapping[str, str]:
@@ -180,44 +199,3 @@ def _headers(scope: Scope) -> Mapping[str, str]:
 def _path(scope: Scope) -> str:
     raw: bytes = scope["raw_path"]
     return raw.decode("latin-1")
-
-
-async def _body(scope: Scope, receive: Receive) -> bytes:
-    """Raises BodyTooLarge, BodyTooSlow, ClientGone."""
-    length = dict(scope["headers"]).get(b"content-length", b"0")
-    if length.isdigit() and int(length) > BODY_MAX_BYTES:
-        raise BodyTooLarge
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _received(receive)
-    except TimeoutError as error:
-        raise BodyTooSlow from error
-
-
-async def _received(receive: Receive) -> bytes:
-    body = bytearray()
-    more = True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body += message.get("body", b"")
-        if len(body) > BODY_MAX_BYTES:
-            raise BodyTooLarge
-        more = message.get("more_body", False)
-    return bytes(body)
-
-
-def _json(
-    http: int,
-    value: Any,
-    *,
-    pretty: bool = True,
-    headers: Sequence[tuple[bytes, bytes]] = (),
-) -> _Answer:
-    option = orjson.OPT_APPEND_NEWLINE | (orjson.OPT_INDENT_2 if pretty else 0)
-    return _Answer(http, orjson.dumps(value, option=option), headers=headers)
-
-
-def _error(error: Error) -> _Answer:
-    return _json(*status.http_error(error))

@@ -1,13 +1,15 @@
-"""One error, three spellings: canonical code, google.rpc.Status, HTTP reply with Google's body."""
+"""One error, three spellings: canonical code, google.rpc.Status, Google's JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longshore.api import wire
 from longshore.api.json_messages import to_json
 from longshore.errors import Code, Error
+
+Headers = Sequence[tuple[bytes, bytes]]
 
 DOMAIN = "storagebatchoperations.googleapis.com"
 
@@ -31,6 +33,32 @@ HTTP: Mapping[Code, int] = {
     Code.UNAUTHENTICATED: 401,
 }
 
+_LEGACY_REASONS: Mapping[Code, str] = {
+    Code.CANCELLED: "cancelled",
+    Code.INVALID_ARGUMENT: "badRequest",
+    Code.DEADLINE_EXCEEDED: "deadlineExceeded",
+    Code.NOT_FOUND: "notFound",
+    Code.ALREADY_EXISTS: "alreadyExists",
+    Code.PERMISSION_DENIED: "forbidden",
+    Code.RESOURCE_EXHAUSTED: "rateLimitExceeded",
+    Code.FAILED_PRECONDITION: "failedPrecondition",
+    Code.ABORTED: "aborted",
+    Code.OUT_OF_RANGE: "badRequest",
+    Code.UNIMPLEMENTED: "notImplemented",
+    Code.UNAUTHENTICATED: "authError",
+}
+"""The reasons of error format 1, which had its own words; what is not here is "backendError"."""
+
+
+class Refusal(Exception):
+    """What HTTP has a status for that no canonical code has, as 405 and 413."""
+
+    def __init__(self, http: int, code: Code, message: str, headers: Headers = ()) -> None:
+        super().__init__(message)
+        self.http = http
+        self.status = wire.Status(code=code, message=message)
+        self.headers = headers
+
 
 def to_status(error: Error) -> Any:
     """The google.rpc.Status of ``error``, with its ErrorInfo and BadRequest where it has them."""
@@ -48,16 +76,17 @@ def to_status(error: Error) -> Any:
     return status
 
 
-def http_error(error: Error) -> tuple[int, dict[str, Any]]:
-    """HTTP status and JSON body of ``error``."""
-    status = to_status(error)
-    details = [to_json(detail) for detail in status.details]
-    return HTTP[error.code], body(HTTP[error.code], error.code.name, error.message, details)
+def envelope(http: int, status: Any, *, legacy: bool = False) -> dict[str, Any]:
+    """Google's JSON for a google.rpc.Status, in which ``code`` is the HTTP status.
 
-
-def body(http: int, status: str, message: str, details: list[Any] | None = None) -> dict[str, Any]:
-    """Google's error envelope, in which ``code`` is the HTTP status."""
-    error: dict[str, Any] = {"code": http, "message": message, "status": status}
-    if details:
-        error["details"] = details
+    ``legacy``: with the list ``errors`` of error format 1.
+    """
+    code = Code(status.code)
+    error: dict[str, Any] = {"code": http, "message": status.message}
+    if legacy:
+        reason = _LEGACY_REASONS.get(code, "backendError")
+        error["errors"] = [{"message": status.message, "domain": "global", "reason": reason}]
+    error["status"] = code.name
+    if status.details:
+        error["details"] = [to_json(detail) for detail in status.details]
     return {"error": error}

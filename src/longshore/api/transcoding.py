@@ -10,32 +10,19 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote_to_bytes
 
-from google.protobuf.descriptor import Descriptor, MethodDescriptor
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError
+from google.protobuf.message_factory import GetMessageClass
 
-from longshore.api import json_messages, wire
+from longshore.api import json_messages, partial, wire
 from longshore.api.json_messages import Problems
-from longshore.errors import InvalidArgument
+from longshore.api.parameters import Query, refuse_nul
+from longshore.api.partial import Mask
+from longshore.api.status import Refusal
+from longshore.errors import Code, InvalidArgument
 
-QUERY_PARAMETERS_MAX = 200
-_SYSTEM_PARAMETERS = frozenset(
-    {
-        "access_token",
-        "alt",
-        "callback",
-        "fields",
-        "key",
-        "oauth_token",
-        "prettyPrint",
-        "quotaUser",
-        "uploadType",
-        "upload_protocol",
-        "userProject",
-        "xgafv",
-    }
-)
-_ENUM_NUMBERS = "json;enum-encoding=int"
 _VARIABLE = re.compile(r"\{([a-z_.]+)(?:=([^}]*))?\}")
 _ESCAPED_SLASH = re.compile(r"(%2[fF])")
 
@@ -44,28 +31,28 @@ class NoSuchPath(Exception):
     """No rule has this path."""
 
 
-class WrongVerb(Exception):
+class WrongVerb(Refusal):
     """The path exists, under other HTTP methods."""
 
-    def __init__(self, allowed: Sequence[str]) -> None:
-        super().__init__(", ".join(allowed))
-        self.allowed = tuple(allowed)
+    def __init__(self, verb: str, allowed: Sequence[str]) -> None:
+        names = ", ".join(allowed)
+        text = f"{verb[:20]} is not a method of this resource, which has {names}."
+        super().__init__(405, Code.UNIMPLEMENTED, text, [(b"allow", names.encode())])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """How the caller wants the reply printed."""
+class Content(NamedTuple):
+    """The body of a request; ``proto``: a serialized message instead of JSON."""
 
-    enum_numbers: bool = False
-    pretty: bool = True
+    data: bytes = b""
+    proto: bool = False
 
 
 class Call(NamedTuple):
-    """A method to call, with its request; ``reply`` says how to print what it gives."""
+    """A method to call, with its request, and what is wanted of its reply."""
 
     method: MethodDescriptor
     request: Any
-    reply: Reply
+    mask: Mask | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +77,8 @@ class _Template:
             if match:
                 variables[match[1]] = (len(segments), len(segments) + len(pieces))
             segments.extend(pieces)
+        if "**" in segments:
+            raise ValueError(f"{text!r}: '**' is not implemented.")
         return _Template(segments=tuple(segments), verb=verb, variables=variables)
 
     def match(self, segments: Sequence[str], verb: str) -> dict[str, str] | None:
@@ -115,17 +104,16 @@ class _Binding:
     method: MethodDescriptor
 
     def request(
-        self, variables: Mapping[str, str], query: Sequence[tuple[str, str]], body: bytes
+        self, variables: Mapping[str, str], query: Sequence[tuple[str, str]], body: Content
     ) -> Any:
         """The request message; raises InvalidArgument with everything that is wrong in it."""
-        message = wire.message_class(self.method.input_type.full_name)()
+        message = GetMessageClass(self.method.input_type)()
         problems = Problems()
-        if self.body == "*":
-            json_messages.read(json_messages.parse(body), message, "", problems)
-        elif self.body:
-            part = getattr(message, self.body)
-            part.SetInParent()
-            json_messages.read(json_messages.parse(body), part, self.body, problems)
+        if self.body:
+            self._read(body, message, problems)
+        elif body.data:
+            # Nothing takes it: what is in it has no field, as the transcoder would say.
+            json_messages.read(json_messages.parse(body.data), wire.Empty(), "", problems)
         for name, value in query:
             self._bind(name, value, message, problems)
         problems.raise_any()
@@ -133,23 +121,62 @@ class _Binding:
             setattr(message, name, value)
         return message
 
+    def _read(self, body: Content, message: Any, problems: Problems) -> None:
+        path = "" if self.body == "*" else self.body
+        part = getattr(message, path) if path else message
+        if path:
+            part.SetInParent()
+        if not body.proto:
+            json_messages.read(json_messages.parse(body.data), part, path, problems)
+            return
+        try:
+            part.ParseFromString(body.data)
+        except DecodeError as error:
+            name = part.DESCRIPTOR.full_name
+            raise InvalidArgument(
+                f"Invalid PROTO payload received. The body is no serialized {name}."
+            ) from error
+        wire.clear_announced(part)
+
     def _bind(self, name: str, value: str, message: Any, problems: Problems) -> None:
-        descriptor: Descriptor = message.DESCRIPTOR
-        reader = json_messages.reader_of(descriptor, name)
-        if reader is None or self.body in ("*", reader.field.name):
+        """A parameter ``a.b`` is the field b of the message in the field a."""
+        first, *rest = name.split(".")
+        holder = message
+        reader = json_messages.reader_of(message.DESCRIPTOR, first)
+        if reader is not None and self.body in ("*", reader.field.name):
+            reader = None
+        path = [] if reader is None else [reader.field.name]
+        for part in rest:
+            if reader is None or reader.scalar is not None or reader.repeated:
+                reader = None
+                break
+            holder = getattr(holder, reader.field.name)
+            reader = json_messages.reader_of(holder.DESCRIPTOR, part)
+            path.append(part if reader is None else reader.field.name)
+        if reader is None:
             why = f"Field '{name}' could not be found in request message."
             problems.unknown(name, "", f"Cannot bind query parameter. {why}")
         elif reader.scalar is None:
             why = f"'{name}' is a message type. Parameters can only be bound to primitive types."
             problems.unknown(name, "", f"Cannot bind query parameter. {why}")
         else:
-            field = reader.field.name
-            take = (
-                getattr(message, field).append
-                if reader.repeated
-                else lambda one: setattr(message, field, one)
-            )
-            json_messages.read_scalar(value, reader, field, problems, take)
+            json_messages.bind(value, holder, reader, ".".join(path), problems)
+
+
+class Found(NamedTuple):
+    """The method at a path, and what the path says."""
+
+    binding: _Binding
+    variables: Mapping[str, str]
+
+    def call(self, query: Query, body: Content, fields: str) -> Call:
+        """What a request asks for; ``fields`` is the mask of the reply.
+
+        Raises InvalidArgument with a violation for each bad field.
+        """
+        method = self.binding.method
+        mask = partial.parse(fields, method.output_type)
+        return Call(method, self.binding.request(self.variables, query.parameters, body), mask)
 
 
 class Transcoder:
@@ -168,17 +195,11 @@ class Transcoder:
         ]
         self._verbs = {binding.template.verb for binding in self._bindings} - {""}
 
-    def call(self, verb: str, raw_path: str, raw_query: str, body: bytes) -> Call:
-        """What a request asks for.
+    def find(self, verb: str, raw_path: str) -> Found:
+        """The method at a path, which is as sent, percent-encoded.
 
-        ``raw_path`` and ``raw_query`` are as sent, percent-encoded. Raises NoSuchPath, WrongVerb,
-        or InvalidArgument with a violation for each bad field.
+        Raises NoSuchPath, WrongVerb, or InvalidArgument if the path is no text.
         """
-        binding, variables = self._find(verb, raw_path)
-        reply, query = _split_query(raw_query)
-        return Call(binding.method, binding.request(variables, query, body), reply)
-
-    def _find(self, verb: str, raw_path: str) -> tuple[_Binding, dict[str, str]]:
         *segments, last = raw_path.removeprefix("/").split("/")
         # Only the last segment can have a verb, and only one that some rule has: elsewhere ":" is
         # part of an id, as in the project "example.com:mine" or in a mistyped job id.
@@ -191,70 +212,32 @@ class Transcoder:
             if variables is None:
                 continue
             if binding.verb == verb:
-                return binding, variables
+                return Found(binding, variables)
             allowed.append(binding.verb)
         if allowed:
-            raise WrongVerb(sorted(set(allowed)))
+            raise WrongVerb(verb, sorted(set(allowed)))
         raise NoSuchPath(raw_path)
 
 
 def _decode(segment: str, *, keep_slash: bool) -> str:
     """A path segment without its percent-encoding; an escaped slash stays one where the variable
     spans several segments, as the rules of google.api.http have it."""
+    if "%" not in segment and segment.isascii():
+        refuse_nul(segment)
+        return segment
     pieces = _ESCAPED_SLASH.split(segment) if keep_slash else [segment]
     try:
         text = "".join(
-            piece if keep_slash and _ESCAPED_SLASH.fullmatch(piece) else _strict_unquote(piece)
+            piece if keep_slash and _ESCAPED_SLASH.fullmatch(piece) else _unquote(piece)
             for piece in pieces
         )
     except UnicodeDecodeError as error:
         raise InvalidArgument(f"The path segment {segment!r} is not valid UTF-8.") from error
-    _refuse_nul(text)
+    refuse_nul(text)
     return text
 
 
-def _strict_unquote(text: str) -> str:
-    return unquote(text, errors="strict")
-
-
-def _refuse_nul(text: str) -> None:
-    if "\x00" in text:
-        raise InvalidArgument("Paths and query parameters must not contain the NUL character.")
-
-
-def _split_query(raw_query: str) -> tuple[Reply, list[tuple[str, str]]]:
-    """How to print the reply, and the parameters that are the method's own."""
-    try:
-        pairs = parse_qsl(
-            raw_query,
-            keep_blank_values=True,
-            errors="strict",
-            max_num_fields=QUERY_PARAMETERS_MAX,
-        )
-    except ValueError as error:
-        raise InvalidArgument(
-            "The query string is not valid UTF-8 or has more than"
-            f" {QUERY_PARAMETERS_MAX} parameters."
-        ) from error
-    system: dict[str, str] = {}
-    own = []
-    for name, value in pairs:
-        _refuse_nul(name + value)
-        plain = name.removeprefix("$").removeprefix(".")
-        if plain in _SYSTEM_PARAMETERS:
-            system[plain] = value
-        else:
-            own.append((name, value))
-    return _reply(system), own
-
-
-def _reply(system: Mapping[str, str]) -> Reply:
-    alt = system.get("alt", "json")
-    if alt not in ("", "json", _ENUM_NUMBERS):
-        raise InvalidArgument(
-            f"Unsupported output format {alt!r}: alt must be json or {_ENUM_NUMBERS}."
-        )
-    if system.get("callback"):
-        raise InvalidArgument("JSONP is not supported: send no `callback` parameter.")
-    pretty = system.get("prettyPrint", "true").lower() not in ("false", "0", "f", "no")
-    return Reply(enum_numbers=alt == _ENUM_NUMBERS, pretty=pretty)
+def _unquote(text: str) -> str:
+    """Raises UnicodeDecodeError. ``text`` has the bytes above 127 that should have been escaped, if
+    there are any, as Latin-1."""
+    return unquote_to_bytes(text.encode("latin-1")).decode()

@@ -23,7 +23,12 @@ from google.longrunning import (  # type: ignore[import-untyped]
     operations_proto_pb2,  # not operations_pb2, which imports grpc
 )
 from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2, message_factory
-from google.protobuf.descriptor import Descriptor, FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor import (
+    Descriptor,
+    FieldDescriptor,
+    FileDescriptor,
+    MethodDescriptor,
+)
 from google.rpc import error_details_pb2  # type: ignore[import-untyped]
 from google.type import expr_pb2  # type: ignore[import-untyped]
 
@@ -328,3 +333,42 @@ def pack(message: Any) -> Any:
     packed.type_url = TYPE_URL_PREFIX + message.DESCRIPTOR.full_name
     packed.value = message.SerializeToString(deterministic=True)
     return packed
+
+
+def unpack(packed: Any) -> Any:
+    """The message in an Any; raises KeyError for a type that the pool lacks."""
+    message = message_class(packed.type_url.rpartition("/")[2])()
+    message.ParseFromString(packed.value)
+    return message
+
+
+def clear_announced(message: Any) -> None:
+    """Clear the fields that have only private numbers, in what is packed in an Any too, and those
+    that nobody knows: for messages that go out, or have come in, as protobuf."""
+    message.DiscardUnknownFields()
+    if message.DESCRIPTOR.full_name == "google.protobuf.Any":
+        if message.type_url:
+            content = unpack(message)
+            clear_announced(content)
+            message.CopyFrom(pack(content))
+        return
+    for field, value in message.ListFields():
+        if field.number >= _FIRST_PRIVATE_NUMBER:
+            message.ClearField(field.name)
+        elif field.message_type is not None:
+            for one in _messages_in(field, value):
+                clear_announced(one)
+
+
+def _messages_in(field: FieldDescriptor, value: Any) -> list[Any]:
+    if (entry := map_value(field)) is not None:
+        return [] if entry.message_type is None else list(value.values())
+    return list(value) if field.is_repeated else [value]
+
+
+def map_value(field: FieldDescriptor) -> FieldDescriptor | None:
+    """The value's field if ``field`` is a map, which descriptors have as a list of entries."""
+    entry = field.message_type
+    if entry is None or not entry.GetOptions().map_entry:
+        return None
+    return entry.fields_by_name["value"]
