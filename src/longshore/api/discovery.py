@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from google.api import field_behavior_pb2  # type: ignore[import-untyped]
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 
 from longshore.api import wire
@@ -170,15 +169,10 @@ def _schema(message: Descriptor, path_fields: set[str]) -> dict[str, Any]:
 
 def _property(field: FieldDescriptor) -> dict[str, Any]:
     if (value := wire.map_value(field)) is not None:
-        described: dict[str, Any] = {"type": "object", "additionalProperties": _type(value)}
-    elif field.is_repeated:
-        described = {"type": "array", "items": _type(field)}
-    else:
-        described = dict(_type(field))
-    behaviours = field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-    if field_behavior_pb2.OUTPUT_ONLY in behaviours:
-        described["readOnly"] = True
-    return described
+        return {"type": "object", "additionalProperties": _type(value)}
+    if field.is_repeated:
+        return {"type": "array", "items": _type(field)}
+    return _type(field)
 
 
 def _type(field: FieldDescriptor) -> dict[str, Any]:
