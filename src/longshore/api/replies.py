@@ -20,8 +20,9 @@ HTML = "text/html; charset=UTF-8"
 TEXT = "text/plain; charset=UTF-8"
 PROTO = "application/x-protobuf"
 
-GZIP_MIN_BYTES = 4 << 10
-"""Less is not worth the processor's time: most of it travels in the packets that go anyway."""
+GZIP_MIN_BYTES = 14 << 10
+"""Less is not worth the processor's time: it fits into the packets that a new connection may send
+without waiting for an acknowledgement."""
 _GZIP_LEVEL = 1
 
 _HEADERS = [

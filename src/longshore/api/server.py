@@ -1,7 +1,7 @@
 """The server of the REST app.
 
-uvicorn limits neither a header nor how long a connection may take to send one: a subclass of its
-protocol does.
+uvicorn limits neither a header nor how long a connection may take to send one or to read a reply: a
+subclass of its protocol does.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from longshore.api.rest import App
 HEADER_MAX_BYTES = 64 << 10
 HEADER_SECONDS = 10.0
 IDLE_SECONDS = 75
+UNREAD_SECONDS = 60.0
 SHUTDOWN_SECONDS = 3
 
 
 class _LimitedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, which waits for no header longer than HEADER_SECONDS and takes none of
-    more than HEADER_MAX_BYTES."""
+    """uvicorn's protocol, which waits for no header longer than HEADER_SECONDS, takes none of more
+    than HEADER_MAX_BYTES, and keeps no reply of which nothing is read for UNREAD_SECONDS."""
 
     _timer: asyncio.TimerHandle | None = None
     _header_bytes = 0
+    _reader_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -35,6 +37,7 @@ class _LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._disarm()
+        self._stop_watching()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -51,6 +54,30 @@ class _LimitedProtocol(HttpToolsProtocol):
             self._header_bytes += len(data)
             if self._header_bytes > HEADER_MAX_BYTES and not self.transport.is_closing():
                 self.send_400_response(f"The header has more than {HEADER_MAX_BYTES} bytes.")
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reader(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        self._stop_watching()
+        super().resume_writing()
+
+    def _watch_reader(self, unread_bytes: int) -> None:
+        self._reader_timer = self.loop.call_later(UNREAD_SECONDS, self._look, unread_bytes)
+
+    def _look(self, unread_before_bytes: int) -> None:
+        """Abort where nothing has been read since; a mere close would wait for the reader."""
+        unread_bytes = self.transport.get_write_buffer_size()
+        if unread_bytes < unread_before_bytes:
+            self._watch_reader(unread_bytes)
+        else:
+            self.transport.abort()
+
+    def _stop_watching(self) -> None:
+        if self._reader_timer is not None:
+            self._reader_timer.cancel()
+            self._reader_timer = None
 
     def _arm(self) -> None:
         self._disarm()
