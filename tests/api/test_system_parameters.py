@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -11,9 +12,11 @@ from google.longrunning import operations_proto_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from longshore.api import parameters, wire
+from longshore.api.methods import Methods
 from longshore.api.parameters import Reply, accepts_gzip
+from longshore.api.rest import App
 from longshore.errors import InvalidArgument
-from tests.api.conftest import Project, delete_job, details
+from tests.api.conftest import Project, Server, delete_job, details
 
 PROTO = "application/x-protobuf"
 
@@ -93,6 +96,41 @@ def test_credentials_of_the_query_reach_the_methods_as_headers(
     query: str, headers: dict[str, str], expected: dict[str, str]
 ) -> None:
     assert parameters.read(query).with_headers(headers) == expected
+
+
+class Listening(Methods):
+    """The methods, which remember what they are told of who calls."""
+
+    heard: Mapping[str, str]
+
+    async def call(self, method: Any, request: Any, headers: Mapping[str, str]) -> Any:
+        self.heard = headers
+        return await super().call(method, request, headers)
+
+
+def test_a_token_of_the_query_reaches_the_methods(
+    server: Server, project: Project, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def ready() -> Mapping[str, bool]:
+        return {}
+
+    async def metrics() -> bytes:
+        return b""
+
+    methods = Listening(server.database, server.clock)
+    app = App(methods, server.database, ready, metrics)
+
+    async def get(query: str) -> httpx.Response:
+        url = f"http://longshore/v1/{project.parent}/jobs?{query}"
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app)) as client:
+            return await client.get(url)
+
+    with caplog.at_level("DEBUG", "longshore"):
+        assert server.do(get("access_token=secret&key=k")).status_code == 200
+        assert server.do(get("access_token=secret&x=1")).status_code == 400
+    assert methods.heard["authorization"] == "Bearer secret"
+    assert methods.heard["x-goog-api-key"] == "k"
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize(
