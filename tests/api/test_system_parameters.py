@@ -61,6 +61,13 @@ def test_how_the_reply_is_wanted(query: str, reply: Reply) -> None:
     assert read.reply({}) == reply
 
 
+def test_utf_8_that_was_not_escaped_in_a_query() -> None:
+    raw = "filter=é&x=%C3%A9".encode().decode("latin-1")
+    assert parameters.read(raw).parameters == (("filter", "é"), ("x", "é"))
+    with pytest.raises(InvalidArgument, match="not valid UTF-8"):
+        parameters.read("filter=\xff")
+
+
 def test_headers_that_mean_the_same_as_parameters() -> None:
     headers = {"x-goog-fieldmask": "a", "accept-encoding": "gzip"}
     assert parameters.read("").reply(headers) == Reply(fields="a", gzip=True)

@@ -65,7 +65,7 @@ class Body:
         self._data = bytearray()
         self._raw = b""
         length = headers.get("content-length", "")
-        self._announced = int(length) if length.isdigit() else 0
+        self._announced = int(length) if length.isdecimal() else 0
         self._more = bool(self._announced) or "transfer-encoding" in headers
         self.complete = not self._more
         self._coding = headers.get("content-encoding", "").strip().lower() or "identity"
@@ -79,8 +79,7 @@ class Body:
     @property
     def expected_bytes(self) -> int:
         """How large it may become."""
-        known = self._announced and self._gzip is None
-        return self._announced if known else BODY_MAX_BYTES
+        return self._announced if self._announced and not self._gzip else BODY_MAX_BYTES
 
     async def read(self, max_bytes: int) -> bool:
         """Read on, to the end (True) or until there are more than ``max_bytes`` (False).

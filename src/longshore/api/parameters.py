@@ -109,12 +109,15 @@ _NOTHING = Query((), {})
 
 
 def read(raw_query: str) -> Query:
-    """The query string (or the form) as sent, percent-encoded; raises InvalidArgument."""
+    """The query string (or the form) as sent, percent-encoded; raises InvalidArgument.
+
+    Bytes above 127, which should have been escaped, are there as Latin-1.
+    """
     if not raw_query:
         return _NOTHING
     try:
         pairs = parse_qsl(
-            raw_query,
+            raw_query if raw_query.isascii() else raw_query.encode("latin-1").decode(),
             keep_blank_values=True,
             errors="strict",
             max_num_fields=QUERY_PARAMETERS_MAX,
