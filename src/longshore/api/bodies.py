@@ -68,6 +68,7 @@ class Body:
         self._announced = int(length) if length.isdecimal() else 0
         self._more = bool(self._announced) or "transfer-encoding" in headers
         self.complete = not self._more
+        self._late = False
         self._coding = headers.get("content-encoding", "").strip().lower() or "identity"
         self._gzip = zlib.decompressobj(_GZIP_WINDOW) if "gzip" in self._coding else None
 
@@ -80,6 +81,11 @@ class Body:
     def expected_bytes(self) -> int:
         """How large it may become."""
         return self._announced if self._announced and not self._gzip else BODY_MAX_BYTES
+
+    @property
+    def may_be_left(self) -> bool:
+        """Can what has not been read be skipped, to find the next request behind it?"""
+        return self.complete or (0 < self._announced <= SMALL_MAX_BYTES and not self._late)
 
     async def read(self, max_bytes: int) -> bool:
         """Read on, to the end (True) or until there are more than ``max_bytes`` (False).
@@ -100,6 +106,7 @@ class Body:
                 while await self._decode(max_bytes) and self._more:
                     await self._receive_more()
         except TimeoutError as error:
+            self._late = True
             text = f"The request body did not arrive within {BODY_SECONDS:.0f} seconds."
             raise Refusal(408, Code.CANCELLED, text) from error
         if len(self._data) > max_bytes:

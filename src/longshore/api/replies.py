@@ -79,9 +79,9 @@ def of_error(error: Error | Refusal, reply: Reply, headers: Headers = ()) -> Ans
     return _packed(http, _dumped(value, reply.pretty), JSON, reply, headers)
 
 
-def of_json(http: int, value: Any, reply: Reply) -> Answer:
+def of_json(http: int, value: Any, reply: Reply, headers: Headers = ()) -> Answer:
     """Plain data."""
-    return _packed(http, _dumped(value, reply.pretty), JSON, reply, ())
+    return _packed(http, _dumped(value, reply.pretty), JSON, reply, headers)
 
 
 def _dumped(value: Any, pretty: bool) -> bytes:

@@ -106,17 +106,17 @@ class App:
         try:
             query = parameters.read(scope["query_string"].decode("latin-1"))
             reply = query.reply(headers)
-            small = await body.read(SMALL_MAX_BYTES)
             verb = _verb(scope, headers)
             if scope["path"] in discovery.PATHS:
-                return replies.of_json(200, _discovery(scope, verb, headers, query), reply)
+                document = _discovery(scope, verb, headers, query)
+                return replies.of_json(200, document, reply, _unread(body))
             wanted = _Wanted(self._transcoder.find(verb, _path(scope)), query, reply, headers)
-            called = wanted.called(body.data) if small else await self._large(wanted, body)
-            reply = called.reply
+            small = await body.read(SMALL_MAX_BYTES)
+            call, reply = wanted.called(body.data) if small else await self._large(wanted, body)
             message = await self._methods.call(
-                called.call.method, called.call.request, called.query.with_headers(headers)
+                call.method, call.request, query.with_headers(headers)
             )
-            print_ = partial(replies.of_message, message, reply, called.call.mask)
+            print_ = partial(replies.of_message, message, reply, call.mask)
             large = message.ByteSize() > SMALL_MAX_BYTES
             return await self._in_thread(print_) if large else print_()
         except NoSuchPath:
@@ -124,7 +124,7 @@ class App:
         except (Error, Refusal) as error:
             return replies.of_error(error, reply, _unread(body))
 
-    async def _large(self, wanted: _Wanted, body: Body) -> _Called:
+    async def _large(self, wanted: _Wanted, body: Body) -> tuple[Call, Reply]:
         async with self._received.hold(body.expected_bytes):
             await body.read_all()
             data = body.data
@@ -139,12 +139,6 @@ def _touch(connection: Connection) -> None:
     """Nothing: to have got a write transaction is the proof."""
 
 
-class _Called(NamedTuple):
-    call: Call
-    query: Query
-    reply: Reply
-
-
 class _Wanted(NamedTuple):
     """A request but for its body."""
 
@@ -153,8 +147,8 @@ class _Wanted(NamedTuple):
     reply: Reply
     headers: Mapping[str, str]
 
-    def called(self, data: bytes) -> _Called:
-        """With its body; a form has more parameters in it."""
+    def called(self, data: bytes) -> tuple[Call, Reply]:
+        """What it calls with this body, and how to reply; a form has more parameters in it."""
         query, reply = self.query, self.reply
         content_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
         if content_type == _FORM and data:
@@ -163,7 +157,7 @@ class _Wanted(NamedTuple):
             data = b""
         query.check()
         content = Content(data, content_type in _PROTO)
-        return _Called(self.found.call(query, content, reply.fields), query, reply)
+        return self.found.call(query, content, reply.fields), reply
 
 
 def _verb(scope: Scope, headers: Mapping[str, str]) -> str:
@@ -175,8 +169,8 @@ def _verb(scope: Scope, headers: Mapping[str, str]) -> str:
 
 
 def _unread(body: Body) -> Headers:
-    """The rest of a body may be endless: nobody reads it to find the next request behind it."""
-    return () if body.complete else [(b"connection", b"close")]
+    """The rest of a body may be endless: only a small one is skipped."""
+    return () if body.may_be_left else [(b"connection", b"close")]
 
 
 def _discovery(scope: Scope, verb: str, headers: Mapping[str, str], query: Query) -> Any:
