@@ -15,15 +15,24 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from longshore.errors import InvalidArgument
-from longshore.settings.schema import Caps, Settings, StoreSettings
+from longshore.settings.schema import (
+    NO_AUTHENTICATION,
+    AuthSettings,
+    Caps,
+    ProjectSettings,
+    Settings,
+    StoreSettings,
+    Texts,
+)
 
 ENVIRONMENT_PREFIX = "LONGSHORE_"
 DEFAULT_FILE = "longshore.toml"
 MIN_LEASE_SECONDS = 21.0
 MIN_KEEP_DAYS = 30.0
 DATABASES = ("postgresql://", "postgres://")
-NOT_SETTINGS = frozenset({"CONFIG", "SERVER", "PROJECT"})
-"""Variables with our prefix that are flags of the command line rather than settings."""
+NOT_SETTINGS = frozenset({"CONFIG", "SERVER", "PROJECT", "TOKEN", "TOKEN_FILE"})
+"""Variables with our prefix that are for the command line rather than settings."""
+MODES = (NO_AUTHENTICATION, "tokens", "oidc")
 
 
 def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
@@ -48,6 +57,7 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
             _merge(given, _read(Settings, table, "", source))
     settings = _build(given)
     _check_patterns(settings.stores.values())
+    _check_auth(settings.auth)
     if settings.database is not None and not settings.database.startswith(DATABASES):
         raise InvalidArgument(
             "database must be the URL of PostgreSQL, like postgresql://longshore@db.example/jobs;"
@@ -93,10 +103,16 @@ class _Source(NamedTuple):
 _Layer = Iterator[tuple[Mapping[str, Any], _Source]]
 
 
-def _from_file(path: Path | None, environment: Mapping[str, str]) -> _Layer:
+def file_of(path: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The file that ``load`` reads with these arguments, if any."""
     named = path or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
     file = Path(named or DEFAULT_FILE)
-    if not named and not file.exists():
+    return file if named or file.exists() else None
+
+
+def _from_file(path: Path | None, environment: Mapping[str, str]) -> _Layer:
+    file = file_of(path, environment)
+    if file is None:
         return
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -136,9 +152,13 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
 
 _STORES = Mapping[str, StoreSettings]
 _LIMITS = Mapping[str, Caps]
-_TABLES: Mapping[Any, tuple[str, type]] = {
+_GRANTS = Mapping[str, Texts]
+_TABLES: Mapping[Any, tuple[str, Any]] = {
     _STORES: ("NAME", StoreSettings),
     _LIMITS: ("BUCKETS", Caps),
+    Mapping[str, ProjectSettings]: ("PROJECT", ProjectSettings),
+    Mapping[str, _GRANTS]: ("PRINCIPAL", _GRANTS),
+    _GRANTS: ("PROJECT", Texts),
 }
 """Tables by names that users choose: what the key is called in messages, and what each holds."""
 _STORE_KEYS = frozenset(get_type_hints(StoreSettings)) - {"name", "options"}
@@ -191,25 +211,40 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value > 0
 
 
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path) and str(value) != ""
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_text_or_texts(value: Any) -> bool:
+    return isinstance(value, str) or _is_texts(value)
+
+
+def _tuple(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 _VALUES: Mapping[Any, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     str: ("a text", lambda value: isinstance(value, str), str),
     str | None: ("a text", lambda value: isinstance(value, str), str),
-    Path: ("a path", lambda value: isinstance(value, str | Path) and str(value) != "", Path),
+    Path | None: ("a path", _is_path, Path),
+    Path: ("a path", _is_path, Path),
     int: ("a whole number above 0", lambda value: type(value) is int and value > 0, int),
     float: ("a number above 0", _is_number, float),
     float | None: ("a number above 0", _is_number, float),
     int | None: ("a whole number above 0", lambda value: type(value) is int and value > 0, int),
     tuple[str, ...]: ("a list of texts", _is_texts, tuple),
+    Texts: ("a text or a list of texts", _is_text_or_texts, _tuple),
+    bool: ("true or false", lambda value: type(value) is bool, bool),
 }
 """What the type of a setting is called, which values it takes, and what it makes of them."""
 
 
 def _read_value(kind: Any, given: Any, name: str, source: _Source) -> Any:
-    if source.text and kind not in (str, str | None, Path):
+    if source.text and kind not in (str, str | None, Path, Path | None):
         given = _parse(given)
     if kind is Any:
         return given
@@ -230,19 +265,27 @@ def _parse(text: str) -> Any:
 
 
 def _build(given: Mapping[str, Any]) -> Settings:
-    defaults = Settings()
-    fields: dict[str, Any] = {}
-    for key, value in given.items():
-        if key == "stores":
-            fields[key] = {name: _build_store(name, table) for name, table in value.items()}
-        elif is_dataclass(getattr(defaults, key)):
-            fields[key] = replace(getattr(defaults, key), **value)
-        else:
-            fields[key] = value
-    settings = replace(defaults, **fields)
+    tables = dict(given)
+    if "stores" in given:
+        stores = given["stores"].items()
+        tables["stores"] = {name: _build_store(name, table) for name, table in stores}
+    if "projects" in given:
+        projects = given["projects"].items()
+        tables["projects"] = {name: ProjectSettings(**table) for name, table in projects}
+    settings: Settings = _overlay(Settings(), tables)
     for listener in (settings.rest, settings.grpc):
         _ = listener.address  # Raises for what is no address, before anything is started.
     return settings
+
+
+def _overlay(defaults: Any, given: Mapping[str, Any]) -> Any:
+    """A dataclass with what is given in place of its defaults, at every level."""
+    fields = {
+        key: _overlay(default, value) if is_dataclass(default) else value
+        for key, value in given.items()
+        for default in (getattr(defaults, key),)
+    }
+    return replace(defaults, **fields)
 
 
 def _build_store(name: str, table: Mapping[str, Any]) -> StoreSettings:
@@ -262,3 +305,25 @@ def _check_patterns(stores: Iterable[StoreSettings]) -> None:
                     f"The stores {owner!r} and {store.name!r} both claim the buckets {pattern!r}:"
                     " leave the pattern to one of them."
                 )
+
+
+def _check_auth(auth: AuthSettings) -> None:
+    for mode in auth.mode:
+        if mode not in MODES:
+            raise InvalidArgument(f"auth.mode {mode!r} is none of {', '.join(MODES)}.")
+    if not auth.mode or (len(auth.mode) > 1 and not auth.on):
+        raise InvalidArgument(
+            f'auth.mode is {list(auth.mode)}: it must be "none" or modes of authentication.'
+        )
+    if "tokens" in auth.mode and auth.tokens_file is None:
+        raise InvalidArgument(
+            'auth.mode has "tokens", but there is no auth.tokens_file; `longshore auth token` makes'
+            " what belongs into it."
+        )
+    oidc = auth.oidc
+    if "oidc" in auth.mode and not (oidc.issuer and oidc.audience):
+        raise InvalidArgument('auth.mode has "oidc", which needs auth.oidc.issuer and .audience.')
+    if "oidc" in auth.mode and (oidc.jwks_url is None) == (oidc.jwks_file is None):
+        raise InvalidArgument(
+            'auth.mode has "oidc", which needs either auth.oidc.jwks_url or auth.oidc.jwks_file.'
+        )

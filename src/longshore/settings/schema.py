@@ -12,6 +12,12 @@ from typing import Any
 
 from longshore.errors import InvalidArgument
 
+Texts = str | tuple[str, ...]
+"""One text or a list of texts; always a tuple once it is read."""
+NO_AUTHENTICATION = "none"
+CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
+EVERY_PROJECT = "*"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenSettings:
@@ -86,6 +92,49 @@ class StoreSettings(Caps):
         return Caps(**{name: -value for name, (_, value) in found.items()})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OidcSettings:
+    """Whose tokens are taken: those that ``issuer`` signed with a key of its JWKS, for one of
+    ``audience``. The keys come from ``jwks_url`` or ``jwks_file``."""
+
+    issuer: str = ""
+    audience: tuple[str, ...] = ()
+    jwks_url: str | None = None
+    jwks_file: Path | None = None
+    algorithms: tuple[str, ...] = ("RS256", "ES256")
+    principal: str = "sub"
+    """The claim that says who it is: one that users cannot choose themselves."""
+    scope: str = CLOUD_PLATFORM
+    """What a token's scopes must have; "": the audience is enough."""
+    leeway_seconds: float = 60.0
+    """By how much the issuer's clock may differ from ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthSettings:
+    """How callers prove who they are, and what each may do: ``roles`` has, by principal and by
+    project ("*": every project), names of roles and permissions."""
+
+    mode: Texts = (NO_AUTHENTICATION,)
+    tokens_file: Path | None = None
+    oidc: OidcSettings = OidcSettings()
+    roles: Mapping[str, Mapping[str, Texts]] = field(default_factory=dict)
+    dangerously_serve_anyone: bool = False
+    """Listen on any address without authentication."""
+
+    @property
+    def on(self) -> bool:
+        """Whether callers must say who they are."""
+        return NO_AUTHENTICATION not in self.mode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProjectSettings:
+    """One ``[projects.NAME]``: the buckets that its jobs may use, by patterns."""
+
+    buckets: tuple[str, ...] = ()
+
+
 def specificity(pattern: str) -> int:
     """How much a pattern of buckets says: its length without wildcards."""
     return sum(character not in "*?[]" for character in pattern)
@@ -114,6 +163,20 @@ class Settings:
     logs: LogSettings = LogSettings()
     retention: RetentionSettings = RetentionSettings()
     stores: Mapping[str, StoreSettings] = field(default_factory=dict)
+    auth: AuthSettings = AuthSettings()
+    projects: Mapping[str, ProjectSettings] = field(default_factory=dict)
+
+    def may_use(self, project: str, bucket: str) -> bool:
+        """Whether jobs of ``project`` may read or change anything in ``bucket``: objects and
+        manifests.
+
+        What ``[projects]`` says of the project, else of "*"; else all buckets without
+        authentication, and none with it.
+        """
+        rules = self.projects.get(project) or self.projects.get(EVERY_PROJECT)
+        if rules is None:
+            return not self.auth.on
+        return any(fnmatch.fnmatchcase(bucket, pattern) for pattern in rules.buckets)
 
     @property
     def database_path(self) -> Path:
