@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from longshore import extensions, telemetry
+from longshore.api.auth import Auth
 from longshore.api.methods import Methods
 from longshore.api.rest import App
 from longshore.api.server import RestServer, make_server
@@ -30,23 +32,27 @@ _SWEEP_SECONDS = 5.0
 _ALONE_SECONDS = 1.0
 
 
-def serve(settings: Settings) -> int:
+def serve(read: Callable[[], Settings], file: Path | None) -> int:
     """Run the service until SIGTERM or SIGINT; gives the exit status.
 
+    The settings are those that ``read`` gives, who may do what again whenever ``file`` changes.
     Raises FailedPrecondition where another service has the data directory or the port, and for an
-    address that is not a loopback one: there is no authentication yet. Raises the error of a store
-    whose settings are wrong.
+    address that others can reach if there is no authentication. Raises the error of a store or of
+    rules whose settings are wrong.
     """
+    settings = read()
     telemetry.set_up()
-    _require_loopback(settings.rest)
+    _require_loopback(settings, "rest", settings.rest)
+    _require_loopback(settings, "grpc", settings.grpc)
+    auth = Auth.of(settings, SYSTEM_CLOCK, file=file, read=read)
     lock = DataDirLock(settings.data_dir)
     try:
-        return asyncio.run(_serve(settings, lock))
+        return asyncio.run(_serve(settings, lock, auth))
     finally:
         lock.close()
 
 
-async def _serve(settings: Settings, lock: DataDirLock) -> int:
+async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
     await _try_stores(settings)
     alone = ServiceLock(settings.database) if settings.database else None
     database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
@@ -58,7 +64,7 @@ async def _serve(settings: Settings, lock: DataDirLock) -> int:
             return {"workers": runner.ready()}
 
         metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
-        methods = Methods(database, SYSTEM_CLOCK)
+        methods = Methods(database, SYSTEM_CLOCK, auth)
         server = _listen(settings, App(methods, database, ready, metrics))
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -153,7 +159,9 @@ async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Even
             return
 
 
-def _require_loopback(listen: ListenSettings) -> None:
+def _require_loopback(settings: Settings, name: str, listen: ListenSettings) -> None:
+    if settings.auth.on or settings.auth.dangerously_serve_anyone:
+        return
     host, _ = listen.address
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -161,6 +169,7 @@ def _require_loopback(listen: ListenSettings) -> None:
         loopback = False
     if not loopback:
         raise FailedPrecondition(
-            f"rest.listen is {listen.listen!r}, which others can reach, and there is no"
-            " authentication yet. Listen on 127.0.0.1 and put a proxy that authenticates in front."
+            f"{name}.listen is {listen.listen!r}, which others can reach, and there is no"
+            " authentication: set auth.mode, or listen on 127.0.0.1 and put a proxy that"
+            " authenticates in front."
         )

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from longshore import telemetry
 from longshore.api import status, wire
+from longshore.api.auth.caller import Caller
 from longshore.api.json_messages import to_json
 from longshore.api.methods import Methods
 from longshore.api.transcoding import NoSuchPath, Reply, Transcoder, WrongVerb
@@ -123,10 +124,13 @@ class App:
         if scope["path"] == "/readyz":
             return await self._readiness()
         if scope["path"] == "/metrics":
-            return _Answer(200, await self._metrics(), _METRICS)
+            return await self._metrics_page(scope)
         try:
+            # Who calls is asked before anything is read: nobody else can make us keep a body.
+            method = self._transcoder.method(scope["method"], _path(scope))
+            caller = await self._methods.authenticate(method, _headers(scope))
             body = await _body(scope, receive)
-            return await self._rest(scope, body)
+            return await self._rest(scope, body, caller)
         except Error as error:
             return _error(error)
         except NoSuchPath:
@@ -146,10 +150,17 @@ class App:
             headers = [(b"connection", b"close")]
             return _json(408, status.body(408, Code.CANCELLED.name, text), headers=headers)
 
-    async def _rest(self, scope: Scope, body: bytes) -> _Answer:
+    async def _metrics_page(self, scope: Scope) -> _Answer:
+        try:
+            await self._methods.admit_to_metrics(_headers(scope))
+        except Error as error:
+            return _error(error)
+        return _Answer(200, await self._metrics(), _METRICS)
+
+    async def _rest(self, scope: Scope, body: bytes, caller: Caller) -> _Answer:
         arguments = (scope["method"], _path(scope), scope["query_string"].decode("latin-1"), body)
         call = await _work(len(body), self._transcoder.call, *arguments)
-        message = await self._methods.call(call.method, call.request, _headers(scope))
+        message = await self._methods.perform(call.method, call.request, caller)
         return await _work(message.ByteSize(), _printed, message, call.reply)
 
     async def _readiness(self) -> _Answer:
@@ -220,4 +231,6 @@ def _json(
 
 
 def _error(error: Error) -> _Answer:
-    return _json(*status.http_error(error))
+    challenge = status.challenge(error)
+    headers = [(b"www-authenticate", challenge.encode())] if challenge else []
+    return _json(*status.http_error(error), headers=headers)

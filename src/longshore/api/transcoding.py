@@ -178,6 +178,11 @@ class Transcoder:
         reply, query = _split_query(raw_query)
         return Call(binding.method, binding.request(variables, query, body), reply)
 
+    def method(self, verb: str, raw_path: str) -> MethodDescriptor:
+        """Which method a request is for; raises NoSuchPath, WrongVerb, or InvalidArgument."""
+        binding, _ = self._find(verb, raw_path)
+        return binding.method
+
     def _find(self, verb: str, raw_path: str) -> tuple[_Binding, dict[str, str]]:
         *segments, last = raw_path.removeprefix("/").split("/")
         # Only the last segment can have a verb, and only one that some rule has: elsewhere ":" is
