@@ -19,7 +19,7 @@ from longshore.database import Database, jobs, leases, schema
 from longshore.database.service_lock import ServiceLock
 from longshore.engine import action_log
 from longshore.errors import FailedPrecondition, Unavailable
-from longshore.housekeeping import end_what_is_old
+from longshore.housekeeping import end_what_is_old, record_ends
 from longshore.metrics import MetricsPage
 from longshore.runner import Runner
 from longshore.settings import ListenSettings, Settings
@@ -42,8 +42,7 @@ def serve(read: Callable[[], Settings], file: Path | None) -> int:
     """
     settings = read()
     telemetry.set_up()
-    _require_loopback(settings, "rest", settings.rest)
-    _require_loopback(settings, "grpc", settings.grpc)
+    require_authentication(settings)
     auth = Auth.of(settings, SYSTEM_CLOCK, file=file, read=read)
     lock = DataDirLock(settings.data_dir)
     try:
@@ -75,6 +74,7 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
             group.create_task(runner.run(stop))
             group.create_task(_sweep_logs(settings, database, stop))
             group.create_task(end_what_is_old(settings.retention, database, SYSTEM_CLOCK, stop))
+            group.create_task(record_ends(database, SYSTEM_CLOCK, stop))
             group.create_task(server.serve())
             if alone is not None:
                 group.create_task(_stay_alone(alone, stop))
@@ -159,9 +159,14 @@ async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Even
             return
 
 
-def _require_loopback(settings: Settings, name: str, listen: ListenSettings) -> None:
-    if settings.auth.on or settings.auth.dangerously_serve_anyone:
-        return
+def require_authentication(settings: Settings) -> None:
+    """Raises FailedPrecondition if anybody could reach a listener, and do as they like."""
+    if not settings.auth.on and not settings.auth.dangerously_serve_anyone:
+        _require_loopback("rest", settings.rest)
+        _require_loopback("grpc", settings.grpc)
+
+
+def _require_loopback(name: str, listen: ListenSettings) -> None:
     host, _ = listen.address
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback

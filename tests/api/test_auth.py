@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from google.protobuf.descriptor import MethodDescriptor
+from sqlalchemy import select
 
 from longshore.api import status, wire
 from longshore.api.auth import Auth
 from longshore.api.auth.tokens import line_of, new_token
 from longshore.api.auth.watched import LOOK_SECONDS
 from longshore.database import Database
+from longshore.database.tables import jobs
 from longshore.errors import Error, InvalidArgument
 from longshore.settings import AuthSettings, ProjectSettings, Settings, load
 from tests.api.conftest import Clock, Server, delete_job, details
@@ -326,6 +328,19 @@ def test_a_call_leaves_one_record(gate: Gate, name: str, caplog: pytest.LogCaptu
     assert (unknown["principal"], unknown["status"]) == ('""', "UNAUTHENTICATED")
     for token in gate.tokens.values():
         assert token not in caplog.text
+
+
+def test_a_creation_begins_an_operation_that_is_its_creator_s(
+    gate: Gate, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "longshore")
+    url = f"/v1/{HARBOUR}/jobs?jobId=audited"
+    headers = gate.headers("admin", CASES["CreateJob"])
+    operation = gate.client.post(url, json=delete_job(), headers=headers).json()["name"]
+    [record] = _audited(caplog)
+    assert (record["status"], record["operation"], record["first"]) == ("OK", operation, "true")
+    creator = select(jobs.c.creator).where(jobs.c.job_id == "audited")
+    assert gate.server.write(lambda one: one.execute(creator).scalar_one()) == "admin"
 
 
 def test_without_authentication_no_header_matters(rest: httpx.Client) -> None:

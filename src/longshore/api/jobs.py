@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -77,13 +78,15 @@ class Jobs:
         self._clock = clock
         self._may_use = may_use
 
-    async def create_job(self, request: Any) -> Any:
-        """The operation of a new job, or of the one that the same request made before.
+    async def create_job(self, request: Any, creator: str | None = None) -> Any:
+        """The operation of a new job, or of the one that the same request made before; ``creator``
+        is the principal who asks.
 
         Raises PermissionDenied for buckets that the project may not use, whether they exist or not.
         """
         new, repeatable = await asyncio.to_thread(_checked, request)
         _refuse_foreign_buckets(new.project, request.job.bucket_list.buckets, self._may_use)
+        new = replace(new, creator=creator)
         counted = await self._database.write(_create, new, repeatable, self._clock.now_us())
         return await asyncio.to_thread(messages.operation_message, counted)
 

@@ -105,9 +105,12 @@ class Methods:
             self._auth.authorize(caller, f"{PREFIX}.{rule.permission}", project, resource)
             servicer = self._servicers[method.containing_service.full_name]
             name = re.sub(r"(?<!^)(?=[A-Z])", "_", method.name).lower()
-            reply = await getattr(servicer, name)(request)
             if method.name == "CreateJob":
+                reply = await servicer.create_job(request, caller.principal)
+                # The last record is housekeeping's, when the operation has ended.
                 told = {"operation": reply.name, "first": "true"}
+            else:
+                reply = await getattr(servicer, name)(request)
             code = Code.OK
         except Error as error:
             code = error.code
