@@ -4,8 +4,9 @@
 
 Runs worker, database and store in this process, as a worker process does, without HTTP. A run is
 a job over all objects of a bucket in batches of 1,000, with SQLite at synchronous=FULL. CPU is
-user + system of all threads. The same calls to the store without an engine ("store") are measured
-next to each run and taken off: what is left is "engine".
+user + system of all threads. "Engine" is all that is not spent in the store. The memory store runs
+in the event loop's thread, so its time is taken within the same run; for the local store, which
+has threads of its own, the same calls without an engine are measured next to each run.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ import argparse
 import asyncio
 import contextlib
 import gc
+import inspect
 import random
 import sqlite3
 import statistics
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count, cycle, islice
 from pathlib import Path
 from typing import Any
+
+import uvloop
 
 from longshore import extensions
 from longshore.clock import SYSTEM_CLOCK
@@ -89,6 +94,58 @@ CASES = {
 }
 
 
+class _Steps:
+    """Runs a coroutine and counts this thread's CPU while it does, not while it waits."""
+
+    seconds = 0.0
+
+    def __init__(self, coroutine: Any) -> None:
+        self._coroutine = coroutine
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        while True:
+            began = time.thread_time()
+            try:
+                waited_for = self._coroutine.send(None)
+            except StopIteration as end:
+                return end.value
+            finally:
+                _Steps.seconds += time.thread_time() - began
+            yield waited_for
+
+
+class _Metered:
+    """A store whose calls are counted by _Steps."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._store, name)
+        if inspect.iscoroutinefunction(attribute):
+            return lambda *args, **options: _Steps(attribute(*args, **options))
+        if inspect.isasyncgenfunction(attribute):
+            return lambda *args, **options: _pages(attribute(*args, **options))
+        return attribute
+
+
+async def _pages(pages: Any) -> AsyncIterator[Any]:
+    nothing = object()
+    while (page := await _Steps(_next(pages, nothing))) is not nothing:
+        yield page
+
+
+async def _next(pages: Any, nothing: object) -> Any:
+    return await anext(pages, nothing)
+
+
+class _MeteredStores(Stores):
+    """Opens stores that are metered."""
+
+    def open(self, name: str) -> Any:
+        return _Metered(super().open(name))
+
+
 @dataclass(slots=True, kw_only=True)
 class Bench:
     """A service without HTTP and processes, over a bucket of ``objects`` objects."""
@@ -103,7 +160,7 @@ class Bench:
     async def open(directory: Path, kind: str, objects: int) -> Bench:
         store = StoreSettings(name="main", kind=kind, buckets=("*",))
         settings = Settings(data_dir=directory, workers=1, stores={"main": store})
-        stores = Stores(settings)
+        stores = _MeteredStores(settings) if kind == "memory" else Stores(settings)
         database = Database(settings.database_path)
         await database.create()
         bench = Bench(
@@ -130,8 +187,12 @@ class Bench:
         gc.collect()
         gc.freeze()
 
-    async def run_engine(self, case: Case, variant: Mapping[str, Any], log: Sequence[str]) -> float:
-        """CPU seconds of a job, from its creation to its end."""
+    async def run_engine(
+        self, case: Case, variant: Mapping[str, Any], log: Sequence[str]
+    ) -> tuple[float, float]:
+        """CPU seconds of a job, from its creation to its end, and those in the store where it is
+        metered."""
+        before = _Steps.seconds
         worker = Worker(
             f"worker-{next(_number)}", self.settings, self.database, self.stores, SYSTEM_CLOCK
         )
@@ -152,7 +213,7 @@ class Bench:
         await running
         done = 0 if case.dry_run else self.objects
         assert row == (State.SUCCEEDED.value, self.objects, done), row
-        return seconds
+        return seconds, _Steps.seconds - before
 
     async def run_store(self, case: Case, variant: Mapping[str, Any]) -> float:
         """CPU seconds of the calls to the store that such a job makes."""
@@ -195,25 +256,33 @@ def _new_job(
 async def measure_case(bench: Bench, case: Case, repeat: int) -> dict[str, list[float]]:
     """µs an object of each run, by what was run; the kinds of run take turns."""
     variants = cycle(case.variants)
-    runs: dict[str, Callable[[], Any]] = {
-        "store": lambda: bench.run_store(case, next(variants)),
-        "total": lambda: bench.run_engine(case, next(variants), ()),
-        "logged": lambda: bench.run_engine(case, next(variants), LOGGED),
-    }
-    if case.dry_run:
-        del runs["logged"]  # a dry run attempts nothing
-    figures: dict[str, list[float]] = {name: [] for name in runs}
+    metered = isinstance(bench.store, _Metered)
+    figures: dict[str, list[float]] = defaultdict(list)
     for _ in range(repeat):
-        for name, run in runs.items():
-            figures[name].append(await run() / bench.objects * 1e6)
-            if case.consumes:
-                await bench.fill()
+        apart = 0.0
+        if not metered:
+            apart = await bench.run_store(case, next(variants))
+            await _refill(bench, case)
+        # A dry run attempts nothing, so there is nothing to log.
+        for name, log in (("engine", ()), ("logged", LOGGED))[: 1 if case.dry_run else 2]:
+            total, inside = await bench.run_engine(case, next(variants), log)
+            store = inside if metered else apart
+            figures[name].append((total - store) / bench.objects * 1e6)
+            if name == "engine":
+                figures["total"].append(total / bench.objects * 1e6)
+                figures["store"].append(store / bench.objects * 1e6)
+            await _refill(bench, case)
     return figures
+
+
+async def _refill(bench: Bench, case: Case) -> None:
+    if case.consumes:
+        await bench.fill()
 
 
 async def measure_store(kind: str, cases: Sequence[str], objects: int, repeat: int) -> None:
     print(f"\n{kind} store, µs of CPU an object, minimum (median) of {repeat} runs:\n")
-    print("| job | total | store | engine | of its goal | log adds | with log, of its goal |")
+    print("| job | total | store | engine | of its goal | engine with log | of its goal |")
     print("|---|---|---|---|---|---|---|")
     for name in cases:
         with tempfile.TemporaryDirectory() as directory:
@@ -225,26 +294,17 @@ async def measure_store(kind: str, cases: Sequence[str], objects: int, repeat: i
 
 def _row(name: str, figures: Mapping[str, list[float]]) -> str:
     goal = DRY_RUN_GOAL_US if CASES[name].dry_run else GOAL_US
-    cells = [
-        _both(figures, lambda by: by["total"]),
-        _both(figures, lambda by: by["store"]),
-        _both(figures, lambda by: by["total"] - by["store"]),
-        _both(figures, lambda by: (by["total"] - by["store"]) / goal),
-    ]
+    cells = [_cell(figures[kind]) for kind in ("total", "store", "engine")]
+    cells.append(_cell(figures["engine"], goal))
     if "logged" in figures:
-        cells.append(_both(figures, lambda by: by["logged"] - by["total"]))
-        cells.append(_both(figures, lambda by: (by["logged"] - by["store"]) / LOG_GOAL_US))
+        cells += [_cell(figures["logged"]), _cell(figures["logged"], LOG_GOAL_US)]
     else:
         cells += ["-", "-"]
     return f"| {name} | {' | '.join(cells)} |"
 
 
-def _both(
-    figures: Mapping[str, list[float]], formula: Callable[[Mapping[str, float]], float]
-) -> str:
-    lowest = formula({name: min(values) for name, values in figures.items()})
-    middle = formula({name: statistics.median(values) for name, values in figures.items()})
-    return f"{lowest:.2f} ({middle:.2f})"
+def _cell(figures: Sequence[float], unit: float = 1.0) -> str:
+    return f"{min(figures) / unit:.2f} ({statistics.median(figures) / unit:.2f})"
 
 
 def log_names() -> Iterator[str]:
@@ -347,9 +407,9 @@ def main() -> None:
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     given = parser.parse_args()
     measure_intents(given.repeat)
-    asyncio.run(measure_checkpoints(given.repeat))
+    uvloop.run(measure_checkpoints(given.repeat))
     for kind in given.stores:
-        asyncio.run(measure_store(kind, given.cases, given.objects, given.repeat))
+        uvloop.run(measure_store(kind, given.cases, given.objects, given.repeat))
 
 
 if __name__ == "__main__":

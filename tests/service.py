@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -107,7 +108,8 @@ class Service:
         """SIGKILL for the service, and for its workers at the same moment."""
         assert self._process is not None
         for pid in [self.pid, *(self.workers() if workers else ())]:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has died with its parent
+                os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
     def stop(self) -> int:

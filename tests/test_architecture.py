@@ -46,7 +46,7 @@ BANNED = {"utils", "common", "helpers", "core", "base", "manager", "types"}
 """Names of modules that do not say what is inside."""
 
 FOREIGN_TO_WORKERS = {
-    *("google", "grpc", "httpx", "uvicorn", "typer", "rich", "alembic", "prometheus_client"),
+    *("google", "grpc", "httpx", "uvicorn", "typer", "rich", "alembic", "prometheus_client", "jwt"),
     *("longshore.api", "longshore.app", "longshore.cli"),
 }
 """What would cost every worker memory and time to start, for nothing that it does."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 from longshore import extensions, telemetry
+from longshore.api.auth import Auth
 from longshore.api.methods import Methods
 from longshore.api.rest import App
 from longshore.api.server import RestServer, make_server
@@ -17,7 +19,7 @@ from longshore.database import Database, jobs, leases, schema
 from longshore.database.service_lock import ServiceLock
 from longshore.engine import action_log
 from longshore.errors import FailedPrecondition, Unavailable
-from longshore.housekeeping import end_what_is_old
+from longshore.housekeeping import end_what_is_old, record_ends
 from longshore.metrics import MetricsPage
 from longshore.runner import Runner
 from longshore.settings import ListenSettings, Settings
@@ -30,23 +32,26 @@ _SWEEP_SECONDS = 5.0
 _ALONE_SECONDS = 1.0
 
 
-def serve(settings: Settings) -> int:
+def serve(read: Callable[[], Settings], file: Path | None) -> int:
     """Run the service until SIGTERM or SIGINT; gives the exit status.
 
+    The settings are those that ``read`` gives, who may do what again whenever ``file`` changes.
     Raises FailedPrecondition where another service has the data directory or the port, and for an
-    address that is not a loopback one: there is no authentication yet. Raises the error of a store
-    whose settings are wrong.
+    address that others can reach if there is no authentication. Raises the error of a store or of
+    rules whose settings are wrong.
     """
+    settings = read()
     telemetry.set_up()
-    _require_loopback(settings.rest)
+    require_authentication(settings)
+    auth = Auth.of(settings, SYSTEM_CLOCK, file=file, read=read)
     lock = DataDirLock(settings.data_dir)
     try:
-        return asyncio.run(_serve(settings, lock))
+        return asyncio.run(_serve(settings, lock, auth))
     finally:
         lock.close()
 
 
-async def _serve(settings: Settings, lock: DataDirLock) -> int:
+async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
     await _try_stores(settings)
     alone = ServiceLock(settings.database) if settings.database else None
     database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
@@ -58,7 +63,7 @@ async def _serve(settings: Settings, lock: DataDirLock) -> int:
             return {"workers": runner.ready()}
 
         metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
-        methods = Methods(database, SYSTEM_CLOCK)
+        methods = Methods(database, SYSTEM_CLOCK, auth)
         server = _listen(settings, App(methods, database, ready, metrics))
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,6 +74,7 @@ async def _serve(settings: Settings, lock: DataDirLock) -> int:
             group.create_task(runner.run(stop))
             group.create_task(_sweep_logs(settings, database, stop))
             group.create_task(end_what_is_old(settings.retention, database, SYSTEM_CLOCK, stop))
+            group.create_task(record_ends(database, SYSTEM_CLOCK, stop))
             group.create_task(server.serve())
             if alone is not None:
                 group.create_task(_stay_alone(alone, stop))
@@ -153,7 +159,14 @@ async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Even
             return
 
 
-def _require_loopback(listen: ListenSettings) -> None:
+def require_authentication(settings: Settings) -> None:
+    """Raises FailedPrecondition if anybody could reach a listener, and do as they like."""
+    if not settings.auth.on and not settings.auth.dangerously_serve_anyone:
+        _require_loopback("rest", settings.rest)
+        _require_loopback("grpc", settings.grpc)
+
+
+def _require_loopback(name: str, listen: ListenSettings) -> None:
     host, _ = listen.address
     try:
         loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
@@ -161,6 +174,7 @@ def _require_loopback(listen: ListenSettings) -> None:
         loopback = False
     if not loopback:
         raise FailedPrecondition(
-            f"rest.listen is {listen.listen!r}, which others can reach, and there is no"
-            " authentication yet. Listen on 127.0.0.1 and put a proxy that authenticates in front."
+            f"{name}.listen is {listen.listen!r}, which others can reach, and there is no"
+            " authentication: set auth.mode, or listen on 127.0.0.1 and put a proxy that"
+            " authenticates in front."
         )

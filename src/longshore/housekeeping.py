@@ -1,4 +1,5 @@
-"""What the service does by the calendar: end jobs that are too old, remove those ended long ago."""
+"""What the service does beside the API: end jobs that are too old, remove those ended long ago, and
+give the end of each to the audit log."""
 
 from __future__ import annotations
 
@@ -8,11 +9,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from longshore import telemetry
 from longshore.clock import Clock
-from longshore.database import Database, jobs, retention
-from longshore.errors import Unavailable
+from longshore.database import Database, endings, jobs, retention
+from longshore.errors import Code, Unavailable
+from longshore.names import LOCATION, OperationName
 from longshore.settings import RetentionSettings
 
 SWEEP_SECONDS = 600.0
+RECORD_SECONDS = 1.0
+_CREATE_JOB = "google.cloud.storagebatchoperations.v1.StorageBatchOperations.CreateJob"
 _DAY_US = 24 * 3600 * 1_000_000
 
 
@@ -32,6 +36,40 @@ async def end_what_is_old(
             telemetry.warning("old jobs not swept", again_seconds=SWEEP_SECONDS, why=error)
         if await clock.wait(stop, SWEEP_SECONDS):
             return
+
+
+async def record_ends(database: Database, clock: Clock, stop: asyncio.Event) -> None:
+    """Give the audit log the last record of each CreateJob whose operation has ended, within a
+    second, until ``stop`` is set.
+
+    A crash between the record and the note that it was made leaves a second one; none is lost.
+    """
+    while True:
+        try:
+            while await _record_some_ends(database, clock):
+                pass
+        except (SQLAlchemyError, Unavailable) as error:
+            telemetry.warning("ends not recorded", again_seconds=RECORD_SECONDS, why=error)
+        if await clock.wait(stop, RECORD_SECONDS):
+            return
+
+
+async def _record_some_ends(database: Database, clock: Clock) -> bool:
+    """Whether there were any."""
+    rows = await database.read(endings.unrecorded)
+    for row in rows:
+        telemetry.event(
+            "audit",
+            principal=row.creator or "",
+            method=_CREATE_JOB,
+            resource=f"projects/{row.project}/locations/{LOCATION}",
+            status=row.error_code or Code.OK.name,
+            operation=OperationName(row.project, row.operation_id),
+            last="true",
+        )
+    if rows:
+        await database.write(endings.recorded, [row.id for row in rows], clock.now_us())
+    return bool(rows)
 
 
 class Sweep:

@@ -82,6 +82,12 @@ def parse_project(name: str) -> str:
     return project
 
 
+def project_of(name: str) -> str:
+    """The project that any of these names begins with, whether the rest is a name or not."""
+    head, _, rest = name.partition("/")
+    return parse_project(f"{head}/{rest.partition('/')[0]}")
+
+
 def _split(name: str, *collections: str, wildcard: bool = False) -> list[str]:
     parts = name.split("/")
     words = ["projects", "locations", *collections]

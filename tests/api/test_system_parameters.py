@@ -110,9 +110,9 @@ class Listening(Methods):
 
     heard: Mapping[str, str]
 
-    async def call(self, method: Any, request: Any, headers: Mapping[str, str]) -> Any:
+    async def authenticate(self, method: Any, headers: Mapping[str, str]) -> Any:
         self.heard = headers
-        return await super().call(method, request, headers)
+        return await super().authenticate(method, headers)
 
 
 def test_a_token_of_the_query_reaches_the_methods(

@@ -43,7 +43,7 @@ class Harbour:
         self.gate = directory / "gate"
         self.gate.mkdir()
         self.objects = objects
-        self.service = Service(directory, rate=rate, gate=self.gate, database=database)
+        self.service = Service(directory, workers=2, rate=rate, gate=self.gate, database=database)
         self.random = random.Random(objects)
         self.kills = 0
         self._counted = 0

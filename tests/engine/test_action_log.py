@@ -7,6 +7,8 @@ from pathlib import Path
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from longshore.engine import action_log
 from longshore.engine.action_log import ActionLog, job_logs_dir
@@ -158,3 +160,20 @@ def test_every_project_has_a_directory_of_its_own(tmp_path: Path) -> None:
     for project in projects:
         job_logs_dir(tmp_path, project, "j" * 128).mkdir(parents=True)
     assert len(list(tmp_path.iterdir())) == len(projects)
+
+
+@given(names=st.lists(st.text(alphabet='a",\\\n é\u2028', min_size=1, max_size=9), min_size=1))
+def test_records_that_are_made_together_are_those_made_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, names: list[str]
+) -> None:
+    intent = Intent(
+        names=names, generations=list(range(len(names))), sizes=[0] * len(names), flags=[0]
+    )
+    log = ActionLog(
+        tmp_path_factory.mktemp("logs"), LogSettings(), _shard(frozenset({"SUCCEEDED"}))
+    )
+    everything = range(len(names))
+    prefix = log._prefix("now", None)
+    one_by_one = b"".join(log._records(intent, everything, {}, (), "now", settled=()))
+    assert log._alike(intent, everything, prefix) == one_by_one
+    assert one_by_one.count(b"\n") == len(names)

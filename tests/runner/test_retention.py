@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select
+from sqlalchemy import bindparam, func, insert, select, update
 
+from longshore.database import endings, retention
 from longshore.database import jobs as statements
-from longshore.database import retention
 from longshore.database.tables import bucket_operations, jobs, shards
-from longshore.housekeeping import Sweep, end_what_is_old
+from longshore.housekeeping import Sweep, end_what_is_old, record_ends
 from longshore.model import State
 from longshore.settings import RetentionSettings
 from tests.house import FastClock, House
@@ -53,6 +54,33 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 def sweep(house: House, stop: asyncio.Event | None = None) -> Sweep:
     settings = RetentionSettings(max_job_days=14, keep_days=30)
     return Sweep(settings, house.outside, house.clock, stop or asyncio.Event())
+
+
+async def test_the_end_of_a_job_is_recorded_once(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "longshore")
+    stop = asyncio.Event()
+    ended, cancelled = [await house.create(DELETE, EVERYTHING) for _ in range(2)]
+    await house.create(DELETE, EVERYTHING)  # runs on
+    await house.cancel(cancelled)
+    await house.outside.write(lambda connection: connection.execute(_end, {"job": ended}))
+    recording = asyncio.create_task(record_ends(house.outside, house.clock, stop))
+    async with asyncio.timeout(30):
+        while await house.outside.read(endings.unrecorded):
+            await asyncio.sleep(0.01)
+    stop.set()
+    await recording
+    await record_ends(house.outside, house.clock, stop)
+    records = [one.getMessage() for one in caplog.records if "audit" in one.getMessage()]
+    assert [record.partition("status=")[2].split()[0] for record in records] == ["OK", "CANCELLED"]
+    for record in records:
+        assert "CreateJob resource=projects/p/locations/global status=" in record
+        assert "operation=projects/p/locations/global/operations/operation-" in record
+        assert record.endswith("last=true")
+
+
+_end = update(jobs).where(jobs.c.id == bindparam("job")).values(state="SUCCEEDED", complete_us=1)
 
 
 async def rows(house: House, table: Any) -> int:

@@ -116,7 +116,9 @@ def test_a_flag_equal_to_the_default_still_overrides(tmp_path):
 
 
 def test_variables_of_the_command_line_are_no_settings(tmp_path):
-    environment = {"LONGSHORE_SERVER": "http://x", "LONGSHORE_PROJECT": "p"}
+    environment = {
+        f"LONGSHORE_{name}": "x" for name in ("SERVER", "PROJECT", "TOKEN", "TOKEN_FILE")
+    }
     assert load(_file(tmp_path, ""), environment, {}) == Settings()
 
 
@@ -272,3 +274,80 @@ def test_a_kind_of_store_checks_its_own_options(option, nearest):
     with pytest.raises(InvalidArgument, match=rf"{option!r} in \[stores.a\].*{nearest!r}"):
         check_options(store, ["directory"])
     check_options(store, ["directory", option])
+
+
+WHO_MAY_DO_WHAT = """
+[auth]
+mode = ["tokens", "oidc"]
+tokens_file = "tokens"
+[auth.oidc]
+issuer = "https://login.example"
+audience = ["longshore"]
+jwks_url = "https://login.example/keys"
+leeway_seconds = 5
+[auth.roles."ann@example.com"]
+"*" = "viewer"
+payroll = ["operator", "storagebatchoperations.jobs.delete"]
+[projects.payroll]
+buckets = ["payroll-*", "shared"]
+[projects.closed]
+"""
+
+
+def test_authentication_and_projects(tmp_path):
+    settings = load(_file(tmp_path, WHO_MAY_DO_WHAT), {}, {})
+    assert settings.auth.mode == ("tokens", "oidc")
+    assert settings.auth.on
+    assert (settings.auth.oidc.leeway_seconds, settings.auth.oidc.principal) == (5.0, "sub")
+    assert settings.auth.roles == {
+        "ann@example.com": {
+            "*": ("viewer",),
+            "payroll": ("operator", "storagebatchoperations.jobs.delete"),
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("project", "bucket", "without", "with_authentication"),
+    [
+        ("payroll", "payroll-1", True, True),
+        ("payroll", "shared", True, True),
+        ("payroll", "shared-too", False, False),
+        ("payroll", "Payroll-1", False, False),
+        ("closed", "payroll-1", False, False),
+        ("other", "payroll-1", True, False),
+    ],
+)
+def test_which_buckets_a_project_may_use(tmp_path, project, bucket, without, with_authentication):
+    path = _file(tmp_path, WHO_MAY_DO_WHAT)
+    assert load(path, {}, {}).may_use(project, bucket) is with_authentication
+    off = load(path, {"LONGSHORE_AUTH__MODE": "none"}, {})
+    assert off.may_use(project, bucket) is without
+
+
+def test_a_rule_for_every_project_is_for_those_without_their_own(tmp_path):
+    every = WHO_MAY_DO_WHAT + '[projects."*"]\nbuckets = ["*"]'
+    settings = load(_file(tmp_path, every), {}, {})
+    assert settings.may_use("other", "payroll-1")
+    assert not settings.may_use("payroll", "harbour")
+
+
+@pytest.mark.parametrize(
+    ("auth", "message"),
+    [
+        ('mode = "open"', "auth.mode 'open' is none of none, tokens, oidc."),
+        ('mode = ["none", "tokens"]', 'it must be "none" or modes of authentication'),
+        ("mode = []", 'it must be "none" or modes of authentication'),
+        ('mode = "tokens"', "there is no auth.tokens_file"),
+        ('mode = "oidc"', "needs auth.oidc.issuer and .audience"),
+        (
+            'mode = "oidc"\noidc = {issuer = "i", audience = ["a"]}',
+            "needs either auth.oidc.jwks_url or auth.oidc.jwks_file",
+        ),
+        ("dangerously_serve_anyone = 1", "must be true or false, not 1"),
+        ("roles = {ann = 5}", "must be a table, not 5"),
+        ("roles = {ann = {p = 5}}", "must be a text or a list of texts, not 5"),
+    ],
+)
+def test_authentication_that_is_set_wrong(tmp_path, auth, message):
+    assert message in _message(_file(tmp_path, f"[auth]\n{auth}"), {})

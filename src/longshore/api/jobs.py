@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection, Row
@@ -24,10 +26,18 @@ from longshore.database import Database
 from longshore.database import jobs as statements
 from longshore.database.jobs import Counted, NewJob, Request
 from longshore.database.tables import bucket_operations, jobs
-from longshore.errors import AlreadyExists, Error, FailedPrecondition, NotFound
+from longshore.errors import (
+    AlreadyExists,
+    Error,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+)
 from longshore.model import State
 from longshore.names import BucketOperationName, JobName
 
+MayUse = Callable[[str, str], bool]
+"""Whether jobs of a project may use a bucket."""
 CANCELLING_WAIT_SECONDS = 5.0
 """How long the deletion of a job that is being cancelled waits for its end."""
 _WAIT_STEP_SECONDS = 0.05
@@ -63,13 +73,20 @@ def not_found(name: object) -> NotFound:
 class Jobs:
     """Create, get, list, cancel and delete jobs; get and list their bucket operations."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, may_use: MayUse) -> None:
         self._database = database
         self._clock = clock
+        self._may_use = may_use
 
-    async def create_job(self, request: Any) -> Any:
-        """The operation of a new job, or of the one that the same request made before."""
+    async def create_job(self, request: Any, creator: str | None = None) -> Any:
+        """The operation of a new job, or of the one that the same request made before; ``creator``
+        is the principal who asks.
+
+        Raises PermissionDenied for buckets that the project may not use, whether they exist or not.
+        """
         new, repeatable = await asyncio.to_thread(_checked, request)
+        _refuse_foreign_buckets(new.project, request.job.bucket_list.buckets, self._may_use)
+        new = replace(new, creator=creator)
         counted = await self._database.write(_create, new, repeatable, self._clock.now_us())
         return await asyncio.to_thread(messages.operation_message, counted)
 
@@ -177,6 +194,19 @@ def _checked(request: Any) -> tuple[NewJob, Request | None]:
     repeatable = _repeatable(request, "CreateJob", project)
     job_id = request.job_id or names.new_job_id()
     return validation.new_job(project, job_id, request.job), repeatable
+
+
+def _refuse_foreign_buckets(project: str, buckets: Any, may_use: MayUse) -> None:
+    for one in buckets:
+        manifest = one.manifest.manifest_location.removeprefix("gs://").partition("/")[0]
+        for bucket in filter(None, (one.bucket, manifest)):
+            if not may_use(project, bucket):
+                raise PermissionDenied(
+                    f"Jobs of the project {project!r} may not use the bucket {bucket!r}, whether it"
+                    f" exists or not: the server's settings have no such pattern for the project.",
+                    reason="BUCKET_NOT_ALLOWED",
+                    metadata={"bucket": bucket, "project": project},
+                )
 
 
 def _repeatable(request: Any, method: str, project: str) -> Request | None:

@@ -73,6 +73,8 @@ def of_error(error: Error | Refusal, reply: Reply, headers: Headers = ()) -> Ans
         headers = [*error.headers, *headers]
     else:
         http, error_status = status.HTTP[error.code], status.to_status(error)
+        if challenge := status.challenge(error):
+            headers = [(b"www-authenticate", challenge.encode()), *headers]
     if reply.proto:
         return _proto(http, error_status, reply, headers)
     value = status.envelope(http, error_status, legacy=reply.legacy_errors)

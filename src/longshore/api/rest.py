@@ -90,8 +90,15 @@ class App:
         if path == "/readyz":
             return await self._readiness()
         if path == "/metrics":
-            return Answer(200, await self._metrics(), _METRICS)
+            return await self._metrics_page(scope)
         return await self._rest(scope, receive)
+
+    async def _metrics_page(self, scope: Scope) -> Answer:
+        try:
+            await self._methods.admit_to_metrics(_headers(scope))
+        except Error as error:
+            return replies.of_error(error, Reply())
+        return Answer(200, await self._metrics(), _METRICS)
 
     async def _readiness(self) -> Answer:
         await self._database.write(_touch)
@@ -110,12 +117,13 @@ class App:
             if scope["path"] in discovery.PATHS:
                 document = _discovery(scope, verb, headers, query)
                 return replies.of_json(200, document, reply, _unread(body))
-            wanted = _Wanted(self._transcoder.find(verb, _path(scope)), query, reply, headers)
+            found = self._transcoder.find(verb, _path(scope))
+            # Who calls is asked before anything is read: nobody else can make us keep a body.
+            caller = await self._methods.authenticate(found.method, query.with_headers(headers))
+            wanted = _Wanted(found, query, reply, headers)
             small = await body.read(SMALL_MAX_BYTES)
             call, reply = wanted.called(body.data) if small else await self._large(wanted, body)
-            message = await self._methods.call(
-                call.method, call.request, query.with_headers(headers)
-            )
+            message = await self._methods.perform(call.method, call.request, caller)
             print_ = partial(replies.of_message, message, reply, call.mask)
             large = message.ByteSize() > SMALL_MAX_BYTES
             return await self._in_thread(print_) if large else print_()

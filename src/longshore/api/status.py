@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longshore.api import wire
+from longshore.api.auth import refusals
 from longshore.api.json_messages import to_json
 from longshore.errors import Code, Error
+from longshore.settings import CLOUD_PLATFORM
 
 Headers = Sequence[tuple[bytes, bytes]]
 
 DOMAIN = "storagebatchoperations.googleapis.com"
+FRONT_END_DOMAIN = "googleapis.com"
+_REALM = 'Bearer realm="https://accounts.google.com/"'
 
 HTTP: Mapping[Code, int] = {
     Code.OK: 200,
@@ -64,7 +68,8 @@ def to_status(error: Error) -> Any:
     """The google.rpc.Status of ``error``, with its ErrorInfo and BadRequest where it has them."""
     status = wire.Status(code=error.code, message=error.message)
     if error.reason:
-        info = wire.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=error.metadata)
+        domain = FRONT_END_DOMAIN if error.reason in refusals.REASONS else DOMAIN
+        info = wire.ErrorInfo(reason=error.reason, domain=domain, metadata=error.metadata)
         status.details.append(wire.pack(info))
     if error.violations:
         bad_request = wire.BadRequest()
@@ -74,6 +79,15 @@ def to_status(error: Error) -> Any:
             )
         status.details.append(wire.pack(bad_request))
     return status
+
+
+def challenge(error: Error) -> str | None:
+    """The ``WWW-Authenticate`` of the reply, where ``error`` is about a token (RFC 6750)."""
+    if error.reason == refusals.SCOPE:
+        return f'{_REALM}, error="insufficient_scope", scope="{CLOUD_PLATFORM}"'
+    if error.code is not Code.UNAUTHENTICATED:
+        return None
+    return _REALM if error.reason == refusals.MISSING else f'{_REALM}, error="invalid_token"'
 
 
 def envelope(http: int, status: Any, *, legacy: bool = False) -> dict[str, Any]:

@@ -169,6 +169,11 @@ class Found(NamedTuple):
     binding: _Binding
     variables: Mapping[str, str]
 
+    @property
+    def method(self) -> MethodDescriptor:
+        """Its descriptor."""
+        return self.binding.method
+
     def call(self, query: Query, body: Content, fields: str) -> Call:
         """What a request asks for; ``fields`` is the mask of the reply.
 

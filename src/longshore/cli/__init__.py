@@ -19,6 +19,7 @@ import typer
 
 from longshore import __version__
 from longshore.cli import (
+    auth,
     bucket_operations,
     buckets,
     database,
@@ -50,6 +51,7 @@ app.add_typer(operations.app, name="operations")
 app.add_typer(buckets.app, name="buckets")
 app.add_typer(objects.app, name="objects")
 app.add_typer(database.app, name="database")
+app.add_typer(auth.app, name="auth")
 use_everywhere(app)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -20,6 +21,7 @@ _PARSERS: Mapping[str, Callable[[str], object]] = {
     "operations": names.parse_operation,
     "bucketOperations": names.parse_bucket_operation,
 }
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -30,7 +32,7 @@ class Client:
     server that was tried, if there was no answer.
     """
 
-    def __init__(self, server: str, project: str) -> None:
+    def __init__(self, server: str, project: str, token: str | None = None) -> None:
         try:
             host = urlsplit(server).hostname if server.startswith(("http://", "https://")) else None
         except ValueError:
@@ -40,9 +42,13 @@ class Client:
                 f"{server!r} is no server: expected a URL such as http://127.0.0.1:8080."
             )
         names.parse_project(f"projects/{project}")
+        if token is not None and not _TOKEN.fullmatch(token):
+            # Not shown: what is wrong with it may be a blank in the middle.
+            raise InvalidArgument("The token in LONGSHORE_TOKEN or its file is no bearer token.")
         self._server = server.rstrip("/")
         self._parent = f"projects/{project}/locations/{names.LOCATION}"
         self._http = httpx.Client(
+            headers={"authorization": f"Bearer {token}"} if token else None,
             timeout=httpx.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
             # A proxy for the world outside must not be asked for this machine.
             trust_env=host not in _LOOPBACK,

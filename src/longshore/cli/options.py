@@ -41,7 +41,11 @@ DataDirOption = Annotated[
 ServerOption = Annotated[
     str,
     typer.Option(
-        "--server", metavar="URL", envvar="LONGSHORE_SERVER", help="The server to talk to."
+        "--server",
+        metavar="URL",
+        envvar="LONGSHORE_SERVER",
+        help="The server to talk to, with the token that is in $LONGSHORE_TOKEN or in the file"
+        " $LONGSHORE_TOKEN_FILE, if any.",
     ),
 ]
 ProjectOption = Annotated[
@@ -96,7 +100,14 @@ def connect(server: str, project: str) -> Client:
     """A connection to the server, to be used in a ``with``."""
     from longshore.cli.client import Client
 
-    return Client(server, project)
+    return Client(server, project, _token())
+
+
+def _token() -> str | None:
+    """The token to send. There is no flag for it: all users of a machine see each other's."""
+    if file := os.environ.get("LONGSHORE_TOKEN_FILE"):
+        return Path(file).read_text(encoding="ascii", errors="replace").strip()
+    return os.environ.get("LONGSHORE_TOKEN") or None
 
 
 def bucket_name(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from longshore.cli.options import ConfigOption, DataDirOption
-from longshore.settings import load
+from longshore.settings import file_of, load
 
 EXAMPLE = "Example: [bold]longshore serve --listen 127.0.0.1:8080 --data-dir ./longshore-data[/]"
 
@@ -28,6 +28,14 @@ def serve(
             "--workers", metavar="N", min=1, help="Processes that run shards. Default: one a core."
         ),
     ] = None,
+    dangerously_serve_anyone: Annotated[
+        bool,
+        typer.Option(
+            "--dangerously-serve-anyone",
+            help="Listen on any address though `auth.mode` is none: whoever reaches it may delete"
+            " every object.",
+        ),
+    ] = False,
 ) -> int:
     """Serve the API and run its jobs, until SIGTERM or Ctrl-C.
 
@@ -36,5 +44,10 @@ def serve(
     """
     from longshore import app
 
-    flags = {"data_dir": data_dir, "rest.listen": listen, "workers": workers}
-    return app.serve(load(config, os.environ, flags))
+    flags = {
+        "data_dir": data_dir,
+        "rest.listen": listen,
+        "workers": workers,
+        "auth.dangerously_serve_anyone": dangerously_serve_anyone or None,
+    }
+    return app.serve(lambda: load(config, os.environ, flags), file_of(config, os.environ))

@@ -93,7 +93,7 @@ class NewPart:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """A checked job. ``message`` is the Job as its creator set it; ``log_states`` which outcomes
-    are logged."""
+    are logged; ``creator`` a principal."""
 
     project: str
     job_id: str
@@ -103,6 +103,7 @@ class NewJob:
     transformation: Mapping[str, Any]
     log_states: Sequence[str]
     parts: Sequence[NewPart]
+    creator: str | None = None
 
 
 class Counted(NamedTuple):
@@ -145,6 +146,7 @@ def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
             "state": State.QUEUED.value,
             "dry_run": new.dry_run,
             "multi_bucket": len(new.parts) > 1,
+            "creator": new.creator,
             "transformation_name": new.transformation_name,
             "transformation": dict(new.transformation),
             "log_states": list(new.log_states),

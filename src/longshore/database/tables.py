@@ -64,6 +64,8 @@ jobs = Table(
     Column("state", Text, nullable=False),
     Column("dry_run", Boolean, nullable=False),
     Column("multi_bucket", Boolean, nullable=False),
+    Column("creator", Text),  # the principal, for the audit log
+    Column("record_us", BigInteger),  # when that log got the job's end
     Column("transformation_name", Text, nullable=False),
     Column("transformation", JSON, nullable=False),  # plain data, for workers
     Column("log_states", JSON, nullable=False),  # ["SUCCEEDED", "FAILED"], for workers
@@ -100,6 +102,12 @@ jobs = Table(
         "id",
         sqlite_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
         postgresql_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
+    ),
+    Index(
+        "jobs_unrecorded",
+        "id",
+        sqlite_where=text("complete_us IS NOT NULL AND record_us IS NULL"),
+        postgresql_where=text("complete_us IS NOT NULL AND record_us IS NULL"),
     ),
     sqlite_autoincrement=True,
 )

@@ -15,7 +15,6 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -66,12 +65,21 @@ class ActionLog:
 
         ``settled``: objects, by index, that were judged by what was found there.
         """
-        records = self._records(intent, failures, again, _nanoseconds(now_us), settled=settled)
+        time = _nanoseconds(now_us)
+        prefix = self._prefix(time, None)
+        special = {*failures, *again, *settled}
         file = None
         # Some at a time: those of a whole batch take about a megabyte.
-        while piece := b"".join(islice(records, _RECORDS_AT_ONCE)):
-            file = self._open()
-            file.write(piece)
+        for start in range(0, len(intent), _RECORDS_AT_ONCE):
+            indexes = range(start, min(start + _RECORDS_AT_ONCE, len(intent)))
+            if special.isdisjoint(indexes):
+                piece = self._alike(intent, indexes, prefix)
+            else:
+                records = self._records(intent, indexes, failures, again, time, settled=settled)
+                piece = b"".join(records)
+            if piece:
+                file = self._open()
+                file.write(piece)
         if file is None:
             return
         file.flush()
@@ -79,9 +87,26 @@ class ActionLog:
         if file.tell() >= self._limits.max_file_bytes:
             self._rotate()
 
+    def _alike(self, intent: Intent, indexes: range, prefix: bytes) -> bytes:
+        """The records of objects that simply succeeded: three times as fast as one by one."""
+        if "SUCCEEDED" not in self._states:
+            return b""
+        part = slice(indexes.start, indexes.stop)
+        # Line breaks within a name are escaped, so one that is not stands between two names.
+        lines = _json(intent.names[part], option=orjson.OPT_INDENT_2).decode()
+        names = lines.removeprefix('[\n  "').removesuffix('"\n]').split('",\n  "')
+        generations = intent.generations[part]
+        rows = [
+            f'{name}","generation":"{generation}'
+            for name, generation in zip(names, generations, strict=True)
+        ]
+        begin, end = prefix.decode() + '"', _DONE.decode()
+        return (begin + (end + begin).join(rows) + end).encode()
+
     def _records(
         self,
         intent: Intent,
+        indexes: range,
         failures: Mapping[int, Failure],
         again: Collection[int],
         time: str,
@@ -89,14 +114,13 @@ class ActionLog:
         settled: Collection[int],
     ) -> Iterator[bytes]:
         succeeded = self._prefix(time, None)
-        for index, (name, generation) in enumerate(
-            zip(intent.names, intent.generations, strict=True)
-        ):
+        for index in indexes:
             failure = failures.get(index)
             if index in again or ("FAILED" if failure else "SUCCEEDED") not in self._states:
                 continue
             prefix = self._prefix(time, failure) if failure else succeeded
             suffix = _SETTLED if index in settled else _DONE
+            name, generation = intent.names[index], intent.generations[index]
             yield b'%b%b,"generation":"%d%b' % (prefix, _json(name), generation, suffix)
 
     def close(self) -> None:

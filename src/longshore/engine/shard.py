@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 from longshore import telemetry
 from longshore.database import shards
@@ -24,6 +25,9 @@ FIRST_LOOKS = 4.0
 LOOKS_PER_BATCH = 1 / 16
 """How many listings a shard may spend on finding where to halve its range: some at first and after
 each time that it was halved, and one more for so many batches."""
+DRY_BATCH_SECONDS = 0.1
+"""What a dry run finds within so long is one batch: it announces nothing, so there is no need to
+make each page durable before the next."""
 
 
 class ShardRun:
@@ -71,11 +75,7 @@ class ShardRun:
                     return
                 if self._ahead.start():
                     self._acted = set()
-                if self._shard.dry_run:
-                    # Nothing is done to objects, but a cap of objects holds for what is looked at.
-                    async with self._gate.call(prepared.found, self._running.stop, "look"):
-                        pass
-                elif (intent := prepared.intent) is not None:
+                if (intent := prepared.intent) is not None:
                     ending = await self._work.act(prepared, intent)  # act
                     await self._count(intent, ending)
                     await self._breathe(ending)
@@ -134,7 +134,27 @@ class ShardRun:
             return None
         if selection is not None and self._acted:
             selection = await self._work.refresh(selection, self._acted)
-        return await self._work.prepare(self._again, selection, self._cursor)
+        prepared = await self._work.prepare(self._again, selection, self._cursor)
+        return await self._look_on(prepared) if self._shard.dry_run else prepared
+
+    async def _look_on(self, prepared: Prepared) -> Prepared:
+        """``prepared`` and what a dry run finds behind it in DRY_BATCH_SECONDS."""
+        running, clock = self._running, self._tools.clock
+        began, found, bytes_found = clock.monotonic(), 0, 0
+        while True:
+            self._ahead.start()
+            # Nothing is done to objects, but a cap of objects holds for what is looked at.
+            async with self._gate.call(prepared.found, running.stop, "look"):
+                pass
+            found, bytes_found = found + prepared.found, bytes_found + prepared.bytes_found
+            full = clock.monotonic() - began >= DRY_BATCH_SECONDS
+            if full or running.stop.is_set() or running.leave.is_set():
+                break
+            selection = await self._ahead.take()
+            if selection is None:
+                break
+            prepared = await self._work.prepare(Again(), selection, self._cursor)
+        return replace(prepared, found=found, bytes_found=bytes_found)
 
     async def _halve(self) -> None:
         """Hand half of what is left, behind what has been read ahead, to a new shard."""

@@ -59,6 +59,8 @@ def _jobs() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("dry_run", sa.Boolean, nullable=False),
         sa.Column("multi_bucket", sa.Boolean, nullable=False),
+        sa.Column("creator", sa.Text),
+        sa.Column("record_us", sa.BigInteger),
         sa.Column("transformation_name", sa.Text, nullable=False),
         sa.Column("transformation", sa.JSON, nullable=False),
         sa.Column("log_states", sa.JSON, nullable=False),
@@ -79,6 +81,7 @@ def _jobs() -> None:
     _index("jobs_by_state_and_time", "jobs", ["project", "state", "create_us", "id"])
     _index("jobs_open", "jobs", ["id"], "state IN ('QUEUED', 'RUNNING')")
     _index("jobs_cancelling", "jobs", ["id"], "cancel_us IS NOT NULL AND complete_us IS NULL")
+    _index("jobs_unrecorded", "jobs", ["id"], "complete_us IS NOT NULL AND record_us IS NULL")
 
 
 def _bucket_operations() -> None:

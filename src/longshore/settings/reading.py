@@ -1,144 +1,38 @@
-"""Settings: defaults < TOML file < environment < flags, and every unknown key is an error.
+"""Reading settings: defaults < TOML file < environment < flags, and every unknown key is an error.
 
 Each layer is read into a table of only what it gives, so that "not given" stays different from "a
-default" until the last layer is merged. The dataclasses below are the schema.
+default" until the last layer is merged.
 """
 
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import math
-import os
-import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
 from longshore.errors import InvalidArgument
+from longshore.settings.schema import (
+    NO_AUTHENTICATION,
+    AuthSettings,
+    Caps,
+    ProjectSettings,
+    Settings,
+    StoreSettings,
+    Texts,
+)
 
 ENVIRONMENT_PREFIX = "LONGSHORE_"
 DEFAULT_FILE = "longshore.toml"
 MIN_LEASE_SECONDS = 21.0
 MIN_KEEP_DAYS = 30.0
 DATABASES = ("postgresql://", "postgres://")
-NOT_SETTINGS = frozenset({"CONFIG", "SERVER", "PROJECT"})
-"""Variables with our prefix that are flags of the command line rather than settings."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListenSettings:
-    """Where a listener binds: ``HOST:PORT``."""
-
-    listen: str
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port; port 0 takes a free one, an IPv6 host stands in brackets.
-
-        Raises InvalidArgument for anything else.
-        """
-        host, _, port = self.listen.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-            raise InvalidArgument(
-                f"{self.listen!r} is no address to listen on: expected HOST:PORT,"
-                " such as 127.0.0.1:8080 or [::1]:8080."
-            )
-        return host, int(port)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSettings:
-    """Limits of a job's log of objects, in bytes: of one file, and of all files of a shard."""
-
-    max_file_bytes: int = 64 << 20
-    max_shard_bytes: int = 1 << 30
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RetentionSettings:
-    """How old an open job may become before it is cancelled, and how long it is kept, with its
-    operation, once it has ended; in days."""
-
-    max_job_days: float = 14.0
-    keep_days: float = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Caps:
-    """What may be asked of a store or a bucket at most, by all workers together. ``concurrency``
-    counts calls that are under way."""
-
-    max_objects_per_second: float | None = None
-    max_requests_per_second: float | None = None
-    max_concurrency: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoreSettings(Caps):
-    """One ``[stores.NAME]``; its caps are of all its buckets together, ``limits`` those of each
-    bucket by pattern. ``options`` are the keys that only this kind of store knows."""
-
-    name: str
-    kind: str
-    buckets: tuple[str, ...] = ()
-    limits: Mapping[str, Caps] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-    def caps_of(self, bucket: str) -> Caps:
-        """The caps of one bucket: each from the most specific pattern that matches and sets it, of
-        equally specific ones the lowest."""
-        found: dict[str, Any] = {}
-        for pattern, caps in self.limits.items():
-            if fnmatch.fnmatchcase(bucket, pattern):
-                for cap in fields(caps):
-                    if (value := getattr(caps, cap.name)) is not None:
-                        best = (specificity(pattern), -value)
-                        found[cap.name] = max(found.get(cap.name, best), best)
-        return Caps(**{name: -value for name, (_, value) in found.items()})
-
-
-def specificity(pattern: str) -> int:
-    """How much a pattern of buckets says: its length without wildcards."""
-    return sum(character not in "*?[]" for character in pattern)
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """Everything that can be set. Paths are as given, relative to the working directory."""
-
-    data_dir: Path = Path("longshore-data")
-    database: str | None = field(default=None, repr=False)  # may hold a password
-    workers: int = field(default_factory=cores)
-    shards_at_once: int = 4
-    """How many shards of one store a worker carries at the same time, and how many it plans: this
-    bounds its memory, and keeps a slow store from holding up the others."""
-    lease_seconds: float = 30.0
-    rest: ListenSettings = ListenSettings(listen="127.0.0.1:8080")
-    grpc: ListenSettings = ListenSettings(listen="127.0.0.1:8081")
-    logs: LogSettings = LogSettings()
-    retention: RetentionSettings = RetentionSettings()
-    stores: Mapping[str, StoreSettings] = field(default_factory=dict)
-
-    @property
-    def database_path(self) -> Path:
-        """The file of the service's own SQLite database, where no other is set."""
-        return self.data_dir / "longshore.sqlite"
-
-    @property
-    def logs_dir(self) -> Path:
-        """Where jobs' logs of objects lie."""
-        return self.data_dir / "logs"
+NOT_SETTINGS = frozenset({"CONFIG", "SERVER", "PROJECT", "TOKEN", "TOKEN_FILE"})
+"""Variables with our prefix that are for the command line rather than settings."""
+MODES = (NO_AUTHENTICATION, "tokens", "oidc")
 
 
 def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]) -> Settings:
@@ -163,6 +57,7 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
             _merge(given, _read(Settings, table, "", source))
     settings = _build(given)
     _check_patterns(settings.stores.values())
+    _check_auth(settings.auth)
     if settings.database is not None and not settings.database.startswith(DATABASES):
         raise InvalidArgument(
             "database must be the URL of PostgreSQL, like postgresql://longshore@db.example/jobs;"
@@ -208,10 +103,16 @@ class _Source(NamedTuple):
 _Layer = Iterator[tuple[Mapping[str, Any], _Source]]
 
 
-def _from_file(path: Path | None, environment: Mapping[str, str]) -> _Layer:
+def file_of(path: Path | None, environment: Mapping[str, str]) -> Path | None:
+    """The file that ``load`` reads with these arguments, if any."""
     named = path or environment.get(f"{ENVIRONMENT_PREFIX}CONFIG")
     file = Path(named or DEFAULT_FILE)
-    if not named and not file.exists():
+    return file if named or file.exists() else None
+
+
+def _from_file(path: Path | None, environment: Mapping[str, str]) -> _Layer:
+    file = file_of(path, environment)
+    if file is None:
         return
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -251,9 +152,13 @@ def _merge(below: dict[str, Any], above: Mapping[str, Any]) -> None:
 
 _STORES = Mapping[str, StoreSettings]
 _LIMITS = Mapping[str, Caps]
-_TABLES: Mapping[Any, tuple[str, type]] = {
+_GRANTS = Mapping[str, Texts]
+_TABLES: Mapping[Any, tuple[str, Any]] = {
     _STORES: ("NAME", StoreSettings),
     _LIMITS: ("BUCKETS", Caps),
+    Mapping[str, ProjectSettings]: ("PROJECT", ProjectSettings),
+    Mapping[str, _GRANTS]: ("PRINCIPAL", _GRANTS),
+    _GRANTS: ("PROJECT", Texts),
 }
 """Tables by names that users choose: what the key is called in messages, and what each holds."""
 _STORE_KEYS = frozenset(get_type_hints(StoreSettings)) - {"name", "options"}
@@ -306,25 +211,40 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value) and value > 0
 
 
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | Path) and str(value) != ""
+
+
 def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_text_or_texts(value: Any) -> bool:
+    return isinstance(value, str) or _is_texts(value)
+
+
+def _tuple(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
 
 
 _VALUES: Mapping[Any, tuple[str, Callable[[Any], bool], Callable[[Any], Any]]] = {
     str: ("a text", lambda value: isinstance(value, str), str),
     str | None: ("a text", lambda value: isinstance(value, str), str),
-    Path: ("a path", lambda value: isinstance(value, str | Path) and str(value) != "", Path),
+    Path | None: ("a path", _is_path, Path),
+    Path: ("a path", _is_path, Path),
     int: ("a whole number above 0", lambda value: type(value) is int and value > 0, int),
     float: ("a number above 0", _is_number, float),
     float | None: ("a number above 0", _is_number, float),
     int | None: ("a whole number above 0", lambda value: type(value) is int and value > 0, int),
     tuple[str, ...]: ("a list of texts", _is_texts, tuple),
+    Texts: ("a text or a list of texts", _is_text_or_texts, _tuple),
+    bool: ("true or false", lambda value: type(value) is bool, bool),
 }
 """What the type of a setting is called, which values it takes, and what it makes of them."""
 
 
 def _read_value(kind: Any, given: Any, name: str, source: _Source) -> Any:
-    if source.text and kind not in (str, str | None, Path):
+    if source.text and kind not in (str, str | None, Path, Path | None):
         given = _parse(given)
     if kind is Any:
         return given
@@ -345,19 +265,27 @@ def _parse(text: str) -> Any:
 
 
 def _build(given: Mapping[str, Any]) -> Settings:
-    defaults = Settings()
-    fields: dict[str, Any] = {}
-    for key, value in given.items():
-        if key == "stores":
-            fields[key] = {name: _build_store(name, table) for name, table in value.items()}
-        elif is_dataclass(getattr(defaults, key)):
-            fields[key] = replace(getattr(defaults, key), **value)
-        else:
-            fields[key] = value
-    settings = replace(defaults, **fields)
+    tables = dict(given)
+    if "stores" in given:
+        stores = given["stores"].items()
+        tables["stores"] = {name: _build_store(name, table) for name, table in stores}
+    if "projects" in given:
+        projects = given["projects"].items()
+        tables["projects"] = {name: ProjectSettings(**table) for name, table in projects}
+    settings: Settings = _overlay(Settings(), tables)
     for listener in (settings.rest, settings.grpc):
         _ = listener.address  # Raises for what is no address, before anything is started.
     return settings
+
+
+def _overlay(defaults: Any, given: Mapping[str, Any]) -> Any:
+    """A dataclass with what is given in place of its defaults, at every level."""
+    fields = {
+        key: _overlay(default, value) if is_dataclass(default) else value
+        for key, value in given.items()
+        for default in (getattr(defaults, key),)
+    }
+    return replace(defaults, **fields)
 
 
 def _build_store(name: str, table: Mapping[str, Any]) -> StoreSettings:
@@ -377,3 +305,25 @@ def _check_patterns(stores: Iterable[StoreSettings]) -> None:
                     f"The stores {owner!r} and {store.name!r} both claim the buckets {pattern!r}:"
                     " leave the pattern to one of them."
                 )
+
+
+def _check_auth(auth: AuthSettings) -> None:
+    for mode in auth.mode:
+        if mode not in MODES:
+            raise InvalidArgument(f"auth.mode {mode!r} is none of {', '.join(MODES)}.")
+    if not auth.mode or (len(auth.mode) > 1 and not auth.on):
+        raise InvalidArgument(
+            f'auth.mode is {list(auth.mode)}: it must be "none" or modes of authentication.'
+        )
+    if "tokens" in auth.mode and auth.tokens_file is None:
+        raise InvalidArgument(
+            'auth.mode has "tokens", but there is no auth.tokens_file; `longshore auth token` makes'
+            " what belongs into it."
+        )
+    oidc = auth.oidc
+    if "oidc" in auth.mode and not (oidc.issuer and oidc.audience):
+        raise InvalidArgument('auth.mode has "oidc", which needs auth.oidc.issuer and .audience.')
+    if "oidc" in auth.mode and (oidc.jwks_url is None) == (oidc.jwks_file is None):
+        raise InvalidArgument(
+            'auth.mode has "oidc", which needs either auth.oidc.jwks_url or auth.oidc.jwks_file.'
+        )

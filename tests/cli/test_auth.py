@@ -1,0 +1,114 @@
+"""A token from its making to the last record of the audit log, with a real service."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from longshore.app import require_authentication
+from longshore.errors import FailedPrecondition
+from longshore.settings import AuthSettings, ListenSettings, Settings
+from tests.cli.conftest import Cli
+from tests.service import Service
+
+ANYWHERE = ListenSettings(listen="0.0.0.0:0")
+RULES = """
+[auth]
+mode = "tokens"
+tokens_file = "{tokens}"
+[auth.roles."ann@example.com"]
+quay = "{role}"
+[projects.quay]
+buckets = ["bucket-*"]
+"""
+
+
+@pytest.fixture
+def guarded(tmp_path: Path) -> Iterator[Service]:
+    """A service with authentication that is yet to be started."""
+    service = Service(tmp_path)
+    yield service
+    service.close()
+
+
+def test_a_token_from_its_making_to_the_audit_log(
+    guarded: Service, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LONGSHORE_CONFIG", str(guarded.config))
+    monkeypatch.setenv("LONGSHORE_SERVER", f"http://127.0.0.1:{guarded.port}")
+    monkeypatch.setenv("LONGSHORE_PROJECT", "quay")
+    made = cli("auth", "token", "ann@example.com", "--days", "1")
+    (label, token), (_, line) = (row.split(maxsplit=1) for row in made.out.splitlines())
+    assert label == "token"
+    tokens = tmp_path / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text(f"{line}\n")
+    plain = guarded.config.read_text()
+    guarded.config.write_text(plain + RULES.format(tokens=tokens, role="operator"))
+    guarded.start()
+
+    refused = cli("jobs", "list")
+    assert refused.code == 1
+    assert "UNAUTHENTICATED: Request is missing required authentication" in refused.err
+    monkeypatch.setenv("LONGSHORE_TOKEN", "two words")
+    assert "is no bearer token" in cli("jobs", "list").err
+    monkeypatch.setenv("LONGSHORE_TOKEN", token)
+    assert cli("jobs", "list").code == 0
+    file = tmp_path / "token"
+    file.write_text(f"{token}\n")
+    monkeypatch.setenv("LONGSHORE_TOKEN_FILE", str(file))
+    monkeypatch.delenv("LONGSHORE_TOKEN")
+
+    assert cli("buckets", "create", "bucket-1").code == 0
+    create = ("jobs", "create", "sweep", "--delete-object", "--included-object-prefixes=x")
+    foreign = cli(*create, "--bucket=other")
+    assert "PERMISSION_DENIED: Jobs of the project 'quay' may not use the bucket" in foreign.err
+    assert cli(*create, "--bucket=bucket-1").code == 0
+    assert "PERMISSION_DENIED: Permission 'storagebatchoperations.jobs.delete' denied on" in (
+        cli("jobs", "delete", "sweep").err
+    )
+    guarded.until(lambda: " last=true" in guarded.log(), 30, "record the operation's end")
+    first, last = (line for line in guarded.log().splitlines() if " operation=" in line)
+    for record in (first, last):
+        assert "audit principal=ann@example.com method=google.cloud" in record
+    assert " first=true" in first
+    assert first.partition("operation=")[2].split()[0] == last.partition("operation=")[2].split()[0]
+
+    guarded.config.write_text(plain + RULES.format(tokens=tokens, role="viewer"))
+    again = (*create, "--bucket=bucket-1")
+    guarded.until(lambda: "jobs.create' denied" in cli(*again).err, 30, "see the new rules")
+    assert "rules read again" in guarded.log()
+    assert cli("jobs", "list").code == 0
+    tokens.write_text("")
+    guarded.until(lambda: cli("jobs", "list").code == 1, 30, "forget the token")
+    assert guarded.stop() == 0
+    assert token not in guarded.log()
+    assert token.encode() not in b"".join(
+        path.read_bytes() for path in guarded.data_dir.glob("longshore.sqlite*")
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        (Settings(), False),
+        (Settings(rest=ANYWHERE), True),
+        (Settings(grpc=ANYWHERE), True),
+        (Settings(rest=ANYWHERE, auth=AuthSettings(dangerously_serve_anyone=True)), False),
+        (Settings(rest=ANYWHERE, auth=AuthSettings(mode=("oidc",))), False),
+    ],
+)
+def test_only_a_frightening_word_opens_the_door(settings: Settings, refused: bool) -> None:
+    with pytest.raises(FailedPrecondition) if refused else nullcontext():
+        require_authentication(settings)
+
+
+def test_the_frightening_word_is_a_flag_too(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "taken").touch()  # a service that would start can't, and says another thing
+    words = ("serve", "--listen=0.0.0.0:0", f"--data-dir={tmp_path / 'taken'}")
+    ended = cli.process(*words, "--dangerously-serve-anyone")
+    assert ended.code == 1
+    assert "authentication" not in ended.err
