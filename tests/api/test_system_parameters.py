@@ -134,7 +134,7 @@ def test_a_token_of_the_query_reaches_the_methods(
 
     with caplog.at_level("DEBUG", "longshore"):
         assert server.do(get("access_token=secret&key=k")).status_code == 200
-        assert server.do(get("access_token=secret&x=1")).status_code == 400
+        assert server.do(get("access_token=secret&key=k&x=1")).status_code == 400
     assert methods.heard["authorization"] == "Bearer secret"
     assert methods.heard["x-goog-api-key"] == "k"
     assert "secret" not in caplog.text
