@@ -40,6 +40,10 @@ class ListenSettings:
             )
         return host, int(port)
 
+    def at(self, port: int) -> str:
+        """The same with the port that was taken."""
+        return f"{self.listen.rpartition(':')[0]}:{port}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
