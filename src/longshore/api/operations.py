@@ -9,25 +9,30 @@ from sqlalchemy import Connection, Row
 from longshore import names
 from longshore.api import messages, wire
 from longshore.api.conditions import Field, Fields, Kind
+from longshore.api.job_watch import JobWatch
 from longshore.api.jobs import not_found
 from longshore.api.listing import Listing, Order
 from longshore.clock import Clock
 from longshore.database import Database
 from longshore.database import jobs as statements
 from longshore.database.tables import jobs
-from longshore.errors import Unimplemented
+from longshore.errors import Unimplemented, invalid_field
 from longshore.names import OperationName
+
+WAIT_MAX_SECONDS = 300.0
+"""How long WaitOperation waits at most, and how long where the request says nothing."""
 
 # Ids begin with the time, so the order of names is that of creation.
 _ORDER = Order(columns={"name": jobs.c.operation_id}, id=jobs.c.id, default="name")
 
 
 class Operations:
-    """Get, list, cancel and delete the operations of jobs."""
+    """Get, list, cancel, delete the operations of jobs, and wait for them."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._watch = JobWatch(database, clock)
 
     async def get_operation(self, request: Any) -> Any:
         """The operation as its job's row has it now."""
@@ -59,6 +64,27 @@ class Operations:
         name = names.parse_operation(request.name)
         await self._database.write(_delete, name, self._clock.now_us())
         return wire.Empty()
+
+    async def wait_operation(self, request: Any) -> Any:
+        """The operation once it is done, or as it is after ``timeout``.
+
+        Raises NotFound also where the operation is deleted meanwhile.
+        """
+        name = names.parse_operation(request.name)
+        seconds = _timeout(request)
+        row = await self._database.read(_find, name)
+        if row.complete_us is None:
+            await self._watch.ended(row.id, seconds)
+        return await self._database.read(_get, name)
+
+
+def _timeout(request: Any) -> float:
+    if not request.HasField("timeout"):
+        return WAIT_MAX_SECONDS
+    seconds = float(request.timeout.seconds + request.timeout.nanos / 1e9)
+    if seconds < 0:
+        raise invalid_field("timeout", f"Invalid timeout: {seconds:g} s must not be negative.")
+    return min(seconds, WAIT_MAX_SECONDS)
 
 
 def _fields(project: str) -> Fields:

@@ -75,6 +75,11 @@ _EXISTING_SHARDS = (
     .join(jobs, jobs.c.id == shards.c.job)
     .where(shards.c.id.in_(bindparam("ids", expanding=True)), jobs.c.job_delete_us.is_(None))
 )
+_OPEN_OPERATIONS = select(jobs.c.id).where(
+    jobs.c.id.in_(bindparam("ids", expanding=True)),
+    jobs.c.complete_us.is_(None),
+    jobs.c.operation_delete_us.is_(None),
+)
 _IDS_AT_ONCE = 1_000
 
 REQUEST_MEMORY_US = 24 * 3600 * 1_000_000
@@ -321,11 +326,20 @@ def _count(rows: Sequence[Row[Any]], sums: Mapping[int, Totals]) -> list[Counted
 
 def existing_shards(connection: Connection, ids: Sequence[int]) -> frozenset[int]:
     """Those of ``ids`` that are shards of a job which has not been deleted."""
-    kept: set[int] = set()
+    return _found(connection, _EXISTING_SHARDS, ids)
+
+
+def open_operations(connection: Connection, ids: Sequence[int]) -> frozenset[int]:
+    """Those of ``ids``, of jobs' rows, whose operations are neither done nor deleted."""
+    return _found(connection, _OPEN_OPERATIONS, ids)
+
+
+def _found(connection: Connection, statement: Select[Any], ids: Sequence[int]) -> frozenset[int]:
+    found: set[int] = set()
     for start in range(0, len(ids), _IDS_AT_ONCE):
         some = ids[start : start + _IDS_AT_ONCE]
-        kept.update(connection.execute(_EXISTING_SHARDS, {"ids": some}).scalars())
-    return frozenset(kept)
+        found.update(connection.execute(statement, {"ids": some}).scalars())
+    return frozenset(found)
 
 
 def current_value(table: Any, name: str) -> ColumnElement[int]:
