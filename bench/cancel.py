@@ -110,6 +110,7 @@ def main() -> None:
             f'data_dir = "{data_dir}"\nworkers = {options.workers}\n'
             f"shards_at_once = {SHARDS // options.workers}\n"
             f'[rest]\nlisten = "127.0.0.1:{port}"\n'
+            '[grpc]\nlisten = "127.0.0.1:0"\n'
             '[stores.local]\nkind = "local"\nmax_objects_per_second = 2000\n'
         )
         service = subprocess.Popen(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -53,6 +54,7 @@ class Service:
             f'data_dir = "{self.data_dir}"\nworkers = {workers}\n'
             f"lease_seconds = {lease_seconds}\n{other}"
             f'[rest]\nlisten = "127.0.0.1:{self.port}"\n'
+            '[grpc]\nlisten = "127.0.0.1:0"\n'
             f'[stores.main]\nkind = "local"\nbuckets = ["*"]\n{cap}'
         )
         local = StoreSettings(name="main", kind="local", buckets=("*",))
@@ -94,6 +96,11 @@ class Service:
 
     def log(self) -> str:
         return (self.directory / f"serve-{self.starts}.log").read_text()
+
+    def grpc_port(self) -> int:
+        """The free port that it took."""
+        (port,) = re.findall(r" serving .* grpc=127\.0\.0\.1:(\d+) ", self.log())
+        return int(port)
 
     @property
     def pid(self) -> int:

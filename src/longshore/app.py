@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from longshore import extensions, telemetry
 from longshore.api.auth import Auth
+from longshore.api.grpc_server import GrpcServer
 from longshore.api.methods import Methods
 from longshore.api.rest import App
-from longshore.api.server import RestServer, make_server
+from longshore.api.server import make_server
 from longshore.clock import SYSTEM_CLOCK
 from longshore.data_dir import DataDirLock, identity
 from longshore.database import Database, jobs, leases, schema
@@ -36,7 +38,7 @@ def serve(read: Callable[[], Settings], file: Path | None) -> int:
     """Run the service until SIGTERM or SIGINT; gives the exit status.
 
     The settings are those that ``read`` gives, who may do what again whenever ``file`` changes.
-    Raises FailedPrecondition where another service has the data directory or the port, and for an
+    Raises FailedPrecondition where another service has the data directory or a port, and for an
     address that others can reach if there is no authentication. Raises the error of a store or of
     rules whose settings are wrong.
     """
@@ -64,18 +66,28 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
 
         metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
         methods = Methods(database, SYSTEM_CLOCK, auth)
-        server = _listen(settings, App(methods, database, ready, metrics))
+        app = App(methods, database, ready, metrics)
+        with _listening(settings.rest, "--listen"):
+            server = make_server(app, *settings.rest.address)
+        grpc = GrpcServer(methods, *settings.grpc.address)
+        with _listening(settings.grpc, "--grpc-listen"):
+            await asyncio.to_thread(grpc.start)
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
-        rest = f"http://{settings.rest.address[0]}:{server.port}"
-        telemetry.event("serving", rest=rest, taken_over=released)
+        telemetry.event(
+            "serving",
+            rest=f"http://{settings.rest.at(server.port)}",
+            grpc=settings.grpc.at(grpc.port),
+            taken_over=released,
+        )
         async with asyncio.TaskGroup() as group:
             group.create_task(runner.run(stop))
             group.create_task(_sweep_logs(settings, database, stop))
             group.create_task(end_what_is_old(settings.retention, database, SYSTEM_CLOCK, stop))
             group.create_task(record_ends(database, SYSTEM_CLOCK, stop))
             group.create_task(server.serve())
+            group.create_task(grpc.run(stop))
             if alone is not None:
                 group.create_task(_stay_alone(alone, stop))
             await stop.wait()
@@ -115,13 +127,14 @@ async def _stay_alone(lock: ServiceLock, stop: asyncio.Event) -> None:
             stop.set()
 
 
-def _listen(settings: Settings, app: App) -> RestServer:
+@contextlib.contextmanager
+def _listening(listen: ListenSettings, flag: str) -> Iterator[None]:
     try:
-        return make_server(app, *settings.rest.address)
+        yield
     except OSError as error:
         raise FailedPrecondition(
-            f"Cannot listen on {settings.rest.listen}: {error.strerror}. Choose another address"
-            " with --listen."
+            f"Cannot listen on {listen.listen}: {error.strerror}. Choose another address"
+            f" with {flag}."
         ) from error
 
 

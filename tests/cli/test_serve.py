@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
+from google.cloud.location import locations_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.cli.conftest import Cli
-from tests.service import Service
+from tests.service import PROJECT, Service
 
 
 def _refused(cli: Cli, directory: Path, settings: str, *words: str) -> str:
@@ -33,14 +36,50 @@ def test_a_wrong_store_is_refused_before_it_is_needed(cli, tmp_path, settings, s
     assert says in line
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "example.org:80"])
-def test_an_address_that_others_reach_is_refused(cli, tmp_path, listen):
-    line = _refused(cli, tmp_path, "", f"--listen={listen}")
-    assert listen in line
+@pytest.mark.parametrize(
+    ("flag", "name", "listen"),
+    [
+        ("--listen", "rest", "0.0.0.0:0"),
+        ("--listen", "rest", "[::]:0"),
+        ("--listen", "rest", "example.org:80"),
+        ("--grpc-listen", "grpc", "0.0.0.0:0"),
+    ],
+)
+def test_an_address_that_others_reach_is_refused(cli, tmp_path, flag, name, listen):
+    line = _refused(cli, tmp_path, "", f"{flag}={listen}")
+    assert f"{name}.listen is '{listen}'" in line
     assert "no authentication" in line
     assert not (tmp_path / "data").exists()
 
 
-def test_a_port_that_is_taken_is_named(cli, tmp_path, service: Service):
-    line = _refused(cli, tmp_path, "", f"--listen=127.0.0.1:{service.port}")
-    assert f"Cannot listen on 127.0.0.1:{service.port}: Address already in use." in line
+@pytest.mark.parametrize("flag", ["--listen", "--grpc-listen"])
+def test_a_port_that_is_taken_is_named(cli, tmp_path, service: Service, flag):
+    taken = f"127.0.0.1:{service.port if flag == '--listen' else service.grpc_port()}"
+    others = [f"{other}=127.0.0.1:0" for other in ("--listen", "--grpc-listen") if other != flag]
+    line = _refused(cli, tmp_path, "", f"{flag}={taken}", *others)
+    assert f"Cannot listen on {taken}: Address already in use. Choose another" in line
+    assert f"address with {flag}." in line
+
+
+def test_grpc_is_served_where_the_log_says(service: Service):
+    with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port()}") as channel:
+        request = locations_pb2.GetLocationRequest(name=PROJECT).SerializeToString()
+        get_location = channel.unary_unary("/google.cloud.location.Locations/GetLocation")
+        location = locations_pb2.Location.FromString(get_location(request, timeout=30))
+    assert location.name == PROJECT
+
+
+def test_it_ends_in_time_while_somebody_waits_over_grpc(tmp_path):
+    """The call is cut off; the end is as clean as ever."""
+    service = Service(tmp_path)
+    service.start()
+    name = service.create("none", {"prefixList": {}}, {"deleteObject": {}})
+    service.done(name)
+    with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port()}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        watched = stub.Watch(health_pb2.HealthCheckRequest())
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+        assert service.stop() == 0
+        assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert "Traceback" not in service.log()
+    service.close()

@@ -5,11 +5,13 @@ can be added where the package lacks them. Messages of this pool and Google's do
 CopyFrom between the two raises TypeError, for Timestamp and Any as well, so take all of them here.
 
 The announced fields have no published numbers. Ours are private and never leave the process: not
-to gRPC clients, not into the database (``messages`` stores JSON).
+to gRPC clients, which get the messages of a second pool without them, not into the database
+(``messages`` stores JSON).
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import sys
@@ -189,7 +191,7 @@ def _closure(files: list[FileDescriptor]) -> Iterator[FileDescriptor]:
         yield from visit(file)
 
 
-def _build_pool() -> descriptor_pool.DescriptorPool:
+def _build_pool(*, announced: bool) -> descriptor_pool.DescriptorPool:
     resources, service = _published_files()
     extra = [expr_pb2, operations_proto_pb2, locations_pb2, empty_pb2, error_details_pb2]
     roots = [*(module.DESCRIPTOR for module in extra), resources, service]
@@ -197,11 +199,11 @@ def _build_pool() -> descriptor_pool.DescriptorPool:
     for file in _closure(roots):
         proto = descriptor_pb2.FileDescriptorProto()
         file.CopyToProto(proto)
-        if file.name == resources.name:
-            _add_announced(proto)
-        elif file.name == service.name:
+        if file.name == service.name:
             _add_service(proto)
-        elif file.name == locations_pb2.DESCRIPTOR.name:
+        elif announced and file.name == resources.name:
+            _add_announced(proto)
+        elif announced and file.name == locations_pb2.DESCRIPTOR.name:
             _add_extra_location_types(proto)
         for published in proto.service:
             _set_rules(published, _MIXINS.get(f"{proto.package}.{published.name}"))
@@ -275,7 +277,13 @@ def _set_rules(
             http.body = rule.body
 
 
-POOL = _build_pool()
+POOL = _build_pool(announced=True)
+
+
+@functools.cache
+def published_pool() -> descriptor_pool.DescriptorPool:
+    """The same messages and services without the announced fields: what gRPC is spoken in."""
+    return _build_pool(announced=False)
 
 
 def descriptor(full_name: str) -> Descriptor:
@@ -287,6 +295,11 @@ def descriptor(full_name: str) -> Descriptor:
 def message_class(full_name: str) -> Any:
     """The class of a message; raises KeyError for a name that the pool lacks."""
     return message_factory.GetMessageClass(descriptor(full_name))
+
+
+def published_class(full_name: str) -> Any:
+    """The class of a message as Google publishes it, without the announced fields."""
+    return message_factory.GetMessageClass(published_pool().FindMessageTypeByName(full_name))
 
 
 def methods() -> list[MethodDescriptor]:

@@ -31,6 +31,7 @@ def write_settings(directory: Path, slow_bucket: str, rate: float) -> Path:
     path.write_text(
         f"data_dir = {data}\n"
         f'[rest]\nlisten = "127.0.0.1:{_free_port()}"\n'
+        '[grpc]\nlisten = "127.0.0.1:0"\n'
         f'[stores.slow]\nkind = "local"\nbuckets = ["{slow_bucket}"]\n'
         f"directory = {slow}\nmax_objects_per_second = {rate}\n"
     )

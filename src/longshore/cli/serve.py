@@ -22,6 +22,14 @@ def serve(
             "--listen", metavar="HOST:PORT", help="Where REST listens; overrides `rest.listen`."
         ),
     ] = None,
+    grpc_listen: Annotated[
+        str | None,
+        typer.Option(
+            "--grpc-listen",
+            metavar="HOST:PORT",
+            help="Where gRPC listens; overrides `grpc.listen`.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -47,6 +55,7 @@ def serve(
     flags = {
         "data_dir": data_dir,
         "rest.listen": listen,
+        "grpc.listen": grpc_listen,
         "workers": workers,
         "auth.dangerously_serve_anyone": dangerously_serve_anyone or None,
     }

@@ -1,0 +1,153 @@
+"""One gRPC call: bytes of a published message in, bytes of a published message or a status out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import grpc  # type: ignore[import-untyped]
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import DecodeError, Message
+
+from longshore import telemetry
+from longshore.api import status, wire
+from longshore.api.methods import Methods
+from longshore.errors import BY_CODE, Error, Internal, InvalidArgument, Violation, invalid_field
+
+T = TypeVar("T")
+
+IN_LOOP_MAX_BYTES = 256 << 10
+"""Larger messages are parsed and printed in a thread: 31 MiB would hold up every other call."""
+TEXT_MAX_BYTES = 1500
+STATUS_MAX_BYTES = 4 << 10
+"""Of an error's text, as it is escaped, and of its details, which are a third longer in a header:
+clients take no more than 8 KiB of these together."""
+_PART_MAX_BYTES = 500
+
+_STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_OPERATION = wire.Operation.DESCRIPTOR.full_name
+_OPERATIONS = wire.ListOperationsResponse.DESCRIPTOR.full_name
+
+
+class Call:
+    """How one method is called.
+
+    Messages are read and written by the published classes and cross over to those of the methods as
+    bytes: so announced fields are neither read nor written, whatever their private numbers are.
+    """
+
+    def __init__(
+        self, method: MethodDescriptor, methods: Methods, large: ThreadPoolExecutor
+    ) -> None:
+        self._method = method
+        self._methods = methods
+        self._large = large
+        fields = method.input_type.fields
+        self._texts = [
+            one.name for one in fields if one.type == one.TYPE_STRING and not one.is_repeated
+        ]
+        self._has_timeout = "timeout" in method.input_type.fields_by_name
+
+    async def answer(self, data: bytes, context: Any) -> bytes:
+        """The reply's bytes; ends the call with a status where there is an error."""
+        try:
+            request = await self._work(len(data), self._parse, data)
+            if self._has_timeout:
+                shorten(request, context.time_remaining())
+            reply = await self._methods.call(self._method, request, _headers(context))
+            return await self._work(reply.ByteSize(), _published, reply)
+        except Error as error:
+            refusal = error
+        # As for REST: a bug is logged here, once, and the client learns only that there is one.
+        except Exception:
+            telemetry.failure("request_failed", method=self._method.full_name)
+            refusal = Internal("Internal error: the server's log has the details.")
+        code, message, details = spelt(refusal)
+        await context.abort(code, message, (("grpc-status-details-bin", details),))
+        raise AssertionError("abort raises")
+
+    async def _work(self, size_bytes: int, function: Callable[..., T], argument: Any) -> T:
+        if size_bytes > IN_LOOP_MAX_BYTES:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._large, function, argument)
+        return function(argument)
+
+    def _parse(self, data: bytes) -> Any:
+        name = self._method.input_type.full_name
+        try:
+            published = wire.published_class(name).FromString(data)
+        except DecodeError as error:
+            raise InvalidArgument(f"The request is no {name}: {error}.") from error
+        request = wire.message_class(name).FromString(_without_unknown(published))
+        for field in self._texts:
+            if "\0" in getattr(request, field):
+                raise invalid_field(field, f"Invalid {field}: it must not contain NUL.")
+        return request
+
+
+def _without_unknown(message: Message) -> bytes:
+    message.DiscardUnknownFields()
+    return message.SerializeToString()
+
+
+def _published(reply: Message) -> bytes:
+    message = wire.published_class(reply.DESCRIPTOR.full_name).FromString(reply.SerializeToString())
+    for operation in _operations(message):
+        for packed in (operation.metadata, operation.response):
+            if packed.type_url:
+                inner = wire.published_class(packed.type_url.rpartition("/")[2])
+                packed.value = _without_unknown(inner.FromString(packed.value))
+    return _without_unknown(message)
+
+
+def _operations(message: Any) -> Iterable[Any]:
+    """The operations in a reply: only they have messages packed in them."""
+    name = message.DESCRIPTOR.full_name
+    if name == _OPERATION:
+        return [message]
+    return message.operations if name == _OPERATIONS else []
+
+
+def shorten(request: Any, remaining_seconds: float | None) -> None:
+    """Let ``timeout`` end a little before the client's patience does, so that it gets an answer."""
+    if remaining_seconds is None:
+        return
+    seconds = remaining_seconds - min(1.0, remaining_seconds / 10)
+    asked = request.timeout.seconds + request.timeout.nanos / 1e9
+    if not request.HasField("timeout") or asked > seconds:
+        micros = max(0, int(seconds * 1e6))
+        request.timeout.seconds, request.timeout.nanos = micros // 10**6, micros % 10**6 * 1000
+
+
+def _headers(context: Any) -> Mapping[str, str]:
+    return {
+        name: value if isinstance(value, str) else value.decode("latin-1")
+        for name, value in context.invocation_metadata() or ()
+    }
+
+
+def spelt(error: Error) -> tuple[grpc.StatusCode, str, bytes]:
+    """Code, text and google.rpc.Status of ``error``, with no more of it than clients take."""
+    message = _cut(error.message, TEXT_MAX_BYTES)
+    metadata = {name: _cut(value, _PART_MAX_BYTES) for name, value in error.metadata.items()}
+    violations = tuple(
+        Violation(one.field, _cut(one.description, _PART_MAX_BYTES)) for one in error.violations
+    )
+    while True:
+        cut = BY_CODE[error.code](
+            message, reason=error.reason, metadata=metadata, violations=violations
+        )
+        full = status.to_status(cut).SerializeToString()
+        if len(full) <= STATUS_MAX_BYTES or not violations:
+            return _STATUS_CODES[error.code], message, full
+        violations = violations[:-1]
+
+
+def _cut(text: str, max_bytes: int) -> str:
+    """``text`` so short that it is that long in a header, where all but ASCII is escaped."""
+    if (length := len(quote(text))) <= max_bytes:
+        return text
+    return _cut(text[: len(text) * max_bytes // length - 4], max_bytes - 3) + "..."

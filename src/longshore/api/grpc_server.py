@@ -1,0 +1,138 @@
+"""The gRPC server: the methods in the published messages, reflection and health.
+
+It has a thread and an event loop of its own, the only one of the process that may use grpc.aio: in
+one loop with REST it would get a turn only when that has nothing else to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections import defaultdict
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import grpc  # type: ignore[import-untyped]
+from grpc_health.v1 import (  # type: ignore[import-untyped]
+    health,
+    health_pb2,
+    health_pb2_grpc,
+)
+from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
+    reflection,
+    reflection_pb2,
+)
+
+from longshore.api import wire
+from longshore.api.grpc_call import Call
+from longshore.api.methods import Methods
+
+T = TypeVar("T")
+
+MESSAGE_MAX_BYTES = 32 << 20
+"""Of a request; gRPC's own limit of 4 MiB is less than a job may have. A reply is as large as it
+is: an operation that is done has its job twice."""
+CONNECT_SECONDS = 10
+IDLE_SECONDS = 300
+SHUTDOWN_SECONDS = 3.0
+_LARGE_AT_ONCE = 2
+"""Threads that parse and print large messages, and so how many are being worked on at once."""
+
+_OPTIONS = {
+    "grpc.max_receive_message_length": MESSAGE_MAX_BYTES,
+    "grpc.max_send_message_length": -1,
+    "grpc.so_reuseport": 0,  # else a second service would share the port in silence
+    "grpc.server_handshake_timeout_ms": CONNECT_SECONDS * 1000,
+    "grpc.max_connection_idle_ms": IDLE_SECONDS * 1000,
+    "grpc.keepalive_time_ms": 60_000,  # notices clients whose machine has vanished
+    "grpc.keepalive_timeout_ms": 20_000,
+}
+
+
+class GrpcServer:
+    """The server of the methods at ``host``:``port`` (0: a free one, which ``port`` then tells)."""
+
+    def __init__(self, methods: Methods, host: str, port: int) -> None:
+        self.port = port
+        self._methods = methods
+        self._host = host
+        self._large = ThreadPoolExecutor(_LARGE_AT_ONCE, "grpc-large")
+        self._health = health.aio.HealthServicer()
+        self._server: Any = None
+        self.loop = asyncio.new_event_loop()
+        """Whatever of grpc.aio this process uses must run here."""
+        self._thread = threading.Thread(target=self.loop.run_forever, name="grpc", daemon=True)
+
+    def start(self) -> None:
+        """Listen and serve. Raises OSError if the address is taken."""
+        _try_address(self._host, self.port)
+        self._thread.start()
+        self._do(self._start())
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until ``stop`` is set, and then answer what is under way for a moment more."""
+        try:
+            await stop.wait()
+        finally:
+            await asyncio.to_thread(self.stop)
+
+    def stop(self) -> None:
+        """End what ``start`` began: calls under way get SHUTDOWN_SECONDS to end."""
+        self._do(self._stop())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join()
+        self.loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result()
+
+    async def _start(self) -> None:
+        self._server = grpc.aio.server(options=list(_OPTIONS.items()))
+        names = self._add_methods()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(
+            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME],
+            self._server,
+            pool=_reflected_pool(),
+        )
+        for name in ["", *names]:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self.port = self._server.add_insecure_port(f"{host}:{self.port}")
+        await self._server.start()
+
+    def _add_methods(self) -> list[str]:
+        handlers: dict[str, dict[str, Any]] = defaultdict(dict)
+        for method in wire.methods():
+            # Without a deserializer and a serializer: Call does both, in a thread where it must.
+            handlers[method.containing_service.full_name][method.name] = (
+                grpc.unary_unary_rpc_method_handler(Call(method, self._methods, self._large).answer)
+            )
+        for name, service in handlers.items():
+            generic = grpc.method_handlers_generic_handler(name, service)
+            self._server.add_generic_rpc_handlers((generic,))
+        return list(handlers)
+
+    async def _stop(self) -> None:
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(SHUTDOWN_SECONDS)
+        self._large.shutdown()
+        await self.loop.shutdown_default_executor()
+
+
+def _try_address(host: str, port: int) -> None:
+    """Raises OSError, which says more than grpc's own error, if nobody can listen there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+def _reflected_pool() -> Any:
+    """What reflection tells: the published messages and the services beside them."""
+    pool = wire.published_pool()
+    for file in (health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR):
+        pool.AddSerializedFile(file.serialized_pb)
+    return pool
