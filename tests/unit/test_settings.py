@@ -14,6 +14,7 @@ from longshore.settings import (
     RetentionSettings,
     Settings,
     StoreSettings,
+    TlsSettings,
     check_options,
     load,
 )
@@ -37,6 +38,9 @@ workers = 3
 lease_seconds = 45
 [rest]
 listen = "0.0.0.0:80"
+[tls]
+certificate = "server.pem"
+key = "server.key"
 [grpc]
 listen = "[::1]:81"
 [logs]
@@ -65,6 +69,7 @@ def test_every_setting_can_stand_in_the_file(tmp_path):
     assert settings.data_dir == Path("/srv/longshore")
     assert (settings.workers, settings.lease_seconds) == (3, 45.0)
     assert (settings.rest.address, settings.grpc.address) == (("0.0.0.0", 80), ("::1", 81))
+    assert settings.tls == TlsSettings(certificate=Path("server.pem"), key=Path("server.key"))
     assert settings.logs.max_file_bytes == 1000
     assert settings.logs.max_shard_bytes == Settings().logs.max_shard_bytes
     assert settings.retention == RetentionSettings(max_job_days=0.5, keep_days=90.0)
@@ -94,6 +99,7 @@ def test_environment_overrides_the_file_and_flags_override_both(tmp_path):
     environment = {
         "LONGSHORE_WORKERS": "5",
         "LONGSHORE_REST__LISTEN": "127.0.0.1:9",
+        "LONGSHORE_TLS__CLIENT_CA": "clients.pem",
         "LONGSHORE_STORES__LOGS__MAX_OBJECTS_PER_SECOND": "1.5",
         "LONGSHORE_STORES__LOGS__BUCKETS": '["a", "b"]',
         "LONGSHORE_STORES__LOGS__DIRECTORY": "/elsewhere",
@@ -103,6 +109,7 @@ def test_environment_overrides_the_file_and_flags_override_both(tmp_path):
     settings = load(path, environment, {"workers": 7, "rest.listen": None})
     assert settings.workers == 7
     assert settings.rest.listen == "127.0.0.1:9"
+    assert (settings.tls.key, settings.tls.client_ca) == (Path("server.key"), Path("clients.pem"))
     assert settings.grpc.listen == "[::1]:81"
     logs = settings.stores["logs"]
     assert (logs.max_objects_per_second, logs.buckets) == (1.5, ("a", "b"))

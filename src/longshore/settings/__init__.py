@@ -14,6 +14,7 @@ from longshore.settings.schema import (
     RetentionSettings,
     Settings,
     StoreSettings,
+    TlsSettings,
     cores,
     specificity,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "RetentionSettings",
     "Settings",
     "StoreSettings",
+    "TlsSettings",
     "check_options",
     "cores",
     "file_of",

@@ -46,6 +46,16 @@ class ListenSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """Files in PEM, of both listeners: the certificate with its chain, its key, and whose
+    certificates every client must have (None: clients need none). Without the first, no TLS."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
     """Limits of a job's log of objects, in bytes: of one file, and of all files of a shard."""
 
@@ -164,6 +174,7 @@ class Settings:
     lease_seconds: float = 30.0
     rest: ListenSettings = ListenSettings(listen="127.0.0.1:8080")
     grpc: ListenSettings = ListenSettings(listen="127.0.0.1:8081")
+    tls: TlsSettings = TlsSettings()
     logs: LogSettings = LogSettings()
     retention: RetentionSettings = RetentionSettings()
     stores: Mapping[str, StoreSettings] = field(default_factory=dict)
