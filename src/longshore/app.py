@@ -11,6 +11,7 @@ from pathlib import Path
 
 from longshore import extensions, telemetry
 from longshore.api.auth import Auth
+from longshore.api.certificates import Certificates
 from longshore.api.grpc_server import GrpcServer
 from longshore.api.methods import Methods
 from longshore.api.rest import App
@@ -39,8 +40,8 @@ def serve(read: Callable[[], Settings], file: Path | None) -> int:
 
     The settings are those that ``read`` gives, who may do what again whenever ``file`` changes.
     Raises FailedPrecondition where another service has the data directory or a port, and for an
-    address that others can reach if there is no authentication. Raises the error of a store or of
-    rules whose settings are wrong.
+    address that others can reach if there is no authentication. Raises the error of a store, of
+    certificates or of rules whose settings are wrong.
     """
     settings = read()
     telemetry.set_up()
@@ -55,6 +56,7 @@ def serve(read: Callable[[], Settings], file: Path | None) -> int:
 
 async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
     await _try_stores(settings)
+    certificates = Certificates.of(settings.tls)
     alone = ServiceLock(settings.database) if settings.database else None
     database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
     try:
@@ -68,8 +70,8 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
         methods = Methods(database, SYSTEM_CLOCK, auth)
         app = App(methods, database, ready, metrics)
         with _listening(settings.rest, "--listen"):
-            server = make_server(app, *settings.rest.address)
-        grpc = GrpcServer(methods, *settings.grpc.address)
+            server = make_server(app, *settings.rest.address, certificates)
+        grpc = GrpcServer(methods, *settings.grpc.address, certificates)
         with _listening(settings.grpc, "--grpc-listen"):
             await asyncio.to_thread(grpc.start)
         stop = asyncio.Event()
@@ -77,7 +79,7 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
             asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
         telemetry.event(
             "serving",
-            rest=f"http://{settings.rest.at(server.port)}",
+            rest=f"{'https' if certificates else 'http'}://{settings.rest.at(server.port)}",
             grpc=settings.grpc.at(grpc.port),
             taken_over=released,
         )

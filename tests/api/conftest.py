@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, select, update
 
 from longshore import telemetry
 from longshore.api.auth import Auth
+from longshore.api.certificates import Certificates
 from longshore.api.methods import Methods
 from longshore.api.rest import App
 from longshore.api.server import RestServer, make_server
@@ -55,14 +56,20 @@ class Clock:
 class Server:
     """The running API, and what a test may do behind its back."""
 
-    def __init__(self, database: Database, clock: Clock, auth: Auth | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        auth: Auth | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
         self.database = database
         self.clock = clock
         self.parts = {"workers": True}
         metrics = MetricsPage(database, clock, telemetry.Totals().now)
         self.methods = Methods(database, clock, auth)
         app = App(self.methods, database, self._ready, metrics)
-        self.rest: RestServer = make_server(app, "127.0.0.1", 0)
+        self.rest: RestServer = make_server(app, "127.0.0.1", 0, certificates)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
 

@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
 )
 
 from longshore.api import wire
+from longshore.api.certificates import Certificates, Loaded
 from longshore.api.grpc_call import Call
 from longshore.api.methods import Methods
 
@@ -52,12 +53,16 @@ _OPTIONS = {
 
 
 class GrpcServer:
-    """The server of the methods at ``host``:``port`` (0: a free one, which ``port`` then tells)."""
+    """The server of the methods at ``host``:``port`` (0: a free one, which ``port`` then tells),
+    with TLS where there are certificates."""
 
-    def __init__(self, methods: Methods, host: str, port: int) -> None:
+    def __init__(
+        self, methods: Methods, host: str, port: int, certificates: Certificates | None = None
+    ) -> None:
         self.port = port
         self._methods = methods
         self._host = host
+        self._certificates = certificates
         self._large = ThreadPoolExecutor(_LARGE_AT_ONCE, "grpc-large")
         self._health = health.aio.HealthServicer()
         self._server: Any = None
@@ -100,7 +105,11 @@ class GrpcServer:
         for name in ["", *names]:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         host = f"[{self._host}]" if ":" in self._host else self._host
-        self.port = self._server.add_insecure_port(f"{host}:{self.port}")
+        address = f"{host}:{self.port}"
+        if self._certificates is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, _credentials(self._certificates))
         await self._server.start()
 
     def _add_methods(self) -> list[str]:
@@ -120,6 +129,29 @@ class GrpcServer:
         await self._server.stop(SHUTDOWN_SECONDS)
         self._large.shutdown()
         await self.loop.shutdown_default_executor()
+
+
+def _credentials(certificates: Certificates) -> Any:
+    """Credentials of which each handshake has what the files have then."""
+
+    def configuration(loaded: Loaded) -> Any:
+        return grpc.ssl_server_certificate_configuration(
+            ((loaded.key, loaded.certificate),), loaded.client_ca
+        )
+
+    last = certificates.current()
+
+    def changed() -> Any:
+        nonlocal last
+        now = certificates.current()
+        if now is last:
+            return None
+        last = now
+        return configuration(now)
+
+    return grpc.dynamic_ssl_server_credentials(
+        configuration(last), changed, require_client_authentication=last.client_ca is not None
+    )
 
 
 def _try_address(host: str, port: int) -> None:

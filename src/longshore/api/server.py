@@ -14,6 +14,7 @@ from collections.abc import Iterator
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from longshore.api.certificates import Certificates
 from longshore.api.rest import App
 
 HEADER_MAX_BYTES = 64 << 10
@@ -107,8 +108,11 @@ class RestServer(uvicorn.Server):
         yield
 
 
-def make_server(app: App, host: str, port: int) -> RestServer:
-    """A server of ``app`` that listens on ``host``:``port`` (0: a free one, see ``port``).
+def make_server(
+    app: App, host: str, port: int, certificates: Certificates | None = None
+) -> RestServer:
+    """A server of ``app`` that listens on ``host``:``port`` (0: a free one, see ``port``), with TLS
+    where there are certificates.
 
     Raises OSError if the address is taken.
     """
@@ -122,6 +126,7 @@ def make_server(app: App, host: str, port: int) -> RestServer:
     except OSError:
         listener.close()
         raise
+    context = certificates and certificates.context()
     config = uvicorn.Config(
         app,
         http=_LimitedProtocol,
@@ -133,6 +138,7 @@ def make_server(app: App, host: str, port: int) -> RestServer:
         access_log=False,
         server_header=False,
         proxy_headers=False,
+        ssl_context_factory=(lambda *_: context) if context else None,
         timeout_keep_alive=IDLE_SECONDS,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
