@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -151,3 +151,53 @@ def _cut(text: str, max_bytes: int) -> str:
     if (length := len(quote(text))) <= max_bytes:
         return text
     return _cut(text[: len(text) * max_bytes // length - 4], max_bytes - 3) + "..."
+
+
+class Registrar:
+    """Stands for the server where the packages of grpc add their services.
+
+    What is no message is refused there as it is by a Call, and what they lack is UNIMPLEMENTED;
+    grpc would log a traceback for every one.
+    """
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        """Nothing: they are the registered ones once more."""
+
+    def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
+        """Add ``handlers``, made careful."""
+        careful = {name: _careful(handler) for name, handler in handlers.items()}
+        generic = grpc.method_handlers_generic_handler(service, careful)
+        self._server.add_generic_rpc_handlers((generic,))
+
+
+def _careful(handler: Any) -> Any:
+    async def parsed(data: bytes, context: Any) -> Any:
+        try:
+            return handler.request_deserializer(data)
+        except DecodeError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error}.")
+
+    async def all_parsed(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+        async for data in requests:
+            yield await parsed(data, context)
+
+    async def unary(data: bytes, context: Any) -> Any:
+        request = await parsed(data, context)
+        try:
+            return await (handler.unary_unary or handler.unary_stream)(request, context)
+        except NotImplementedError:  # Health.List, of which the package has but the name
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "There is no such method here.")
+
+    async def stream(requests: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
+        async for reply in handler.stream_stream(all_parsed(requests, context), context):
+            yield reply
+
+    serialize = handler.response_serializer
+    if handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(unary, None, serialize)
+    if handler.unary_stream:  # in health, a coroutine that writes to its context
+        return grpc.unary_stream_rpc_method_handler(unary, None, serialize)
+    return grpc.stream_stream_rpc_method_handler(stream, None, serialize)

@@ -23,11 +23,12 @@ from grpc_health.v1 import (  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
     reflection,
     reflection_pb2,
+    reflection_pb2_grpc,
 )
 
 from longshore.api import wire
 from longshore.api.certificates import Certificates, Loaded
-from longshore.api.grpc_call import Call
+from longshore.api.grpc_call import Call, Registrar
 from longshore.api.methods import Methods
 
 T = TypeVar("T")
@@ -96,12 +97,12 @@ class GrpcServer:
     async def _start(self) -> None:
         self._server = grpc.aio.server(options=list(_OPTIONS.items()))
         names = self._add_methods()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(
-            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME],
-            self._server,
-            pool=_reflected_pool(),
+        others = Registrar(self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, others)
+        reflected = reflection.aio.ReflectionServicer(
+            [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], pool=_reflected_pool()
         )
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, others)
         for name in ["", *names]:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
         host = f"[{self._host}]" if ":" in self._host else self._host

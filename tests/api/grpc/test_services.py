@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import grpc
+import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -48,3 +49,26 @@ def test_a_call_with_nothing_but_what_reflection_tells(channel: grpc.Channel) ->
     proto = descriptor_pb2.DescriptorProto()
     method.input_type.CopyToProto(proto)
     assert [field.name for field in proto.field] == ["name", "filter", "page_size", "page_token"]
+
+
+def test_what_is_no_message(channel: grpc.Channel, caplog: pytest.LogCaptureFixture) -> None:
+    bad = b"\xff\xff\xff"
+    check = channel.unary_unary("/grpc.health.v1.Health/Check")
+    watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+    info = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    for call in (
+        lambda: check(bad, timeout=30),
+        lambda: next(watch(bad, timeout=30)),
+        lambda: next(info(iter([bad]), timeout=30)),
+    ):
+        with pytest.raises(grpc.RpcError) as refused:
+            call()
+        assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert not caplog.records
+
+
+def test_what_the_package_lacks(channel: grpc.Channel, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest(), timeout=30)
+    assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert not caplog.records
