@@ -21,10 +21,10 @@ T = TypeVar("T")
 
 IN_LOOP_MAX_BYTES = 256 << 10
 """Larger messages are parsed and printed in a thread: 31 MiB would hold up every other call."""
-TEXT_MAX_BYTES = 1500
-STATUS_MAX_BYTES = 4 << 10
-"""Of an error's text, as it is escaped, and of its details, which are a third longer in a header:
-clients take no more than 8 KiB of these together."""
+ERROR_MAX_BYTES = 7 << 10
+"""Of an error's text and details: clients take 8 KiB of metadata, and hide the error behind one of
+their own where there is more."""
+_TEXT_MAX_BYTES = 1500
 _PART_MAX_BYTES = 500
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -131,7 +131,12 @@ def _headers(context: Any) -> Mapping[str, str]:
 
 def spelt(error: Error) -> tuple[grpc.StatusCode, str, bytes]:
     """Code, text and google.rpc.Status of ``error``, with no more of it than clients take."""
-    message = _cut(error.message, TEXT_MAX_BYTES)
+    code = _STATUS_CODES[error.code]
+    message = error.message
+    full = status.to_status(error).SerializeToString()
+    if _header_bytes(message, full) <= ERROR_MAX_BYTES:
+        return code, message, full
+    message = _cut(message, _TEXT_MAX_BYTES)
     metadata = {name: _cut(value, _PART_MAX_BYTES) for name, value in error.metadata.items()}
     violations = tuple(
         Violation(one.field, _cut(one.description, _PART_MAX_BYTES)) for one in error.violations
@@ -141,13 +146,18 @@ def spelt(error: Error) -> tuple[grpc.StatusCode, str, bytes]:
             message, reason=error.reason, metadata=metadata, violations=violations
         )
         full = status.to_status(cut).SerializeToString()
-        if len(full) <= STATUS_MAX_BYTES or not violations:
-            return _STATUS_CODES[error.code], message, full
+        if _header_bytes(message, full) <= ERROR_MAX_BYTES or not violations:
+            return code, message, full
         violations = violations[:-1]
 
 
+def _header_bytes(message: str, full: bytes) -> int:
+    """How long the two are in headers: all but ASCII is escaped, and bytes are base64."""
+    return len(quote(message)) + (len(full) + 2) // 3 * 4
+
+
 def _cut(text: str, max_bytes: int) -> str:
-    """``text`` so short that it is that long in a header, where all but ASCII is escaped."""
+    """``text`` so short that it is that long in a header."""
     if (length := len(quote(text))) <= max_bytes:
         return text
     return _cut(text[: len(text) * max_bytes // length - 4], max_bytes - 3) + "..."

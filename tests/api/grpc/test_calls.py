@@ -18,8 +18,9 @@ from sqlalchemy import update
 
 from longshore.api import grpc_call, wire
 from longshore.api.grpc_server import MESSAGE_MAX_BYTES
+from longshore.api.status import to_status
 from longshore.database.tables import jobs
-from longshore.errors import InvalidArgument, NotFound, Violation
+from longshore.errors import InvalidArgument, Violation, invalid_field
 from tests.api.conftest import Project, delete_job, details
 from tests.api.grpc.conftest import Both, raw
 
@@ -101,13 +102,18 @@ def test_what_is_cut_off_an_error() -> None:
     status = wire.Status.FromString(data)
     assert (code, status.message) == (Code.INVALID_ARGUMENT, message)
     assert message.endswith("ü...")
-    assert 3500 < len(data) <= grpc_call.STATUS_MAX_BYTES
     bad = wire.BadRequest.FromString(status.details[1].value)
     assert 5 < len(bad.field_violations) < 50
     assert bad.field_violations[0].field == "f[0]"
-    code, message, data = grpc_call.spelt(NotFound("Not here."))
-    assert (code, message) == (Code.NOT_FOUND, "Not here.")
-    assert wire.Status.FromString(data) == wire.Status(code=5, message="Not here.")
+    assert bad.field_violations[0].description.endswith("ä...")
+
+
+@pytest.mark.parametrize("length", [1, 1000, 1500])
+def test_nothing_is_cut_off_where_it_fits(length: int) -> None:
+    error = invalid_field("f", "x" * length)
+    code, message, data = grpc_call.spelt(error)
+    assert (code, message) == (Code.INVALID_ARGUMENT, error.message)
+    assert data == to_status(error).SerializeToString()
 
 
 @pytest.mark.parametrize(
