@@ -73,8 +73,6 @@ def test_it_ends_in_time_while_somebody_waits_over_grpc(tmp_path):
     """The call is cut off; the end is as clean as ever."""
     service = Service(tmp_path)
     service.start()
-    name = service.create("none", {"prefixList": {}}, {"deleteObject": {}})
-    service.done(name)
     with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port()}") as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         watched = stub.Watch(health_pb2.HealthCheckRequest())

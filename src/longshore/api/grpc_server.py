@@ -128,6 +128,10 @@ class GrpcServer:
     async def _stop(self) -> None:
         await self._health.enter_graceful_shutdown()
         await self._server.stop(SHUTDOWN_SECONDS)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         self._large.shutdown()
         await self.loop.shutdown_default_executor()
 

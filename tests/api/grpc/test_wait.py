@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from google.longrunning import operations_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import select
 
-from longshore.api import grpc_call, job_watch, wire
+from longshore.api import grpc_call, grpc_server, job_watch, wire
 from longshore.api.job_watch import JobWatch
 from longshore.api.operations import WAIT_MAX_SECONDS, Operations
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database
 from longshore.database.tables import jobs
 from longshore.errors import Unavailable
-from tests.api.conftest import Clock, Project
+from tests.api.conftest import Clock, Project, Server
 from tests.api.grpc.conftest import Both, raw
 
 Operation = operations_pb2.Operation
@@ -207,3 +209,27 @@ def test_waiters_in_two_loops(server: Both, project: Project) -> None:
     project.ok("POST", "/jobs/j:cancel")
     for waiter in waiters:
         waiter.result(30)
+
+
+def test_the_end_of_the_server_ends_every_wait(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(grpc_server, "SHUTDOWN_SECONDS", 0.1)
+    both = Both(tmp_path / "longshore.sqlite")
+    both.start()
+    try:
+        with httpx.Client(base_url=both.url) as rest, grpc.insecure_channel(both.target) as channel:
+            project = Project(both, rest)
+            calls = [waiting(channel, project.create(f"j{n}")["name"], 60) for n in range(3)]
+            health = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+            next(health)
+            both.grpc.stop()
+            for call in calls:
+                with pytest.raises(grpc.RpcError) as ended:
+                    call.result(30)
+                codes = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+                assert ended.value.code() in codes
+    finally:
+        Server.stop(both)
+    assert not asyncio.all_tasks(both.grpc.loop)
+    assert not caplog.records
