@@ -54,10 +54,11 @@ class Call:
     async def answer(self, data: bytes, context: Any) -> bytes:
         """The reply's bytes; ends the call with a status where there is an error."""
         try:
+            caller = await self._methods.authenticate(self._method, _headers(context))
             request = await self._work(len(data), self._parse, data)
             if self._has_timeout:
                 shorten(request, context.time_remaining())
-            reply = await self._methods.call(self._method, request, _headers(context))
+            reply = await self._methods.perform(self._method, request, caller)
             return await self._work(reply.ByteSize(), _published, reply)
         except Error as error:
             refusal = error

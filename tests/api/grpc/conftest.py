@@ -12,6 +12,7 @@ import pytest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storagebatchoperations_v1 as sbo
 
+from longshore.api.auth import Auth
 from longshore.api.certificates import Certificates
 from longshore.api.grpc_server import GrpcServer
 from longshore.clock import SYSTEM_CLOCK
@@ -22,8 +23,13 @@ from tests.api.conftest import Project, Server
 class Both(Server):
     """The REST server, and the gRPC server of the same methods."""
 
-    def __init__(self, where: Path | str, certificates: Certificates | None = None) -> None:
-        super().__init__(Database(where), SYSTEM_CLOCK, certificates=certificates)
+    def __init__(
+        self,
+        where: Path | str,
+        certificates: Certificates | None = None,
+        auth: Auth | None = None,
+    ) -> None:
+        super().__init__(Database(where), SYSTEM_CLOCK, auth, certificates)
         self.where = where
         self.grpc = GrpcServer(self.methods, "127.0.0.1", 0, certificates)
 

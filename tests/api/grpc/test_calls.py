@@ -85,7 +85,7 @@ def test_an_error_is_no_longer_than_a_client_takes(channel: grpc.Channel, projec
         request = sbo.GetJobRequest.serialize(sbo.GetJobRequest(name=name))
         error = refused(channel, GET_JOB, request)
         assert error.code() == Code.INVALID_ARGUMENT, error
-        assert error.details().startswith("Invalid resource name")
+        assert error.details().startswith("Invalid ")
     request = create_request(project)
     for number in range(200):
         request.job.bucket_list.buckets.add(bucket=f"No Bucket {number} " + "é" * 300)
