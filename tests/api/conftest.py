@@ -23,7 +23,7 @@ from longshore.api.methods import Methods
 from longshore.api.rest import App
 from longshore.api.server import RestServer, make_server
 from longshore.database import Database
-from longshore.database.rollup import lock_job, roll_up
+from longshore.database.rollup import counters_of_bucket_operations, fold, lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards
 from longshore.metrics import MetricsPage
 from longshore.model import Errors, dump_errors
@@ -250,6 +250,10 @@ def _finish(
 ) -> None:
     job = _row_id(connection, project, job_id)
     lock_job(connection, job)
+    parts = select(bucket_operations.c.id).where(bucket_operations.c.job == job)
+    ids = connection.scalars(parts).all()
+    for part, totals in counters_of_bucket_operations(connection, ids).items():
+        fold(connection, part, totals)
     ended = update(shards).where(shards.c.job == job)
     connection.execute(ended.values(state=state, owner=None, **error))
     roll_up(connection, job, now_us)

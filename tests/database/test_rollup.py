@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Connection, update
 
 from longshore.database import Database, rollup, shards
+from longshore.database import jobs as job_statements
 from longshore.database.tables import bucket_operations, jobs
 from longshore.database.tables import shards as table
 from longshore.errors import Internal
@@ -32,6 +33,41 @@ async def test_counters_are_sums_over_shards_with_the_first_samples(database: Da
         assert counters == Counters(total=12, succeeded=4, failed=8, bytes_found=1 << 51)
         assert merged[Code.NOT_FOUND].count == 8
         assert len(merged[Code.NOT_FOUND].samples) == 5
+
+
+async def test_what_a_shard_counted_stays_counted_once_when_it_ends(database: Database) -> None:
+    """However it does: by itself, or with its job while nobody carries it."""
+    ids = await running(database, 4)
+    job, part = ids[0].job, ids[0].bucket_operation
+    done = Counters(total=6, succeeded=2, failed=4, bytes_found=1 << 50)
+    samples = tuple((f"gs://b/{number}", "no") for number in range(4))
+    errors = {Code.NOT_FOUND: ErrorSummary(code=Code.NOT_FOUND, count=4, samples=samples)}
+    reads = ((rollup.counters_of_jobs, job), (rollup.counters_of_bucket_operations, part))
+
+    async def check(times: int) -> None:
+        for read, key in reads:
+            ((counters, merged),) = (await database.read(read, [key])).values()
+            assert (counters.total, counters.failed) == (6 * times, 4 * times)
+            assert counters.bytes_found == times << 50
+            assert merged[Code.NOT_FOUND].count == 4 * times
+            assert len(merged[Code.NOT_FOUND].samples) == min(5, 4 * times)
+
+    for number, shard in enumerate(ids[:3], 1):
+        await database.write(shards.checkpoint, shard, done, errors, announcement(), 4)
+        await check(number)
+    await database.write(shards.finish, ids[0], done, errors, State.SUCCEEDED, 5)
+    await database.write(shards.finish, ids[1], done, errors, State.FAILED, 5, Internal("no"))
+    assert (await row(database, bucket_operations)).total == 12
+    await database.write(shards.hand_back, ids[2], done, errors)
+    await check(3)
+    await database.write(job_statements.cancel_job, job, 6)
+    await check(3)
+    await database.write(shards.finish, ids[3], done, errors, State.CANCELED, 7)
+    await check(4)
+    for table_ in (jobs, bucket_operations):
+        ended = await row(database, table_)
+        assert (ended.state, ended.total, ended.failed) == ("CANCELED", 24, 16)
+        assert ended.errors["NOT_FOUND"]["count"] == 16
 
 
 async def test_counters_of_nothing_are_none(database: Database) -> None:

@@ -33,7 +33,9 @@ from longshore.database.rollup import (
     Totals,
     counters_of_bucket_operations,
     counters_of_jobs,
+    fold_canceled,
     lock_job,
+    lock_parts,
     roll_up,
 )
 from longshore.database.tables import bucket_operations, jobs, requests, shards
@@ -205,6 +207,7 @@ def cancel_job(connection: Connection, job: int, now_us: int) -> None:
     )
     if asked.rowcount == 0:
         return
+    lock_parts(connection, job)
     connection.execute(
         update(shards)
         .where(
@@ -215,6 +218,7 @@ def cancel_job(connection: Connection, job: int, now_us: int) -> None:
         )
         .values(state=State.CANCELED.value)
     )
+    fold_canceled(connection, job)
     roll_up(connection, job, now_us)
 
 
@@ -292,7 +296,7 @@ def list_bucket_operations(connection: Connection, job: int, page: Page) -> list
 
 
 def count_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Counted]:
-    """``rows`` of jobs with their counters: summed over the shards of those that are open."""
+    """``rows`` of jobs with their counters: summed for those that are open."""
     ids = _open(rows)
     return _count(rows, counters_of_jobs(connection, ids) if ids else {})
 

@@ -15,6 +15,8 @@ from typing import Any
 from sqlalchemy import (
     BindParameter,
     Column,
+    ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     Table,
@@ -22,7 +24,9 @@ from sqlalchemy import (
     and_,
     bindparam,
     func,
+    literal,
     select,
+    union_all,
     update,
 )
 
@@ -41,10 +45,12 @@ from longshore.model import (
 )
 
 Totals = tuple[Counters, Errors]
+_Statements = tuple[Select[Any] | CompoundSelect[Any], Select[Any] | CompoundSelect[Any]]
 
 
 def counters_of_jobs(connection: Connection, ids: Collection[int]) -> dict[int, Totals]:
-    """What has been counted so far, by the rows' ids of jobs; summed over their shards."""
+    """What has been counted so far, by the rows' ids of jobs: on the rows of their bucket
+    operations, and by the shards that have begun and not ended."""
     return _totals(connection, _BY_JOB, ids)
 
 
@@ -63,6 +69,36 @@ def lock_job(connection: Connection, job: int) -> None:
     connection.execute(_LOCK_JOB, {"job": job})
 
 
+def lock_parts(connection: Connection, job: int) -> None:
+    """Take the row locks of a job's open bucket operations, with the job's row locked and before
+    any of their shards is."""
+    connection.execute(_LOCK_PARTS, {"job": job})
+
+
+def fold(connection: Connection, part: int, totals: Totals) -> None:
+    """Add what a shard has counted to the row of its bucket operation, in the transaction that ends
+    it: with the job's row locked (``lock_job``), and before the shard's row is.
+
+    Whoever looks at the job sums what still runs, not ten thousand shards that have ended.
+    """
+    counters, errors = totals
+    if counters == Counters():
+        return
+    values = {f"more_{name}": getattr(counters, name) for name in COUNTER_NAMES}
+    connection.execute(_FOLD, {"part": part, **values})
+    if errors:
+        before = connection.execute(_ERRORS_OF_PART, {"part": part}).scalar_one()
+        merged = dump_errors(merge_errors([load_errors(before), errors]))
+        connection.execute(_WRITE_ERRORS, {"part": part, "new_errors": merged})
+
+
+def fold_canceled(connection: Connection, job: int) -> None:
+    """Fold all shards of a job that are CANCELED; for the transaction that cancels it, before which
+    there are none."""
+    for part, totals in _totals(connection, _CANCELED, [job]).items():
+        fold(connection, part, totals)
+
+
 def begin(
     connection: Connection, waiting_jobs: Collection[int], parts: Collection[int], now_us: int
 ) -> None:
@@ -77,8 +113,9 @@ def roll_up(connection: Connection, job: int, now_us: int, part: int | None = No
     """End the bucket operations of ``job`` that have no open shard, and then the job likewise.
     ``part``: the only bucket operation that may have come to its end.
 
-    Call it in the transaction that ends a shard, with the job's row locked (``lock_job``). FAILED
-    wins over SUCCEEDED; a job that somebody asked to cancel, and of which a part was, is CANCELED.
+    Call it in the transaction that ends a shard, with the job's row locked (``lock_job``) and what
+    the shard has counted on its bucket operation's row (``fold``). FAILED wins over SUCCEEDED; a
+    job that somebody asked to cancel, and of which a part was, is CANCELED.
     """
     open_shard = select(shards.c.id).where(
         shards.c.bucket_operation == bucket_operations.c.id, shards.c.state.in_(OPEN_STATES)
@@ -93,7 +130,6 @@ def roll_up(connection: Connection, job: int, now_us: int, part: int | None = No
     done = connection.execute(ended).all()
     if not done:
         return
-    totals = counters_of_bucket_operations(connection, [row.id for row in done])
     for row in done:
         ending = _ending(
             connection.execute(
@@ -106,7 +142,7 @@ def roll_up(connection: Connection, job: int, now_us: int, part: int | None = No
         connection.execute(
             update(bucket_operations)
             .where(bucket_operations.c.id == row.id)
-            .values(complete_us=now_us, **ending, **_columns(totals.get(row.id)))
+            .values(complete_us=now_us, **ending)
         )
     _roll_up_job(connection, job, now_us)
 
@@ -162,23 +198,49 @@ def _columns(totals: Totals | None) -> dict[str, Any]:
     return values | {"errors": dump_errors(errors)}
 
 
-def _sums(key: Column[int]) -> Select[Any]:
-    sums = [func.sum(shards.c[name]).label(name) for name in COUNTER_NAMES]
+def _sums(key: Column[int], *where: ColumnElement[bool]) -> Select[Any]:
+    """The counters by ``key``, of the rows of its table."""
+    sums = [func.sum(key.table.c[name]).label(name) for name in COUNTER_NAMES]
     columns: list[Any] = [key.label("key"), *sums]
-    return select(*columns).where(key.in_(_IDS)).group_by(key)
+    return select(*columns).where(*where).group_by(key)
 
 
-def _failures(key: Column[int]) -> Select[Any]:
+def _failures(key: Column[int], place: int, *where: ColumnElement[bool]) -> Select[Any]:
+    """The error summaries by ``key``; ``place``: those of a lower one come first."""
+    table = key.table
+    columns = (key.label("key"), table.c.errors, literal(place).label("place"), table.c.id)
+    return select(*columns).where(table.c.failed > 0, *where)
+
+
+def _counted(part_key: Column[int], shard_key: Column[int]) -> _Statements:
+    """What stands on bucket operations' rows, and what runs: shards that wait have counted
+    nothing, and those that have ended are on the rows."""
+    parts = part_key.in_(_IDS)
+    running = (shard_key.in_(_IDS), shards.c.state == State.RUNNING.value)
+    failures = union_all(_failures(part_key, 0, parts), _failures(shard_key, 1, *running))
     return (
-        select(key.label("key"), shards.c.errors)
-        .where(key.in_(_IDS), shards.c.failed > 0)
-        .order_by(shards.c.id)
+        union_all(_sums(part_key, parts), _sums(shard_key, *running)),
+        failures.order_by("place", "id"),
     )
 
 
 # Built once: a job that is watched is summed with every look.
 _LOCK_JOB = select(jobs.c.id).where(jobs.c.id == bindparam("job")).with_for_update(key_share=True)
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_LOCK_PARTS = (
+    select(bucket_operations.c.id)
+    .where(bucket_operations.c.job == bindparam("job"), bucket_operations.c.state.in_(OPEN_STATES))
+    .order_by(bucket_operations.c.id)
+    .with_for_update(key_share=True)
+)
+_THE_PART = bucket_operations.c.id == bindparam("part")
+_FOLD = (
+    update(bucket_operations)
+    .where(_THE_PART)
+    .values({name: bucket_operations.c[name] + bindparam(f"more_{name}") for name in COUNTER_NAMES})
+)
+_ERRORS_OF_PART = select(bucket_operations.c.errors).where(_THE_PART)
+_WRITE_ERRORS = update(bucket_operations).where(_THE_PART).values(errors=bindparam("new_errors"))
 _OPEN_PART = (
     select(bucket_operations.c.id)
     .where(bucket_operations.c.job == bindparam("job"), bucket_operations.c.state.in_(OPEN_STATES))
@@ -196,18 +258,23 @@ def _begin(table: Table, time: str) -> tuple[Select[Any], Update]:
 
 _BEGIN_JOBS = _begin(jobs, "schedule_us")
 _BEGIN_PARTS = _begin(bucket_operations, "start_us")
-_BY_JOB = (_sums(shards.c.job), _failures(shards.c.job))
-_BY_BUCKET_OPERATION = (_sums(shards.c.bucket_operation), _failures(shards.c.bucket_operation))
+_BY_JOB = _counted(bucket_operations.c.job, shards.c.job)
+_BY_BUCKET_OPERATION = _counted(bucket_operations.c.id, shards.c.bucket_operation)
+_CANCELED_SHARDS = (shards.c.job.in_(_IDS), shards.c.state == State.CANCELED.value)
+_CANCELED = (
+    _sums(shards.c.bucket_operation, *_CANCELED_SHARDS),
+    _failures(shards.c.bucket_operation, 0, *_CANCELED_SHARDS).order_by(shards.c.id),
+)
 
 
 def _totals(
-    connection: Connection, statements: tuple[Select[Any], Select[Any]], ids: Collection[int]
+    connection: Connection, statements: _Statements, ids: Collection[int]
 ) -> dict[int, Totals]:
     sums, failures = statements
-    counters = {
-        row.key: Counters(**{name: int(row._mapping[name]) for name in COUNTER_NAMES})
-        for row in connection.execute(sums, {"ids": list(ids)})
-    }
+    counters: dict[int, Counters] = {}
+    for row in connection.execute(sums, {"ids": list(ids)}):
+        some = Counters(**{name: int(row._mapping[name]) for name in COUNTER_NAMES})
+        counters[row.key] = counters[row.key] + some if row.key in counters else some
     errors: Mapping[int, list[Errors]] = defaultdict(list)
     if any(total.failed for total in counters.values()):
         for row in connection.execute(failures, {"ids": list(ids)}):

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, and_, bindparam, insert, select, update
 
-from longshore.database.rollup import lock_job, roll_up
+from longshore.database.rollup import fold, lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards
 from longshore.errors import Error
 from longshore.model import (
@@ -195,6 +195,7 @@ def finish(
     values |= {"intent": None, "owner": None, "state": change(State.RUNNING, state).value}
     values["error_code"] = error.code.name if error else None
     values["error_message"] = error.message if error else None
+    fold(connection, shard.bucket_operation, (counters, errors))
     _write(connection, shard, _FINISH, values)
     roll_up(connection, shard.job, now_us, shard.bucket_operation)
 

@@ -1,8 +1,8 @@
 """The tables. Times are microseconds since 1970, states are the names of model.State.
 
 A job is the root; its bucket operations and shards go with it. Counters live on the shards while
-a bucket operation is open, and on its row and the job's from then on, so that nobody queues for one
-row while shards run and nobody sums once they are done. Ids are never used twice
+these run, on their bucket operation's row from their end on, and on the job's from its end on: so
+nobody queues for one row while shards run, and nobody sums what has ended. Ids are never used twice
 (``sqlite_autoincrement``): files of the log are named after shards.
 """
 
@@ -60,15 +60,12 @@ jobs = Table(
     Column("project", Name, nullable=False),
     Column("job_id", Name, nullable=False),
     Column("operation_id", Name, nullable=False),
-    Column("message", LargeBinary, nullable=False),  # the Job as its creator set it, serialised
     Column("state", Text, nullable=False),
     Column("dry_run", Boolean, nullable=False),
     Column("multi_bucket", Boolean, nullable=False),
     Column("creator", Text),  # the principal, for the audit log
     Column("record_us", BigInteger),  # when that log got the job's end
     Column("transformation_name", Text, nullable=False),
-    Column("transformation", JSON, nullable=False),  # plain data, for workers
-    Column("log_states", JSON, nullable=False),  # ["SUCCEEDED", "FAILED"], for workers
     Column("create_us", BigInteger, nullable=False),
     Column("schedule_us", BigInteger),
     Column("complete_us", BigInteger),
@@ -77,8 +74,12 @@ jobs = Table(
     Column("operation_delete_us", BigInteger),  # operations.delete: nobody is interested any more
     Column("error_code", Text),  # of a FAILED or CANCELED job, for its operation
     Column("error_message", Message),
-    Column("errors", JSON),
     *_counters(),
+    # What may be long comes last: SQLite reads a row from its beginning.
+    Column("log_states", JSON, nullable=False),  # ["SUCCEEDED", "FAILED"], for workers
+    Column("errors", JSON),
+    Column("transformation", JSON, nullable=False),  # plain data, for workers
+    Column("message", LargeBinary, nullable=False),  # the Job as its creator set it, serialised
     Index(
         "jobs_by_id",
         "project",
@@ -121,15 +122,15 @@ bucket_operations = Table(
     Column("position", Integer, nullable=False),  # of its Bucket in the job's bucket list
     Column("bucket", Name, nullable=False),
     Column("source_name", Text, nullable=False),
-    Column("source", JSON, nullable=False),  # plain data, for workers
     Column("state", Text, nullable=False),
     Column("create_us", BigInteger, nullable=False),
     Column("start_us", BigInteger),
     Column("complete_us", BigInteger),
     Column("error_code", Text),
     Column("error_message", Message),
-    Column("errors", JSON),
     *_counters(),
+    Column("errors", JSON),
+    Column("source", JSON, nullable=False),  # plain data, for workers
     Index("bucket_operations_by_id", "job", "bucket_operation_id", unique=True),
     Index("bucket_operations_by_state", "job", "state"),
     sqlite_autoincrement=True,
@@ -147,18 +148,18 @@ shards = Table(
         nullable=False,
     ),
     Column("state", Text, nullable=False),
-    Column("range", JSON(none_as_null=True)),  # NULL: plan the bucket operation
-    Column("cursor", JSON, nullable=False),
     Column("store", Name),  # that its bucket is mapped to; NULL while planning
-    Column("intent", LargeBinary),
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("owner", Text),  # the worker that has the lease; NULL: nobody
     Column("halving", Text),  # "ASKED" by an idle worker; "NO": not now, says its own worker
     Column("checkpoint", BigInteger, nullable=False, server_default="0"),
     Column("error_code", Text),
     Column("error_message", Message),
-    Column("errors", JSON),
     *_counters(),
+    Column("errors", JSON),
+    Column("range", JSON(none_as_null=True)),  # NULL: plan the bucket operation
+    Column("cursor", JSON, nullable=False),
+    Column("intent", LargeBinary),
     Index("shards_by_bucket_operation", "bucket_operation", "state"),
     Index("shards_by_job", "job", "state"),
     Index(

@@ -55,15 +55,12 @@ def _jobs() -> None:
         sa.Column("project", _Name, nullable=False),
         sa.Column("job_id", _Name, nullable=False),
         sa.Column("operation_id", _Name, nullable=False),
-        sa.Column("message", sa.LargeBinary, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("dry_run", sa.Boolean, nullable=False),
         sa.Column("multi_bucket", sa.Boolean, nullable=False),
         sa.Column("creator", sa.Text),
         sa.Column("record_us", sa.BigInteger),
         sa.Column("transformation_name", sa.Text, nullable=False),
-        sa.Column("transformation", sa.JSON, nullable=False),
-        sa.Column("log_states", sa.JSON, nullable=False),
         sa.Column("create_us", sa.BigInteger, nullable=False),
         sa.Column("schedule_us", sa.BigInteger),
         sa.Column("complete_us", sa.BigInteger),
@@ -72,6 +69,10 @@ def _jobs() -> None:
         sa.Column("operation_delete_us", sa.BigInteger),
         *_error(),
         *_counters(),
+        sa.Column("log_states", sa.JSON, nullable=False),
+        sa.Column("errors", sa.JSON),
+        sa.Column("transformation", sa.JSON, nullable=False),
+        sa.Column("message", sa.LargeBinary, nullable=False),
         sqlite_autoincrement=True,
     )
     _index("jobs_by_id", "jobs", ["project", "job_id"], "job_delete_us IS NULL", unique=True)
@@ -93,13 +94,14 @@ def _bucket_operations() -> None:
         sa.Column("position", sa.Integer, nullable=False),
         sa.Column("bucket", _Name, nullable=False),
         sa.Column("source_name", sa.Text, nullable=False),
-        sa.Column("source", sa.JSON, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("create_us", sa.BigInteger, nullable=False),
         sa.Column("start_us", sa.BigInteger),
         sa.Column("complete_us", sa.BigInteger),
         *_error(),
         *_counters(),
+        sa.Column("errors", sa.JSON),
+        sa.Column("source", sa.JSON, nullable=False),
         sqlite_autoincrement=True,
     )
     table = "bucket_operations"
@@ -115,16 +117,17 @@ def _shards() -> None:
         sa.Column("job", _Id, sa.ForeignKey("jobs.id", ondelete="CASCADE"), nullable=False),
         sa.Column("bucket_operation", _Id, part, nullable=False),
         sa.Column("state", sa.Text, nullable=False),
-        sa.Column("range", sa.JSON),
-        sa.Column("cursor", sa.JSON, nullable=False),
         sa.Column("store", _Name),
-        sa.Column("intent", sa.LargeBinary),
         sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
         sa.Column("owner", sa.Text),
         sa.Column("halving", sa.Text),
         sa.Column("checkpoint", sa.BigInteger, nullable=False, server_default="0"),
         *_error(),
         *_counters(),
+        sa.Column("errors", sa.JSON),
+        sa.Column("range", sa.JSON),
+        sa.Column("cursor", sa.JSON, nullable=False),
+        sa.Column("intent", sa.LargeBinary),
         sqlite_autoincrement=True,
     )
     _index("shards_by_bucket_operation", "shards", ["bucket_operation", "state"])
@@ -138,7 +141,6 @@ def _error() -> list[sa.Column[str]]:
     return [
         sa.Column("error_code", sa.Text),
         sa.Column("error_message", sa.Text),
-        sa.Column("errors", sa.JSON),
     ]
 
 
