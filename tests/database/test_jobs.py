@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import Connection, select
 from sqlalchemy.exc import IntegrityError
 
-from longshore.database import Database, jobs, leases, shards
-from longshore.database.jobs import REQUEST_MEMORY_US, Page, Request
+from longshore.database import Database, jobs, leases, lists, shards
+from longshore.database.jobs import REQUEST_MEMORY_US, Request
+from longshore.database.lists import Key, Page
 from longshore.database.tables import bucket_operations, requests
 from longshore.database.tables import jobs as table
 from longshore.database.tables import shards as shard_table
@@ -157,9 +158,9 @@ async def test_lists_are_in_the_order_of_bytes(database: Database) -> None:
     names = ["a", "B", "z", "Z", "é", "-", "_", "a-b", "ab", "a_b"]
     for name in names:
         await create(database, new_job(name))
-    page = Page([], [table.c.job_id], 100)
-    listed = await database.read(jobs.list_jobs, "p", page)
-    assert [one.row.job_id for one in listed] == sorted(names, key=lambda name: name.encode())
+    page = Page(keys=[Key(table.c.job_id)], limit=100)
+    listed = await database.read(lists.list_jobs, "p", page)
+    assert [one.row.job_id for one in listed.rows] == sorted(names, key=lambda name: name.encode())
 
 
 async def test_lists_have_counters_of_open_and_of_ended_jobs(database: Database) -> None:
@@ -168,14 +169,14 @@ async def test_lists_have_counters_of_open_and_of_ended_jobs(database: Database)
     errors = {Code.ABORTED: ErrorSummary(code=Code.ABORTED, count=1, samples=(("o", "m"),))}
     done = Counters(total=3, succeeded=2, failed=1)
     await database.write(shards.checkpoint, shard, done, errors, announcement(4), 4)
-    page = Page([], [table.c.job_id], 100)
-    for listing in (jobs.list_jobs, jobs.list_operations):
-        first, second = await database.read(listing, "p", page)
+    page = Page(keys=[Key(table.c.job_id)], limit=100)
+    for listing in (lists.list_jobs, lists.list_operations):
+        first, second = (await database.read(listing, "p", page)).rows
         assert (first.counters.total, first.errors) == (2, {})
         assert (second.counters.total, second.counters.failed) == (7, 1)
         assert second.errors == errors
-    (part,) = await database.read(
-        jobs.list_bucket_operations, shard.job, Page([], [bucket_operations.c.id], 100)
+    ((part,), _) = await database.read(
+        lists.list_bucket_operations, shard.job, Page(keys=[Key(bucket_operations.c.id)], limit=100)
     )
     assert (part.counters, part.errors) == (second.counters, errors)
 
@@ -185,19 +186,19 @@ async def test_lists_by_counters_compare_sums(database: Database) -> None:
     (shard,) = await running(database, job_id="b")
     await database.write(shards.checkpoint, shard, Counters(total=5), {}, announcement(), 4)
     await create(database, new_job("c"))
-    total = jobs.current_value(table, "total")
+    total = lists.current_value(table, "total")
     for condition, names in ((total > 2, ["b"]), (total == 0, ["c"]), (total <= 2, ["a", "c"])):
-        page = Page([condition], [table.c.job_id], 100)
-        listed = await database.read(jobs.list_jobs, "p", page)
-        assert [one.row.job_id for one in listed] == names
+        page = Page(keys=[Key(table.c.job_id)], limit=100, rest=condition, counts=True)
+        listed = await database.read(lists.list_jobs, "p", page)
+        assert [one.row.job_id for one in listed.rows] == names
 
 
 async def test_a_list_has_no_deleted_ones(database: Database) -> None:
     job = await ended(database)
-    page = Page([], [table.c.job_id], 100)
+    page = Page(keys=[Key(table.c.job_id)], limit=100)
     await database.write(jobs.delete_job, await row(database, table, job), 10)
-    assert await database.read(jobs.list_jobs, "p", page) == []
-    assert len(await database.read(jobs.list_operations, "p", page)) == 1
+    assert await database.read(lists.list_jobs, "p", page) == ([], None)
+    assert len((await database.read(lists.list_operations, "p", page)).rows) == 1
 
 
 async def test_existing_shards_are_those_of_jobs_not_deleted(database: Database) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
-from longshore.database import Database, jobs, leases, rollup, shards
-from longshore.database.jobs import Page
+from longshore.database import Database, jobs, leases, lists, rollup, shards
+from longshore.database.lists import Key, Page
 from longshore.database.tables import jobs as table
 from longshore.model import Counters
 from tests.database.rows import announcement, create, new_job
@@ -113,8 +113,8 @@ def whole_scans(plan: str) -> list[str]:
 
 
 LAST = JOBS
-BY_NAME = Page([], [table.c.job_id], 100)
-BY_STATE = Page([table.c.state == "RUNNING"], [table.c.job_id], 100)
+BY_NAME = Page(keys=[Key(table.c.job_id)], limit=100)
+BY_STATE = Page(keys=[Key(table.c.job_id)], limit=100, seek=[table.c.state == "RUNNING"])
 
 
 def _checkpoint(connection: Connection) -> None:
@@ -137,8 +137,8 @@ HOT: dict[str, tuple[Any, ...]] = {
     "leases": (leases.leases,),
     "release": (leases.release, "w1"),
     "counters of a job": (rollup.counters_of_jobs, [LAST]),
-    "list by name": (jobs.list_jobs, "p", BY_NAME),
-    "list what runs": (jobs.list_jobs, "p", BY_STATE),
+    "list by name": (lists.list_jobs, "p", BY_NAME),
+    "list what runs": (lists.list_jobs, "p", BY_STATE),
     "cancel": (jobs.cancel_job, LAST, 1),
     "logs": (jobs.existing_shards, [1, 2, 3]),
 }

@@ -1,19 +1,20 @@
 """AIP-160 filters: text → tree.
 
 What surprises: OR binds tighter than AND, terms side by side are an AND, a bare word is looked for
-in the name, and ``:`` means "has" (for text: contains). ``conditions`` makes SQL of the tree.
+in all text, and ``:`` means "has" (for text: contains). ``conditions`` makes SQL of the tree.
+docs/filters.md is the language as people use it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from longshore.errors import InvalidArgument, invalid_field
 
-LENGTH_MAX = 10_000
+MAX_BYTES = 10_000
 TERMS_MAX = 100
 DEPTH_MAX = 32
 
@@ -22,21 +23,34 @@ _TOKEN = re.compile(
     |(?P<quoted>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')
     |(?P<operator><=|>=|!=|=|<|>|:)
     |(?P<open>\()|(?P<close>\))
-    |(?P<text>\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)|[^\s()<>=!:"']+)""",
+    |(?P<text>\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)
+        |[^\s()<>=!:"'\0]+)""",
     re.VERBOSE | re.DOTALL,
 )
+
+_VALUE = re.compile(r"(?P<escaped>\\.)|(?P<star>\*)|[^\\*]+|\\", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Restriction:
-    """``path operator value``; a bare word has neither path nor operator. ``quoted``: the value
-    was; ``position`` is where it stands, for error texts."""
+    """``path operator value``; a bare word has neither path nor operator. ``pieces``: the value
+    cut at its wildcards; ``quoted``: it was; ``position``: where this stands, for error texts."""
 
     path: str = ""
     operator: str = ""
-    value: str
+    pieces: Sequence[str]
     quoted: bool = False
     position: int
+
+    @property
+    def value(self) -> str:
+        """The value where a ``*`` is nothing but a star."""
+        return "*".join(self.pieces)
+
+    @property
+    def asks_presence(self) -> bool:
+        """Whether this is ``path:*``."""
+        return self.operator == ":" and not self.quoted and self.value == "*"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +87,10 @@ def parse(text: str) -> Node | None:
     """The tree of a filter, None for a blank one.
 
     Raises InvalidArgument, with the position, for what is no filter, and for one of more than
-    LENGTH_MAX characters, TERMS_MAX terms or DEPTH_MAX levels of parentheses.
+    MAX_BYTES bytes, TERMS_MAX terms or DEPTH_MAX levels of parentheses.
     """
-    if len(text) > LENGTH_MAX:
-        raise invalid_field("filter", f"Invalid filter: it has more than {LENGTH_MAX} characters.")
+    if len(text.encode()) > MAX_BYTES:
+        raise invalid_field("filter", f"Invalid filter: it has more than {MAX_BYTES} bytes.")
     tokens = _tokens(text)
     if tokens[0].kind == "end":
         return None
@@ -84,6 +98,18 @@ def parse(text: str) -> Node | None:
     node = parser.expression()
     parser.expect("end")
     return node
+
+
+def restrictions(node: Node) -> Iterator[Restriction]:
+    """All that a tree holds."""
+    match node:
+        case All(terms=terms) | Some(terms=terms):
+            for term in terms:
+                yield from restrictions(term)
+        case Not(term=term):
+            yield from restrictions(term)
+        case Restriction():
+            yield node
 
 
 def invalid(position: int, why: str) -> InvalidArgument:
@@ -170,29 +196,24 @@ class _Parser:
     def _restriction(self) -> Node:
         left = self._value()
         after = self._peek()
-        if after.kind == "open" and left.kind == "text":
-            raise invalid(left.position, f"there is no function {left.text!r}.")
         if after.kind != "operator":
-            return Restriction(
-                value=_plain(left), quoted=left.kind == "quoted", position=left.position
-            )
+            return _plain(left, left.position)
         if left.kind != "text":
             raise invalid(left.position, "a field's name is not quoted.")
         self._next += 1
-        right = self._value()
-        return Restriction(
-            path=left.text,
-            operator=after.text,
-            value=_plain(right),
-            quoted=right.kind == "quoted",
-            position=left.position,
-        )
+        if self._peek().kind == "open":
+            return _compared(self._simple(), left.text, after.text)
+        right = _plain(self._value(), left.position)
+        return replace(right, path=left.text, operator=after.text)
 
     def _value(self) -> _Token:
         token = self._peek()
         if token.kind not in ("text", "quoted") or token.text in ("AND", "OR", "NOT"):
             self.expect("value")
         self._next += 1
+        after = self._peek()
+        if after.kind == "open" and after.position == token.position + len(token.text):
+            raise invalid(token.position, f"there is no function {token.text!r}.")
         return token
 
     def _accept_word(self, word: str) -> bool:
@@ -206,8 +227,30 @@ class _Parser:
         return self._tokens[self._next]
 
 
-def _plain(token: _Token) -> str:
-    """The value without its quotes; an escaped ``*`` keeps its backslash, as no wildcard."""
-    if token.kind != "quoted":
-        return token.text
-    return re.sub(r"\\([^*])", r"\1", token.text[1:-1], flags=re.DOTALL)
+def _plain(token: _Token, position: int) -> Restriction:
+    """A bare word of the value without its quotes and escapes."""
+    quoted = token.kind == "quoted"
+    pieces = [""]
+    for match in _VALUE.finditer(token.text[1:-1] if quoted else token.text):
+        if match["star"]:
+            pieces.append("")
+        elif quoted and match["escaped"]:
+            pieces[-1] += match["escaped"][1]
+        else:
+            pieces[-1] += match[0]
+    return Restriction(pieces=pieces, quoted=quoted, position=position)
+
+
+def _compared(node: Node, path: str, operator: str) -> Node:
+    """``path operator`` each bare word of ``node``."""
+    match node:
+        case All(terms=terms):
+            return All([_compared(term, path, operator) for term in terms])
+        case Some(terms=terms):
+            return Some([_compared(term, path, operator) for term in terms])
+        case Not(term=term):
+            return Not(_compared(term, path, operator))
+        case Restriction(path=""):
+            return replace(node, path=path, operator=operator)
+        case Restriction():
+            raise invalid(node.position, f"a comparison within one of {path}.")

@@ -19,10 +19,11 @@ from sqlalchemy import Connection, Row
 
 from longshore import names
 from longshore.api import messages, validation, wire
-from longshore.api.conditions import Field, Fields, Kind
+from longshore.api.fields import bucket_operation_fields, job_fields
 from longshore.api.listing import Listing, Order
+from longshore.api.page_tokens import TokenKey
 from longshore.clock import Clock
-from longshore.database import Database
+from longshore.database import Database, lists
 from longshore.database import jobs as statements
 from longshore.database.jobs import Counted, NewJob, Request
 from longshore.database.tables import bucket_operations, jobs
@@ -42,16 +43,6 @@ CANCELLING_WAIT_SECONDS = 5.0
 """How long the deletion of a job that is being cancelled waits for its end."""
 _WAIT_STEP_SECONDS = 0.05
 
-_COUNTERS = {
-    "total_object_count": "total",
-    "succeeded_object_count": "succeeded",
-    "failed_object_count": "failed",
-    "total_bytes_found": "bytes_found",
-    "total_bytes_transformed": "bytes_transformed",
-    "object_custom_contexts_created": "contexts_created",
-    "object_custom_contexts_deleted": "contexts_deleted",
-    "object_custom_contexts_updated": "contexts_updated",
-}
 _JOB_ORDER = Order(
     columns={"name": jobs.c.job_id, "create_time": jobs.c.create_us}, id=jobs.c.id, default="name"
 )
@@ -77,6 +68,7 @@ class Jobs:
         self._database = database
         self._clock = clock
         self._may_use = may_use
+        self._token_key = TokenKey(database)
 
     async def create_job(self, request: Any, creator: str | None = None) -> Any:
         """The operation of a new job, or of the one that the same request made before; ``creator``
@@ -100,10 +92,11 @@ class Jobs:
         project = names.parse_location(request.parent, wildcard=True)
         listing = Listing.of(
             request,
-            scope=f"jobs of {project}",
+            scope=f"jobs of {request.parent}",
             order_by=request.order_by,
             order=_JOB_ORDER,
-            fields=_job_fields(project),
+            fields=job_fields(project),
+            token_key=await self._token_key.get(),
         )
         return await self._database.read(_list, project, listing)
 
@@ -144,48 +137,10 @@ class Jobs:
             scope=f"bucket operations of {name}",
             order_by=request.order_by,
             order=_BUCKET_OPERATION_ORDER,
-            fields=_bucket_operation_fields(name),
+            fields=bucket_operation_fields(name),
+            token_key=await self._token_key.get(),
         )
         return await self._database.read(_list_bucket_operations, name, listing)
-
-
-def _job_fields(project: str) -> Fields:
-    """What a filter of jobs may name."""
-    return {
-        "name": Field(kind=Kind.TEXT, column=jobs.c.job_id, prefix=str(JobName(project, ""))),
-        "state": Field(kind=Kind.STATE, column=jobs.c.state),
-        "create_time": Field(kind=Kind.TIME, column=jobs.c.create_us),
-        "schedule_time": Field(kind=Kind.TIME, column=jobs.c.schedule_us),
-        "complete_time": Field(kind=Kind.TIME, column=jobs.c.complete_us),
-        "dry_run": Field(kind=Kind.BOOL, column=jobs.c.dry_run),
-        "is_multi_bucket_job": Field(kind=Kind.BOOL, column=jobs.c.multi_bucket),
-        **_JOB_COUNTERS,
-    }
-
-
-def _bucket_operation_fields(name: JobName) -> Fields:
-    columns = bucket_operations.c
-    prefix = str(BucketOperationName(name.project, name.job, ""))
-    return {
-        "name": Field(kind=Kind.TEXT, column=columns.bucket_operation_id, prefix=prefix),
-        "bucket_name": Field(kind=Kind.TEXT, column=columns.bucket),
-        "state": Field(kind=Kind.STATE, column=columns.state),
-        "create_time": Field(kind=Kind.TIME, column=columns.create_us),
-        "start_time": Field(kind=Kind.TIME, column=columns.start_us),
-        "complete_time": Field(kind=Kind.TIME, column=columns.complete_us),
-        **_BUCKET_OPERATION_COUNTERS,
-    }
-
-
-def _counter_fields(table: Any) -> Fields:
-    return {
-        f"counters.{field}": Field(kind=Kind.INT, column=statements.current_value(table, column))
-        for field, column in _COUNTERS.items()
-    }
-
-
-_JOB_COUNTERS = _counter_fields(jobs)
-_BUCKET_OPERATION_COUNTERS = _counter_fields(bucket_operations)
 
 
 def _checked(request: Any) -> tuple[NewJob, Request | None]:
@@ -260,8 +215,8 @@ def _get(connection: Connection, name: JobName) -> Any:
 
 
 def _list(connection: Connection, project: str, listing: Listing) -> Any:
-    counted = statements.list_jobs(connection, project, listing.page)
-    page, token = listing.fill(counted, messages.job_message)
+    found = lists.list_jobs(connection, project, listing.page)
+    page, token = listing.fill(found, messages.job_message)
     return wire.ListJobsResponse(jobs=page, next_page_token=token)
 
 
@@ -319,9 +274,9 @@ def _get_bucket_operation(connection: Connection, name: BucketOperationName) -> 
 
 def _list_bucket_operations(connection: Connection, name: JobName, listing: Listing) -> Any:
     parent = _find(connection, name)
-    counted = statements.list_bucket_operations(connection, parent.id, listing.page)
+    found = lists.list_bucket_operations(connection, parent.id, listing.page)
     config = messages.load(parent.message)
     page, token = listing.fill(
-        counted, lambda one: messages.bucket_operation_message(one, parent, config)
+        found, lambda one: messages.bucket_operation_message(one, parent, config)
     )
     return wire.ListBucketOperationsResponse(bucket_operations=page, next_page_token=token)

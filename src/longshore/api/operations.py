@@ -8,12 +8,13 @@ from sqlalchemy import Connection, Row
 
 from longshore import names
 from longshore.api import messages, wire
-from longshore.api.conditions import Field, Fields, Kind
+from longshore.api.fields import operation_fields
 from longshore.api.job_watch import JobWatch
 from longshore.api.jobs import not_found
 from longshore.api.listing import Listing, Order
+from longshore.api.page_tokens import TokenKey
 from longshore.clock import Clock
-from longshore.database import Database
+from longshore.database import Database, lists
 from longshore.database import jobs as statements
 from longshore.database.tables import jobs
 from longshore.errors import Unimplemented, invalid_field
@@ -32,6 +33,7 @@ class Operations:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
+        self._token_key = TokenKey(database)
         self._watch = JobWatch(database, clock)
 
     async def get_operation(self, request: Any) -> Any:
@@ -46,10 +48,11 @@ class Operations:
             raise Unimplemented("return_partial_success is not supported: leave it out.")
         listing = Listing.of(
             request,
-            scope=f"operations of {project}",
+            scope=f"operations of {request.name}",
             order_by="",
             order=_ORDER,
-            fields=_fields(project),
+            fields=operation_fields(project),
+            token_key=await self._token_key.get(),
         )
         return await self._database.read(_list, project, listing)
 
@@ -87,23 +90,6 @@ def _timeout(request: Any) -> float:
     return min(seconds, WAIT_MAX_SECONDS)
 
 
-def _fields(project: str) -> Fields:
-    prefix = str(OperationName(project, ""))
-    return {
-        "name": Field(kind=Kind.TEXT, column=jobs.c.operation_id, prefix=prefix),
-        "done": Field(kind=Kind.BOOL, column=jobs.c.complete_us.is_not(None)),
-        "metadata.create_time": Field(kind=Kind.TIME, column=jobs.c.create_us),
-        "metadata.end_time": Field(kind=Kind.TIME, column=jobs.c.complete_us),
-        "metadata.requested_cancellation": Field(
-            kind=Kind.BOOL, column=jobs.c.cancel_us.is_not(None)
-        ),
-        "metadata.job.name": Field(
-            kind=Kind.TEXT, column=jobs.c.job_id, prefix=str(names.JobName(project, ""))
-        ),
-        "metadata.job.state": Field(kind=Kind.STATE, column=jobs.c.state),
-    }
-
-
 def _find(connection: Connection, name: OperationName, *, lock: bool = False) -> Row[Any]:
     row = statements.find_operation(connection, *name, lock=lock)
     if row is None:
@@ -117,8 +103,8 @@ def _get(connection: Connection, name: OperationName) -> Any:
 
 
 def _list(connection: Connection, project: str, listing: Listing) -> Any:
-    counted = statements.list_operations(connection, project, listing.page)
-    page, token = listing.fill(counted, messages.operation_message)
+    found = lists.list_operations(connection, project, listing.page)
+    page, token = listing.fill(found, messages.operation_message)
     return wire.ListOperationsResponse(operations=page, next_page_token=token)
 
 

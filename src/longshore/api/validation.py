@@ -80,6 +80,7 @@ def new_job(project: str, job_id: str, job: Any) -> NewJob:
     return NewJob(
         project=project,
         job_id=job_id,
+        description=job.description,
         message=messages.dump(job),
         dry_run=job.dry_run,
         transformation_name=transformation_name,

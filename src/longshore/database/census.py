@@ -24,16 +24,15 @@ def census(connection: Connection) -> Census:
     Reads one index of each table from end to end: some 0.3 s for a million rows.
     """
     return Census(
-        _by_state(connection, jobs.c.project, jobs.c.state),
+        _by_state(connection, jobs.c.state),
         _by_state(connection, shards.c.job, shards.c.state),
     )
 
 
-def _by_state(
-    connection: Connection, first: Column[Any], state: Column[str]
-) -> Mapping[State, int]:
-    # In the order of an index on (first, state), so that nothing is sorted: a quarter of the time.
-    groups = select(state, func.count().label("rows")).group_by(first, state).subquery()
+def _by_state(connection: Connection, *key: Column[Any]) -> Mapping[State, int]:
+    """By the last column of the beginning of an index: in its order, so that nothing is sorted,
+    which takes a quarter of the time."""
+    groups = select(key[-1].label("state"), func.count().label("rows")).group_by(*key).subquery()
     rows = connection.execute(
         select(groups.c.state, func.sum(groups.c.rows)).group_by(groups.c.state)
     )

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
-    ColumnElement,
     Connection,
     Row,
     Select,
     bindparam,
-    case,
     delete,
     func,
     insert,
@@ -104,6 +102,7 @@ class NewJob:
 
     project: str
     job_id: str
+    description: str = ""
     message: bytes
     dry_run: bool
     transformation_name: str
@@ -130,14 +129,6 @@ class Request(NamedTuple):
     fingerprint: bytes
 
 
-class Page(NamedTuple):
-    """Which rows of a list, in which order, how many at most."""
-
-    conditions: Sequence[ColumnElement[bool]]
-    order: Sequence[ColumnElement[Any]]
-    limit: int
-
-
 def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
     """Insert a QUEUED job with all that the engine needs; gives the row's id.
 
@@ -149,6 +140,8 @@ def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
             "project": new.project,
             "job_id": new.job_id,
             "operation_id": names.new_operation_id(now_us),
+            # For filters; the message has it as it is.
+            "description": new.description.replace("\0", "\N{REPLACEMENT CHARACTER}") or None,
             "message": new.message,
             "state": State.QUEUED.value,
             "dry_run": new.dry_run,
@@ -277,24 +270,6 @@ def job_by_row_id(connection: Connection, job: int) -> Row[Any] | None:
     return connection.execute(_JOB_BY_ROW_ID, {"job": job}).one_or_none()
 
 
-def list_jobs(connection: Connection, project: str, page: Page) -> list[Counted]:
-    """Jobs of a project that have not been deleted."""
-    statement = select(jobs).where(jobs.c.project == project, jobs.c.job_delete_us.is_(None))
-    return count_jobs(connection, _rows(connection, statement, page))
-
-
-def list_operations(connection: Connection, project: str, page: Page) -> list[Counted]:
-    """The jobs of a project whose operations have not been deleted."""
-    statement = select(jobs).where(jobs.c.project == project, jobs.c.operation_delete_us.is_(None))
-    return count_jobs(connection, _rows(connection, statement, page))
-
-
-def list_bucket_operations(connection: Connection, job: int, page: Page) -> list[Counted]:
-    """The parts of a job."""
-    statement = select(bucket_operations).where(bucket_operations.c.job == job)
-    return count_bucket_operations(connection, _rows(connection, statement, page))
-
-
 def count_jobs(connection: Connection, rows: Sequence[Row[Any]]) -> list[Counted]:
     """``rows`` of jobs with their counters: summed for those that are open."""
     ids = _open(rows)
@@ -305,11 +280,6 @@ def count_bucket_operations(connection: Connection, rows: Sequence[Row[Any]]) ->
     """``rows`` of bucket operations with their counters, likewise."""
     ids = _open(rows)
     return _count(rows, counters_of_bucket_operations(connection, ids) if ids else {})
-
-
-def _rows(connection: Connection, statement: Select[Any], page: Page) -> Sequence[Row[Any]]:
-    chosen = statement.where(*page.conditions).order_by(*page.order).limit(page.limit)
-    return connection.execute(chosen).all()
 
 
 def _open(rows: Sequence[Row[Any]]) -> list[int]:
@@ -344,17 +314,6 @@ def _found(connection: Connection, statement: Select[Any], ids: Sequence[int]) -
         some = ids[start : start + _IDS_AT_ONCE]
         found.update(connection.execute(statement, {"ids": some}).scalars())
     return frozenset(found)
-
-
-def current_value(table: Any, name: str) -> ColumnElement[int]:
-    """A counter of a job or bucket operation as an expression, for conditions on lists."""
-    key = shards.c.job if table is jobs else shards.c.bucket_operation
-    running = (
-        select(func.coalesce(func.sum(shards.c[name]), 0))
-        .where(key == table.c.id)
-        .scalar_subquery()
-    )
-    return case((table.c.complete_us.is_(None), running), else_=table.c[name])
 
 
 def replayed(connection: Connection, request: Request) -> Row[Any] | None:

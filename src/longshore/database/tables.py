@@ -53,6 +53,13 @@ def _counters() -> list[Column[int]]:
     return [Column(name, BigInteger, nullable=False, server_default="0") for name in COUNTER_NAMES]
 
 
+def _index(name: str, *columns: str, where: str, unique: bool = False) -> Index:
+    condition = text(where)
+    return Index(name, *columns, unique=unique, sqlite_where=condition, postgresql_where=condition)
+
+
+_LIVE = "job_delete_us IS NULL"
+
 jobs = Table(
     "jobs",
     metadata,
@@ -75,41 +82,27 @@ jobs = Table(
     Column("error_code", Text),  # of a FAILED or CANCELED job, for its operation
     Column("error_message", Message),
     *_counters(),
+    Column("description", Name),  # NULL: none, or an empty one
     # What may be long comes last: SQLite reads a row from its beginning.
     Column("log_states", JSON, nullable=False),  # ["SUCCEEDED", "FAILED"], for workers
     Column("errors", JSON),
     Column("transformation", JSON, nullable=False),  # plain data, for workers
     Column("message", LargeBinary, nullable=False),  # the Job as its creator set it, serialised
-    Index(
-        "jobs_by_id",
-        "project",
-        "job_id",
+    # Those of the lists have no deleted ones, of which there may be any number.
+    _index("jobs_by_id", "project", "job_id", where=_LIVE, unique=True),
+    _index(
+        "jobs_by_operation",
+        *("project", "operation_id"),
+        where="operation_delete_us IS NULL",
         unique=True,
-        sqlite_where=text("job_delete_us IS NULL"),
-        postgresql_where=text("job_delete_us IS NULL"),
     ),
-    Index("jobs_by_operation", "project", "operation_id", unique=True),
-    Index("jobs_by_create_time", "project", "create_us", "id"),
-    Index("jobs_by_state_and_id", "project", "state", "job_id"),
-    Index("jobs_by_state_and_time", "project", "state", "create_us", "id"),
-    Index(
-        "jobs_open",
-        "id",
-        sqlite_where=text("state IN ('QUEUED', 'RUNNING')"),
-        postgresql_where=text("state IN ('QUEUED', 'RUNNING')"),
-    ),
-    Index(
-        "jobs_cancelling",
-        "id",
-        sqlite_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
-        postgresql_where=text("cancel_us IS NOT NULL AND complete_us IS NULL"),
-    ),
-    Index(
-        "jobs_unrecorded",
-        "id",
-        sqlite_where=text("complete_us IS NOT NULL AND record_us IS NULL"),
-        postgresql_where=text("complete_us IS NOT NULL AND record_us IS NULL"),
-    ),
+    _index("jobs_by_create_time", "project", "create_us", "id", where=_LIVE),
+    _index("jobs_by_state_and_id", "project", "state", "job_id", where=_LIVE),
+    _index("jobs_by_state_and_time", "project", "state", "create_us", "id", where=_LIVE),
+    Index("jobs_by_age", "state", "create_us"),
+    _index("jobs_open", "id", where="state IN ('QUEUED', 'RUNNING')"),
+    _index("jobs_cancelling", "id", where="cancel_us IS NOT NULL AND complete_us IS NULL"),
+    _index("jobs_unrecorded", "id", where="complete_us IS NOT NULL AND record_us IS NULL"),
     sqlite_autoincrement=True,
 )
 
@@ -162,21 +155,12 @@ shards = Table(
     Column("intent", LargeBinary),
     Index("shards_by_bucket_operation", "bucket_operation", "state"),
     Index("shards_by_job", "job", "state"),
-    Index(
+    _index(
         "shards_free",
-        "job",
-        "attempt",
-        "id",
-        sqlite_where=text("owner IS NULL AND state IN ('QUEUED', 'RUNNING')"),
-        postgresql_where=text("owner IS NULL AND state IN ('QUEUED', 'RUNNING')"),
+        *("job", "attempt", "id"),
+        where="owner IS NULL AND state IN ('QUEUED', 'RUNNING')",
     ),
-    Index(
-        "shards_leased",
-        "job",
-        "owner",
-        sqlite_where=text("owner IS NOT NULL"),
-        postgresql_where=text("owner IS NOT NULL"),
-    ),
+    _index("shards_leased", "job", "owner", where="owner IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 
@@ -190,6 +174,13 @@ requests = Table(
     Column("job", Id),  # what the first request was about; no key: it may be gone
     Column("create_us", BigInteger, nullable=False),
     Index("requests_by_time", "create_us"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("name", Name, primary_key=True),
+    Column("key", LargeBinary, nullable=False),
 )
 
 estimates = Table(

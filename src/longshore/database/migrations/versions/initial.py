@@ -1,4 +1,4 @@
-"""The schema of the first release: jobs, bucket operations, shards, remembered requests, estimates.
+"""The schema of the first release: jobs, bucket operations, shards, and what is remembered.
 
 Nothing here may come from ``tables``: that is the newest schema, and this is the first for ever.
 """
@@ -39,6 +39,11 @@ def upgrade() -> None:
     )
     op.create_index("requests_by_time", "requests", ["create_us"])
     op.create_table(
+        "keys",
+        sa.Column("name", _Name, primary_key=True),
+        sa.Column("key", sa.LargeBinary, nullable=False),
+    )
+    op.create_table(
         "estimates",
         sa.Column("store", _Name, primary_key=True),
         sa.Column("bucket", _Name, primary_key=True),
@@ -69,17 +74,21 @@ def _jobs() -> None:
         sa.Column("operation_delete_us", sa.BigInteger),
         *_error(),
         *_counters(),
+        sa.Column("description", _Name),
         sa.Column("log_states", sa.JSON, nullable=False),
         sa.Column("errors", sa.JSON),
         sa.Column("transformation", sa.JSON, nullable=False),
         sa.Column("message", sa.LargeBinary, nullable=False),
         sqlite_autoincrement=True,
     )
-    _index("jobs_by_id", "jobs", ["project", "job_id"], "job_delete_us IS NULL", unique=True)
-    _index("jobs_by_operation", "jobs", ["project", "operation_id"], unique=True)
-    _index("jobs_by_create_time", "jobs", ["project", "create_us", "id"])
-    _index("jobs_by_state_and_id", "jobs", ["project", "state", "job_id"])
-    _index("jobs_by_state_and_time", "jobs", ["project", "state", "create_us", "id"])
+    live = "job_delete_us IS NULL"
+    known = "operation_delete_us IS NULL"
+    _index("jobs_by_id", "jobs", ["project", "job_id"], live, unique=True)
+    _index("jobs_by_operation", "jobs", ["project", "operation_id"], known, unique=True)
+    _index("jobs_by_create_time", "jobs", ["project", "create_us", "id"], live)
+    _index("jobs_by_state_and_id", "jobs", ["project", "state", "job_id"], live)
+    _index("jobs_by_state_and_time", "jobs", ["project", "state", "create_us", "id"], live)
+    _index("jobs_by_age", "jobs", ["state", "create_us"])
     _index("jobs_open", "jobs", ["id"], "state IN ('QUEUED', 'RUNNING')")
     _index("jobs_cancelling", "jobs", ["id"], "cancel_us IS NOT NULL AND complete_us IS NULL")
     _index("jobs_unrecorded", "jobs", ["id"], "complete_us IS NOT NULL AND record_us IS NULL")
