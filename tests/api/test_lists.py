@@ -12,6 +12,7 @@ from longshore.api import listing
 from tests.api.conftest import START_US, Project, Server, delete_job
 
 MINUTE_US = 60_000_000
+DESCRIPTIONS = {"a": r"Nightly sweep, 100% of C:\tmp", "b": "nightly SWEEP * [x]", "c": "Über_all"}
 
 
 def names(reply: Any, key: str = "jobs") -> list[str]:
@@ -39,7 +40,8 @@ def fleet(server: Server, rest: httpx.Client) -> Project:
     for index, job_id in enumerate("abcdef"):
         server.clock.time_us = START_US + min(index, 4) * MINUTE_US
         buckets = [f"bucket-{n}" for n in range(2 if job_id == "f" else 1)]
-        project.create(job_id, {**delete_job(*buckets), "dryRun": job_id == "a"})
+        said = {"description": DESCRIPTIONS[job_id]} if job_id in DESCRIPTIONS else {}
+        project.create(job_id, {**delete_job(*buckets), "dryRun": job_id == "a", **said})
     for job_id in "bce":
         project.run(job_id, counters={"total": ord(job_id), "failed": 1})
     project.finish("b")
@@ -94,6 +96,9 @@ def test_the_size_may_change_between_pages_and_nothing_else(fleet: Project) -> N
         assert error["status"] == "INVALID_ARGUMENT"
         assert "page_token" in error["message"]
     assert fleet.error("GET", "/operations", params={"pageToken": token})["code"] == 400
+    every = fleet.parent.replace("/global", "/-") + "/jobs"
+    assert fleet.error("GET", every, params=more)["code"] == 400
+    assert fleet.ok("GET", every, params=first)["nextPageToken"] != token
     other = fleet.parent.replace(fleet.id, f"{fleet.id}-not") + "/jobs"
     assert fleet.error("GET", other, params=more)["code"] == 400
 
@@ -153,7 +158,53 @@ def test_inserts_do_not_disturb_the_pages(project: Project) -> None:
         ("dry_run = true", "a"),
         ("dryRun:false", "bcdef"),
         ("is_multi_bucket_job = true", "f"),
+        # Bare words: in any text, in any case of ASCII letters, with wildcards.
+        ("nightly sweep", "ab"),
+        ("SWEEP", "ab"),
+        ("ber_ALL", "c"),
+        ("überall", ""),
+        ("night*sweep", "ab"),
+        ("'100% of'", "a"),
+        ("-nightly", "cdef"),
+        # Comparisons of text are by case, and nothing but the star is special.
+        ("description:sweep", "a"),
+        ("description:SWEEP", "b"),
+        ("description:'%'", "a"),
+        ("description:'_'", "c"),
+        ("description:'[x]'", "b"),
+        (r'description:"C:\\tmp"', "a"),
+        (r'description = "nightly SWEEP \* [x]"', "b"),
+        (r'description = "nightly* \* [x]"', "b"),
+        (r'description = "*\\tmp"', "a"),
+        (r'description = "*\\*"', "a"),
+        ('description = "*sweep*"', "a"),
+        ('description != "*sweep*"', "bc"),
+        ("description = nightly*", "b"),
+        ("description:*", "abc"),
+        ("NOT description:*", "def"),
+        ("description > o", "c"),
+        # One operator for several values.
+        ("state:(failed OR canceled)", "cd"),
+        ("state:(NOT queued -running)", "bcd"),
+        ("name = (a OR (b c) OR 'd')", "ad"),
+        ("dry_run:*", "a"),
+        ("delete_object:*", "abcdef"),
+        ("putMetadata:*", ""),
+        ("NOT rewrite_object:*", "abcdef"),
+        ("name = abc*", ""),
+        ('name >= b name = "*" name != "*"', ""),
+        ('name = "c*" OR name = "d"', "cd"),
+        # Between two microseconds.
+        ("create_time > 2026-09-01T00:01:00.123456001Z", "cdef"),
+        ("create_time <= 2026-09-01T00:01:00.123456001Z", "ab"),
+        ("create_time < 2026-09-01T00:01:00.123456001Z", "ab"),
+        ("create_time = 2026-09-01T00:01:00.123456001Z", ""),
+        ("create_time != 2026-09-01T00:01:00.123456001Z", "abcdef"),
+        ("create_time = 2026-09-01T00:01:00.123456Z", "b"),
+        ("create_time:2026-09-01t00:01:00.123456z", "b"),
         ("counters.total_object_count > 98", "ce"),
+        ("counters.total_object_count:0", "adf"),
+        ("counters.total_bytes_found > -1", "abcdef"),
         ("counters.totalObjectCount = 101", "e"),
         ("counters.failed_object_count=1 AND state=RUNNING", "e"),
     ],
@@ -187,6 +238,18 @@ def test_a_whole_name_in_a_filter(fleet: Project) -> None:
         ("()", 2),
         ("name='a", 6),
         ("lower(name)", 1),
+        ("create_time > timestamp('2026-01-01T00:00:00Z')", 15),
+        ("state:(failed OR name=a)", 18),
+        ("state:()", 8),
+        ("delete_object = 1", 1),
+        ("error_summaries.error_code:NOT_FOUND", 1),
+        ("counters:total_object_count", 1),
+        ("a.'b' = 1", 3),
+        ("name:a:b", 7),
+        ("NOT", 4),
+        ("name=a OR", 10),
+        ("-", 2),
+        ("state:" + "(" * 33 + "failed" + ")" * 33, 39),
         ("create_time > yesterday", 1),
         ("dry_run = 3", 1),
         ("counters.total_object_count = many", 1),
@@ -195,6 +258,7 @@ def test_a_whole_name_in_a_filter(fleet: Project) -> None:
         ("(" * 40 + "name=a" + ")" * 40, 33),
         (" OR ".join(["name=a"] * 101), 1001),
         ("x" * 10_001, None),
+        ("é" * 5_001, None),
         ("(" * 9_000, 33),
     ],
 )
@@ -254,6 +318,17 @@ def test_operations(fleet: Project) -> None:
     assert jobs("metadata.create_time > 2026-09-01T00:02:00Z") == "cdef"
     assert jobs("metadata.end_time:*") == "bcd"
     assert jobs("metadata.job.state:running") == "e"
+    assert jobs("metadata.job.state:(running OR queued)") == "aef"
+    assert jobs("metadata.job.counters.totalObjectCount = 101") == "e"
+    assert jobs("metadata.job.dry_run = true") == "a"
+    assert jobs("metadata.job.isMultiBucketJob = true") == "f"
+    assert jobs("metadata.job.description:*") == "abc"
+    assert jobs("metadata.job.complete_time > 2026-09-01T00:00:03Z") == "d"
+    assert jobs("metadata.job.schedule_time:*") == "bce"
+    assert jobs("metadata.job.delete_object:*") == "abcdef"
+    assert jobs("metadata.api_version = v1") == "abcdef"
+    assert jobs(f'metadata.operation = "{fleet.parent}/operations/{everything[0][0]}"') != ""
+    assert jobs("nightly") == "ab"
     assert jobs(f'metadata.job.name = "{fleet.job_name("e")}"') == "e"
     assert jobs(f'name = "{fleet.parent}/operations/{everything[0][0]}"') != ""
 

@@ -12,9 +12,25 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, and_, bindparam, false, func, literal, not_, or_, true
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ColumnElement,
+    Dialect,
+    Text,
+    TypeDecorator,
+    and_,
+    bindparam,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    true,
+)
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from longshore.api import filter as aip160
 from longshore.api.filter import All, Node, Not, Restriction, Some
@@ -169,7 +185,7 @@ def _anywhere(node: Restriction, fields: Fields) -> ColumnElement[bool]:
     # Some fields are one column under two names.
     texts = {id(one.column): one for one in fields.values() if one.kind is Kind.TEXT}.values()
     return or_(
-        *(and_(one.column.is_not(None), Glob(func.lower(_whole(one)), pieces)) for one in texts)
+        *(and_(one.column.is_not(None), _alike(func.lower(_whole(one)), pieces)) for one in texts)
     )
 
 
@@ -179,11 +195,11 @@ def _whole(field: Field) -> ColumnElement[str]:
 
 def _text(node: Restriction, field: Field) -> ColumnElement[bool]:
     if node.operator == ":":
-        return Glob(_whole(field), ["", *node.pieces, ""])
+        return _alike(_whole(field), ["", *node.pieces, ""])
     if node.operator in ("=", "!=") and len(node.pieces) > 1:
-        alike: ColumnElement[bool] = Glob(field.column, node.pieces)
+        alike = _alike(field.column, node.pieces)
         if field.prefix:
-            alike = or_(alike, Glob(_whole(field), node.pieces))
+            alike = or_(alike, _alike(_whole(field), node.pieces))
         return not_(alike) if node.operator == "!=" else alike
     value = node.value
     if field.prefix and "/" in value and not value.startswith(field.prefix):
@@ -261,33 +277,43 @@ _COMPARE: Mapping[str, Callable[[ColumnElement[Any], Any], ColumnElement[bool]]]
 }
 
 
-class Glob(ColumnElement[bool]):
-    """Whether a text is ``pieces`` with anything between them, by case.
+class _Pattern(TypeDecorator[Sequence[str]]):
+    """Pieces of text with anything between them, as each database's operator takes it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Sequence[str] | None, dialect: Dialect) -> str:
+        """The pattern, in which nothing but what is between the pieces is special."""
+        pieces = value or ()
+        if dialect.name == "sqlite":
+            return "*".join(re.sub(r"([*?\[])", r"[\1]", piece) for piece in pieces)
+        return "%".join(re.sub(r"([%_\\])", r"\\\1", piece) for piece in pieces)
+
+
+class _Glob(FunctionElement[bool]):
+    """Whether a text is what a pattern says, by case.
 
     Each database has its own way: LIKE ignores case on SQLite, and PostgreSQL has no GLOB.
     """
 
-    inherit_cache = False
-
-    def __init__(self, column: ColumnElement[str], pieces: Sequence[str]) -> None:
-        self.column = column
-        self.pieces = pieces
+    inherit_cache = True
+    name = "glob"
+    type = Boolean()
 
 
-@compiles(Glob, "sqlite")
-def _sqlite_glob(element: Glob, compiler: SQLCompiler, **options: Any) -> str:
-    pattern = "*".join(re.sub(r"([*?\[])", r"[\1]", piece) for piece in element.pieces)
-    return _operation(element, "GLOB", pattern, compiler, options)
+@compiles(_Glob, "sqlite")
+def _sqlite_glob(element: _Glob, compiler: SQLCompiler, **options: Any) -> str:
+    column, pattern = (compiler.process(one, **options) for one in element.clauses)
+    return f"({column} GLOB {pattern})"
 
 
-@compiles(Glob)
-def _like(element: Glob, compiler: SQLCompiler, **options: Any) -> str:
-    pattern = "%".join(re.sub(r"([%_\\])", r"\\\1", piece) for piece in element.pieces)
-    return _operation(element, "LIKE", pattern, compiler, options)
+@compiles(_Glob)
+def _like(element: _Glob, compiler: SQLCompiler, **options: Any) -> str:
+    column, pattern = (compiler.process(one, **options) for one in element.clauses)
+    return f"({column} LIKE {pattern})"
 
 
-def _operation(
-    element: Glob, operator: str, pattern: str, compiler: SQLCompiler, options: dict[str, Any]
-) -> str:
-    value: ColumnElement[str] = bindparam(None, pattern, unique=True)
-    return str(compiler.process(element.column.op(operator)(value), **options))
+def _alike(text: ColumnElement[str], pieces: Sequence[str]) -> ColumnElement[bool]:
+    """Whether ``text`` is ``pieces`` with anything between them."""
+    return _Glob(text, bindparam(None, tuple(pieces), type_=_Pattern(), unique=True))

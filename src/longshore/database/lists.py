@@ -8,11 +8,13 @@ has those that match, be they few or none, and goes on after the last row that w
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
+    CTE,
     BigInteger,
+    BindParameter,
     Column,
     ColumnElement,
     Connection,
@@ -20,20 +22,20 @@ from sqlalchemy import (
     Select,
     Table,
     and_,
+    bindparam,
     case,
-    column,
+    cast,
+    func,
     not_,
     or_,
     select,
-    table,
     tuple_,
-    values,
+    union_all,
 )
 
 from longshore.database.jobs import Counted, count_bucket_operations, count_jobs
-from longshore.database.rollup import counters_of_bucket_operations, counters_of_jobs
-from longshore.database.tables import bucket_operations, jobs
-from longshore.model import COUNTER_NAMES, Counters
+from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.model import COUNTER_NAMES, State
 
 WINDOW = {"postgresql": 5_000, "sqlite": 3_000}
 """How many rows a page looks at, by database: some 10 ms."""
@@ -97,13 +99,35 @@ def list_bucket_operations(connection: Connection, job: int, page: Page) -> Foun
     return Found(count_bucket_operations(connection, rows), end)
 
 
-_counted = table("counted", column("id"), *(column(name, BigInteger) for name in COUNTER_NAMES))
-
-
 def current_value(of: Table, name: str) -> ColumnElement[int]:
     """A counter as an expression, for the ``rest`` of a Page that ``counts``."""
-    running = select(_counted.c[name]).where(_counted.c.id == of.c.id).scalar_subquery()
+    counted = _COUNTED[of]
+    running = select(counted.c[name]).where(counted.c.id == of.c.id).scalar_subquery()
     return case((of.c.complete_us.is_(None), running), else_=of.c[name])
+
+
+def _sums(part_key: Column[int], shard_key: Column[int]) -> CTE:
+    """What the open rows ``open_ids`` have come to so far, as ``counters_of_jobs`` says it; done
+    once for a statement."""
+    ids: BindParameter[Any] = bindparam("open_ids", expanding=True)
+    parts, some = part_key.table.c, shard_key.table.c
+    rows = union_all(
+        select(part_key.label("id"), *(parts[name] for name in COUNTER_NAMES)).where(
+            part_key.in_(ids)
+        ),
+        select(shard_key.label("id"), *(some[name] for name in COUNTER_NAMES)).where(
+            shard_key.in_(ids), some.state == State.RUNNING.value
+        ),
+    ).subquery()
+    sums = (cast(func.sum(rows.c[name]), BigInteger).label(name) for name in COUNTER_NAMES)
+    counted = select(rows.c.id, *sums).group_by(rows.c.id).cte("counted")
+    return counted.prefix_with("MATERIALIZED")
+
+
+_COUNTED = {
+    jobs: _sums(bucket_operations.c.job, shards.c.job),
+    bucket_operations: _sums(bucket_operations.c.id, shards.c.bucket_operation),
+}
 
 
 def _rows(
@@ -117,17 +141,17 @@ def _rows(
         return connection.execute(mine.limit(page.limit)).all(), None
     size = WINDOW[connection.dialect.name] * TERMS // max(TERMS, page.terms)
     end: Sequence[Any] | None = None
-    ending: list[Any] = []
+    open_ids: dict[str, list[int]] = {}
     if page.counts:
         running = connection.execute(_running(of, mine, page.keys, size)).all()
         if len(running) > OPEN_AT_ONCE:
-            *_, last = running = running[:OPEN_AT_ONCE]
-            end = _position(last, page.keys)
+            running = running[:OPEN_AT_ONCE]
+            end = [running[-1]._mapping[key.column.name] for key in page.keys]
             mine = mine.where(not_(_beyond(page.keys, end)))
-        ending.append(_counters(connection, of, [row.id for row in running]))
-    matching = _matching(of, mine, page, size).add_cte(*ending)
-    ids = connection.scalars(matching).all()
-    rows = {row.id: row for row in connection.execute(select(of).where(of.c.id.in_(ids)))}
+        open_ids = {"open_ids": [row.id for row in running]}
+    ids = connection.scalars(_matching(of, mine, page, size), open_ids).all()
+    whole = select(of).where(of.c.id.in_(ids))
+    rows = {row.id: row for row in connection.execute(whole)} if ids else {}
     found = [rows[one] for one in ids]
     if len(found) >= page.limit:
         return found, None
@@ -164,20 +188,6 @@ def _columns(of: Table, keys: Sequence[Key]) -> list[Column[Any]]:
 def _order(window: Any, keys: Sequence[Key]) -> list[ColumnElement[Any]]:
     columns = [(window.c[key.column.name], key.descending) for key in keys]
     return [one.desc() if descending else one for one, descending in columns]
-
-
-def _position(row: Row[Any], keys: Sequence[Key]) -> list[Any]:
-    return [row._mapping[key.column.name] for key in keys]
-
-
-def _counters(connection: Connection, of: Table, ids: Sequence[int]) -> Any:
-    """What the open rows ``ids`` have come to, as the table ``counted`` of a statement."""
-    sums = counters_of_jobs if of is jobs else counters_of_bucket_operations
-    totals = sums(connection, ids) if ids else {}
-    # A table has at least one row, here one of no id.
-    data = [(0, *astuple(Counters())), *((one, *astuple(totals[one][0])) for one in totals)]
-    columns = (column(name, BigInteger) for name in ("id", *COUNTER_NAMES))
-    return values(*columns, name="counted").data(data).cte("counted")
 
 
 def _beyond(keys: Sequence[Key], after: Sequence[Any]) -> ColumnElement[bool]:
