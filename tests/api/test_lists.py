@@ -192,6 +192,9 @@ def test_inserts_do_not_disturb_the_pages(project: Project) -> None:
         ("putMetadata:*", ""),
         ("NOT rewrite_object:*", "abcdef"),
         ("name = abc*", ""),
+        ('name = "proj*"', "abcdef"),
+        ('name = "projects/*/jobs/c"', "c"),
+        ('name = "*c"', "c"),
         ('name >= b name = "*" name != "*"', ""),
         ('name = "c*" OR name = "d"', "cd"),
         # Between two microseconds.
@@ -210,8 +213,8 @@ def test_inserts_do_not_disturb_the_pages(project: Project) -> None:
     ],
 )
 def test_filters_of_jobs(fleet: Project, text: str, expected: str) -> None:
-    for size in (1, 100):
-        found = pages(fleet, "/jobs", filter=text, pageSize=size)
+    for order_by, size in (("", 1), ("", 100), ("create_time", 2)):
+        found = pages(fleet, "/jobs", filter=text, pageSize=size, orderBy=order_by)
         assert "".join(chain(*found)) == expected
 
 
@@ -219,6 +222,8 @@ def test_a_whole_name_in_a_filter(fleet: Project) -> None:
     for operator in ("=", ":"):
         text = f'name {operator} "{fleet.job_name("c")}"'
         assert names(fleet.ok("GET", "/jobs", params={"filter": text})) == ["c"]
+    start = {"filter": f'name = "{fleet.job_name("c")}*"'}
+    assert names(fleet.ok("GET", "/jobs", params=start)) == ["c"]
     other = 'name = "projects/other/locations/global/jobs/c"'
     assert names(fleet.ok("GET", "/jobs", params={"filter": other})) == []
 

@@ -123,23 +123,23 @@ def _seek(
     if not isinstance(node, Restriction) or not node.path or node.asks_presence:
         return [], False
     field = _field(node, fields)
-    if field.indexed and node.operator in ("=", ":"):
-        return [_BY_KIND[field.kind](node, field)], True
-    if field.column is not first or node.operator == "!=":
+    equals = field.indexed and node.operator in ("=", ":")
+    if node.operator == "!=" or not (equals or field.column is first):
         return [], False
-    if field.kind is Kind.TIME:
-        return [_time(node, field)], True
+    if field.kind is not Kind.TEXT:
+        return [_BY_KIND[field.kind](node, field)], True
     whole_name = bool(field.prefix) and node.pieces[0].startswith(field.prefix)
-    if (
-        field.kind is not Kind.TEXT
-        or node.operator == ":"
-        or ("/" in node.value and not whole_name)
-    ):
+    if node.operator == ":" or ("/" in node.value and not whole_name):
         return [], False
     if node.operator != "=" or len(node.pieces) == 1:
         return [_text(node, field)], True
-    start = node.pieces[0].removeprefix(field.prefix)
-    return [field.column >= start, field.column < start + _LAST] if start else [], False
+    if field.column is not first:
+        return [], False
+    start = node.pieces[0]
+    if field.prefix.startswith(start) and not whole_name:  # every whole name may begin so
+        return [], False
+    start = start.removeprefix(field.prefix)
+    return [field.column >= start, field.column < start + _LAST], False
 
 
 def _condition(node: Node, fields: Fields) -> ColumnElement[bool]:

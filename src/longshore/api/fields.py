@@ -91,5 +91,6 @@ def operation_fields(project: str) -> Fields:
     """Of a project's operations."""
     prefix = str(OperationName(project, ""))
     name = Field(kind=Kind.TEXT, column=jobs.c.operation_id, prefix=prefix)
-    job = Field(kind=Kind.TEXT, column=jobs.c.job_id, prefix=str(JobName(project, "")))
+    prefix = str(JobName(project, ""))
+    job = Field(kind=Kind.TEXT, column=jobs.c.job_id, prefix=prefix, indexed=True)
     return {"name": name, "metadata.operation": name, "metadata.job.name": job, **_OPERATION}

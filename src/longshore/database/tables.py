@@ -96,6 +96,11 @@ jobs = Table(
         where="operation_delete_us IS NULL",
         unique=True,
     ),
+    _index(
+        "jobs_of_operations",
+        *("project", "job_id", "operation_id"),
+        where="operation_delete_us IS NULL",
+    ),
     _index("jobs_by_create_time", "project", "create_us", "id", where=_LIVE),
     _index("jobs_by_state_and_id", "project", "state", "job_id", where=_LIVE),
     _index("jobs_by_state_and_time", "project", "state", "create_us", "id", where=_LIVE),

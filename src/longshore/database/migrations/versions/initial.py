@@ -85,6 +85,7 @@ def _jobs() -> None:
     known = "operation_delete_us IS NULL"
     _index("jobs_by_id", "jobs", ["project", "job_id"], live, unique=True)
     _index("jobs_by_operation", "jobs", ["project", "operation_id"], known, unique=True)
+    _index("jobs_of_operations", "jobs", ["project", "job_id", "operation_id"], known)
     _index("jobs_by_create_time", "jobs", ["project", "create_us", "id"], live)
     _index("jobs_by_state_and_id", "jobs", ["project", "state", "job_id"], live)
     _index("jobs_by_state_and_time", "jobs", ["project", "state", "create_us", "id"], live)
