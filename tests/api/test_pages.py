@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import operator
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -56,7 +57,8 @@ def comparisons(draw: st.DrawFn) -> Filter:
     """One field with one value."""
     by = draw(operators)
     compare = COMPARE[by]
-    match draw(st.sampled_from(["name", "time", "state", "count", "has", "wild", "word", "flag"])):
+    kinds = ["name", "time", "state", "count", "count", "count", "has", "wild", "word", "flag"]
+    match draw(st.sampled_from(kinds)):
         case "name":
             name = draw(names)
             return f'name {by} "{name}"', lambda row: compare(row["job_id"], name)
@@ -74,8 +76,9 @@ def comparisons(draw: st.DrawFn) -> Filter:
             piece = draw(st.text("ab-%_", min_size=1, max_size=2))
             return f"description:'{piece}'", lambda row: piece in (row["description"] or "")
         case "wild":
-            start = draw(names)
-            return f'name = "{start}*"', lambda row: row["job_id"].startswith(start)
+            start, end = draw(names), draw(st.text("ab-%_", max_size=1))
+            alike = re.compile(f"{re.escape(start)}.*{re.escape(end)}")
+            return f'name = "{start}*{end}"', lambda row: bool(alike.fullmatch(row["job_id"]))
         case "word":
             word = draw(st.text("abAB", min_size=1, max_size=2))
             return word, lambda row: word.lower() in row["text"].lower()
