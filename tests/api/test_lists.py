@@ -195,6 +195,7 @@ def test_inserts_do_not_disturb_the_pages(project: Project) -> None:
         ('name = "proj*"', "abcdef"),
         ('name = "projects/*/jobs/c"', "c"),
         ('name = "*c"', "c"),
+        ('name = "b*x"', ""),
         ('name >= b name = "*" name != "*"', ""),
         ('name = "c*" OR name = "d"', "cd"),
         # Between two microseconds.
