@@ -124,7 +124,8 @@ def load_errors(data: Mapping[str, Any] | None) -> dict[Code, ErrorSummary]:
 class Shard:
     """A shard as its lease gives it to a worker: all that is needed to carry it on.
 
-    ``range`` and ``store`` None: the work is to plan the bucket operation. ``source`` and
+    ``range`` and ``store`` None: the work is to plan the bucket operation; ``bucket`` "" as well:
+    first to find the job's buckets. ``source`` and
     ``transformation`` are (name of the extension, its plain data). ``log_states``: which outcomes
     are logged.
     """

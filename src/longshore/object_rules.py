@@ -36,6 +36,8 @@ RETENTION_MAX_SECONDS = 3_155_760_000
 
 PATCH_COLUMNS = frozenset(field.name for field in fields(Patch)) & COLUMNS.keys()
 WRITE_COLUMNS = PATCH_COLUMNS | {"storage_class", "kms_key"}
+BUCKET_FACTS = ("location", "labels", "autoclass", "soft_delete_seconds")
+"""What a store may know of a bucket beside its rules; not every one does."""
 ZERO: Mapping[str, Any] = {name: kind() for name, kind in COLUMNS.items()}
 _RETENTION_MODES = ("Unlocked", "Locked")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -235,7 +237,7 @@ def check_bucket(bucket: Bucket) -> None:
 def check_bucket_changes(changes: Mapping[str, Any]) -> None:
     """Raises InvalidArgument for what is no rule of a bucket or has the wrong type."""
     types = {field.name: field.type for field in fields(Bucket)}
-    rules = types.keys() - {"name", "create_time_us"}
+    rules = types.keys() - {"name", "create_time_us", *BUCKET_FACTS}
     for name, value in changes.items():
         check_known("rule of a bucket", name, rules)
         if type(value).__name__ != types[name]:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-from longshore.store import Batch, BucketStores, Failure
+from longshore.store import Batch, Bucket, BucketStores, Failure
 
 Range = Mapping[str, Any]
 """Where a shard begins and ends: plain data that only its source understands."""
@@ -25,12 +25,14 @@ class Selection:
     ``pinned[i]`` is true where the user named the generation, which then is never left for a newer
     one; None means that none is. ``refused``: entries that can't be tried (an unreadable row of a
     manifest), by index, with the reason; ``batch.names`` then says where the entry stands.
+    ``seen``: all names up to the cursor that were read for it, where a filter has left some out.
     """
 
     batch: Batch
     cursor: Cursor
     pinned: list[bool] | None = None
     refused: Mapping[int, Failure] = field(default_factory=dict)
+    seen: Sequence[str] | None = None
 
 
 class Halves(NamedTuple):
@@ -80,6 +82,14 @@ class Source(Protocol):
 
         A selection may be empty: it moves the cursor over what was read and is not chosen, so that
         progress and cancels are not held up by a long search."""
+
+
+class BucketFinder(Source, Protocol):
+    """A source that says which buckets, too. A job with one begins as a bucket operation without a
+    bucket, whose planning becomes that of the buckets that are found."""
+
+    def chooses(self, bucket: Bucket) -> bool:
+        """Whether the job is about ``bucket``."""
 
 
 class BatchSize(Protocol):

@@ -137,7 +137,11 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bucket:
-    """A bucket and its rules. ``retention_period_seconds`` 0: no policy."""
+    """A bucket, its rules, and what else its store knows of it.
+
+    ``retention_period_seconds`` 0: no policy. ``location`` "", ``soft_delete_seconds`` 0: not known
+    or none; ``labels`` is text as of ``patch.dump_map``.
+    """
 
     name: str
     create_time_us: int
@@ -145,6 +149,10 @@ class Bucket:
     retention_period_seconds: int = 0
     uniform_access: bool = False
     default_event_based_hold: bool = False
+    location: str = ""
+    labels: str = ""
+    autoclass: bool = False
+    soft_delete_seconds: int = 0
 
 
 class Store(Protocol):

@@ -97,8 +97,8 @@ CATALOGUE = [
     (
         "j",
         {"projectSource": {"project": "projects/p"}, "deleteObject": {}},
-        "PROJECT_SOURCE_UNSUPPORTED",
-        "job.project_source",
+        "PROJECT_SOURCE_PROJECT_INVALID",
+        "job.project_source.project",
         {},
     ),
     (

@@ -20,6 +20,7 @@ from longshore.settings import Settings
 from longshore.source import Range, Selection
 from longshore.store import ABSENT, PAGE_BYTES, NewObject, Store, Stores
 from tests.conformance.shelf import BUCKET, Shelf
+from tests.filters import project_source
 
 CHOSEN = [f"a/{number:03}" for number in range(40)] + ["b", "b\n,\"'", "é/\U0001f600"]
 WRITTEN = [*CHOSEN, "a", "c/1", "z"]
@@ -37,9 +38,15 @@ async def manifest(yard: Shelf, chosen: Sequence[str] = CHOSEN) -> dict[str, Any
     return {"bucket": LISTS, "name": "m/part-*.csv"}
 
 
+async def filters(yard: Shelf, chosen: Sequence[str] = CHOSEN) -> dict[str, Any]:
+    text = " || ".join(f"name.startsWith('{prefix}')" for prefix in ("a/", "b", "é/"))
+    return project_source(objects=f"({text}) && !name.endsWith('never')")[1]
+
+
 SOURCES: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
     "prefix_list": prefixes,
     "manifest": manifest,
+    "project_source": filters,
 }
 every_source = pytest.mark.parametrize("name", SOURCES)
 
@@ -105,7 +112,7 @@ class Reading:
             )
             seen = 0
             async for selection in selections:
-                assert 1 <= len(selection.batch) <= asked[-1]
+                assert len(selection.batch) <= asked[-1]
                 assert len(asked) > seen, "size() is asked before each selection"
                 seen = len(asked)
                 yield selection
@@ -280,6 +287,51 @@ async def test_noncurrent_versions_are_listed_where_asked_for(
         read += len(selection.batch)
         rest = await reading.all(range_, selection.cursor, versions=True, sizes=(2,))
         assert names_of(rest) == [name for name, _ in found[read:]]
+
+
+# project_source
+
+
+async def test_a_filter_is_asked_of_each_page_and_sees_its_columns(yard: Shelf) -> None:
+    await yard.make(versioning=True)
+    objects = [
+        NewObject(
+            f"{number:04}",
+            b"",
+            {"content_type": "text/plain" if number % 500 == 499 else "image/png"},
+        )
+        for number in range(2500)
+    ]
+    await yard.store.write_objects(BUCKET, objects)
+    data = project_source(objects="contentType == 'text/plain' && customTime == customTime")[1]
+    (range_,) = await Reading(yard, "project_source", data).split()
+    assert names_of(await Reading(yard, "project_source", data).all(range_)) == []
+    data = project_source(objects="!(contentType == 'image/png') && !temporaryHold")[1]
+    reading = Reading(yard, "project_source", data)
+    for size in (1, 2, 1000):
+        found = await reading.all(range_, sizes=(size,), versions=True)
+        assert names_of(found) == [f"{number:04}" for number in range(499, 2500, 500)]
+        assert all(set(one.batch.columns) == {"content_type", "live"} for one in found)
+        for place, selection in enumerate(found):
+            rest = await reading.all(range_, selection.cursor)
+            assert names_of(rest) == names_of(found[place + 1 :])
+            assert selection.seen is not None
+            assert selection.seen[-1] == selection.cursor["after"]
+
+
+async def test_a_range_is_halved_by_the_names_that_a_filter_leaves_out(yard: Shelf) -> None:
+    await yard.make()
+    names = [f"{number:05}" for number in range(4200)]
+    await yard.store.write_objects(BUCKET, [NewObject(one, b"") for one in names])
+    reading = Reading(yard, "project_source", project_source(objects="size > 0")[1])
+    (whole,) = await reading.split()
+    selections = reading.read(whole)
+    first = await anext(selections)
+    assert (len(first.batch), first.cursor["after"]) == (0, "00999")
+    halves = await reading.source.halve(reading.stores, BUCKET, whole, first, calls=4)
+    assert halves.give is not None
+    assert "00999" < halves.give["after"] < "03200"
+    assert halves.keep["before"] == halves.give["after"] + "\0"
 
 
 # manifest

@@ -142,6 +142,12 @@ async def _finish_plan(database: Database) -> Any:
     return await database.write(shards.finish_plan, shard, [{}, {}], "main", 8)
 
 
+async def _finish_search(database: Database) -> Any:
+    await create(database, new_job(buckets=("",)))
+    (shard,) = await claim(database)
+    return await database.write(shards.finish_search, shard, ["a", "b", "c"], 8)
+
+
 async def _hand_over(database: Database) -> Any:
     (shard,) = await running(database)
     return await database.write(shards.hand_over, shard, {"before": "m"}, {"after": "m"})
@@ -177,7 +183,7 @@ WRITES: dict[str, Write] = {
     for function in (
         *(_create, _create_with_id, _create_job, _begin, _remember, _cancel, _delete),
         *(_delete_operation, _claim, _checkpoint, _last_checkpoint, _finish, _hand_back),
-        *(_let_go, _finish_plan, _give_up, _renew, _release),
+        *(_let_go, _finish_search, _finish_plan, _give_up, _renew, _release),
         *(_hand_over, _ask_to_halve, _remove_some),
     )
 }

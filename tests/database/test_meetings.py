@@ -176,6 +176,24 @@ async def test_two_planners_of_a_job_both_plan(database: Database, count: int) -
 
 
 @pytest.mark.parametrize("count", COUNTS)
+@pytest.mark.parametrize("cancel_first", [True, False])
+async def test_a_search_that_ends_and_cancel(
+    database: Database, count: int, cancel_first: bool
+) -> None:
+    job = await create(database, new_job(buckets=("",)))
+    (shard,) = await claim(database)
+    pair = [(shards.finish_search, shard, ["a", "b"], 10), (jobs.cancel_job, job, 11)]
+    answers = await meet(database, count, *(reversed(pair) if cancel_first else pair))
+    no_surprise(answers)
+    found = answers[1 if cancel_first else 0]
+    expected = ["RUNNING", "CANCELED"] if found else ["CANCELED"]
+    assert (await states(database))[2] == expected
+    if found:
+        await database.write(shards.finish, found, DONE, {}, State.SUCCEEDED, 12)
+    assert (await row(database, table)).state == "CANCELED"
+
+
+@pytest.mark.parametrize("count", COUNTS)
 async def test_checkpoint_and_cancel(database: Database, count: int) -> None:
     one, _two = await running(database, 2)
     answers = await meet(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from sqlalchemy import select
 
 from longshore.database import Database, census, leases, retention, shards
 from longshore.database import jobs as job_statements
@@ -10,7 +13,7 @@ from longshore.database.shards import Answer, LeaseLost
 from longshore.database.tables import bucket_operations, jobs
 from longshore.database.tables import shards as table
 from longshore.errors import Code, Internal, NotFound
-from longshore.model import Counters, ErrorSummary, State
+from longshore.model import Counters, ErrorSummary, Shard, State
 from tests.database.rows import announcement, claim, create, new_job, plan, row, running, states
 
 
@@ -218,6 +221,64 @@ async def test_finish_plan_without_the_lease_changes_nothing(database: Database)
     with pytest.raises(LeaseLost):
         await plan(database, planning, 3)
     assert await states(database) == (["RUNNING"], ["RUNNING"], ["RUNNING"])
+
+
+async def _searching(database: Database) -> Shard:
+    await create(database, new_job(buckets=("",)))
+    (shard,) = await claim(database)
+    assert shard.bucket == ""
+    return shard
+
+
+async def _buckets(database: Database) -> list[str]:
+    query = select(bucket_operations.c.bucket).order_by(bucket_operations.c.position)
+    return list(await database.read(lambda connection: connection.scalars(query).all()))
+
+
+async def test_finish_search_keeps_the_first_bucket_and_frees_the_others(
+    database: Database,
+) -> None:
+    shard = await _searching(database)
+    found = await database.write(shards.finish_search, shard, ["a", "b", "c"], 3)
+    assert found == replace(shard, bucket="a") == await database.read(shards.reload, shard)
+    assert await states(database) == (
+        ["RUNNING"],
+        ["RUNNING", "QUEUED", "QUEUED"],
+        ["RUNNING", "QUEUED", "QUEUED"],
+    )
+    assert await _buckets(database) == ["a", "b", "c"]
+    assert (await row(database, jobs)).multi_bucket
+    others = await claim(database)
+    assert [(one.bucket, one.range, one.source) for one in others] == [
+        ("b", None, shard.source),
+        ("c", None, shard.source),
+    ]
+
+
+async def test_finish_search_of_nothing_ends_the_job(database: Database) -> None:
+    shard = await _searching(database)
+    assert await database.write(shards.finish_search, shard, [], 3) is None
+    assert await states(database) == (["SUCCEEDED"], ["SUCCEEDED"], ["SUCCEEDED"])
+    assert not (await row(database, jobs)).multi_bucket
+
+
+async def test_finish_search_of_a_cancelled_job_adds_nothing(database: Database) -> None:
+    shard = await _searching(database)
+    await database.write(job_statements.cancel_job, shard.job, 3)
+    assert await database.write(shards.finish_search, shard, ["a", "b"], 3) is None
+    assert await states(database) == (["CANCELED"], ["CANCELED"], ["CANCELED"])
+
+
+async def test_finish_search_without_the_lease_changes_nothing(database: Database) -> None:
+    shard = await _searching(database)
+    await database.write(leases.release)
+    (newer,) = await claim(database, "v")
+    with pytest.raises(LeaseLost):
+        await database.write(shards.finish_search, shard, ["a", "b"], 3)
+    assert await _buckets(database) == [""]
+    assert not (await row(database, jobs)).multi_bucket
+    await database.write(shards.finish_search, newer, ["a"], 4)
+    assert await _buckets(database) == ["a"]
 
 
 async def test_give_up_counts_what_was_announced_as_failed(database: Database) -> None:

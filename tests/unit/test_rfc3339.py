@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longshore.errors import InvalidArgument
-from longshore.transformations.put_metadata import parse_time
+from longshore.patch import parse_time
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

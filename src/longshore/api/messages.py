@@ -30,6 +30,8 @@ OUTPUT_ONLY = (
     "is_multi_bucket_job",
 )
 """Fields of a Job that are ours to say; in a request they are ignored."""
+PROJECT_SOURCE = "project_source"
+"""The source of a whole job, which finds its buckets."""
 CONTEXT_TRANSFORMATION = "update_object_custom_context"
 
 
@@ -72,8 +74,8 @@ def bucket_operation_message(counted: Counted, parent: Row[Any], config: Any) ->
     _set_time(message, "create_time", row.create_us)
     _set_time(message, "start_time", row.start_us)
     _set_time(message, "complete_time", row.complete_us)
-    bucket = config.bucket_list.buckets[row.position]
-    getattr(message, row.source_name).CopyFrom(getattr(bucket, row.source_name))
+    source = config if config.HasField(PROJECT_SOURCE) else config.bucket_list.buckets[row.position]
+    getattr(message, row.source_name).CopyFrom(getattr(source, row.source_name))
     transformation = parent.transformation_name
     getattr(message, transformation).CopyFrom(getattr(config, transformation))
     listed = row.source_name == "prefix_list"

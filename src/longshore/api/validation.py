@@ -12,10 +12,12 @@ from typing import Any
 
 from longshore import extensions, names
 from longshore.api import messages, wire
-from longshore.database.jobs import NewJob, NewPart
+from longshore.database.jobs import NewJob
+from longshore.database.parts import NO_BUCKET, NewPart
 from longshore.errors import (
     VIOLATIONS_MAX,
     Error,
+    FailedPrecondition,
     InvalidArgument,
     Unimplemented,
     Violation,
@@ -73,7 +75,10 @@ def new_job(project: str, job_id: str, job: Any) -> NewJob:
             "DESCRIPTION_TOO_LONG",
             max_length=str(DESCRIPTION_MAX_BYTES),
         )
-    parts = _parts(job, findings)
+    if job.HasField(messages.PROJECT_SOURCE):
+        parts = _to_be_found(project, job.project_source, findings)
+    else:
+        parts = _parts(job, findings)
     transformation_name, transformation = _transformation(job, findings)
     log_states = _log_states(job.logging_config, findings)
     findings.raise_any()
@@ -120,16 +125,32 @@ def _check_name(project: str, job_id: str, findings: _Findings) -> None:
         )
 
 
-def _parts(job: Any, findings: _Findings) -> list[NewPart]:
-    if job.HasField("project_source"):
-        findings.add(
-            "job.project_source",
-            "project_source is not supported yet: name the buckets in bucket_list.",
-            "PROJECT_SOURCE_UNSUPPORTED",
+def _to_be_found(project: str, source: Any, findings: _Findings) -> list[NewPart]:
+    """The part without a bucket of which the engine makes the job's bucket operations.
+
+    Raises FailedPrecondition for a selection by a dry run.
+    """
+    path = f"job.{messages.PROJECT_SOURCE}"
+    if source.dry_run_job_id:
+        raise FailedPrecondition(
+            "project_source.dry_run_job_id names a dry run, and this server does not keep what one"
+            " has found: that comes with plans. Give the filters of that job instead.",
+            reason="DRY_RUN_SELECTION_UNSUPPORTED",
         )
-        return []
+    source.ClearField("snapshot_time")  # ours to say, and we have none
+    if source.project != f"projects/{project}":
+        text = (
+            f"project_source.project is {source.project!r}; it must be the project of the job,"
+            f" 'projects/{project}'."
+        )
+        findings.add(f"{path}.project", text, "PROJECT_SOURCE_PROJECT_INVALID")
+    data = _plain_data("sources", messages.PROJECT_SOURCE, source, path, findings)
+    return [NewPart(bucket=NO_BUCKET, source_name=messages.PROJECT_SOURCE, source=data)]
+
+
+def _parts(job: Any, findings: _Findings) -> list[NewPart]:
     if not job.HasField("bucket_list"):
-        text = "The job has no source: set bucket_list."
+        text = "The job has no source: set bucket_list or project_source."
         findings.add("job", text, "SOURCE_NOT_SPECIFIED")
         return []
     buckets = job.bucket_list.buckets

@@ -2,7 +2,8 @@
 
 What the engine needs of a new job is plain data in three places: the job's row (transformation),
 its bucket operations' rows (sources) and, per bucket operation, one shard without a range, whose
-work is to plan.
+work is to plan. Where the buckets are yet to be found there is one bucket operation, without a
+bucket, which nobody is shown.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from sqlalchemy import (
     delete,
     func,
     insert,
-    null,
     select,
     update,
 )
 
 from longshore import names
+from longshore.database.parts import HAS_BUCKET, NewPart, insert_parts
 from longshore.database.rollup import (
     Totals,
     counters_of_bucket_operations,
@@ -55,14 +56,10 @@ _JOB_BY_OPERATION = select(jobs).where(
 )
 _LOCK_JOB = _JOB.with_for_update(key_share=True)
 _LOCK_JOB_BY_OPERATION = _JOB_BY_OPERATION.with_for_update(key_share=True)
-_PARTS = (
-    select(bucket_operations.c.id)
-    .where(bucket_operations.c.job == bindparam("job"))
-    .order_by(bucket_operations.c.position)
-)
 _PART = select(bucket_operations).where(
     bucket_operations.c.job == bindparam("job"),
     bucket_operations.c.bucket_operation_id == bindparam("bucket_operation_id"),
+    HAS_BUCKET,
 )
 _REQUEST = select(requests).where(
     requests.c.project == bindparam("project"),
@@ -84,15 +81,6 @@ _IDS_AT_ONCE = 1_000
 
 REQUEST_MEMORY_US = 24 * 3600 * 1_000_000
 """How long a request id is remembered; the API promises an hour."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewPart:
-    """A job's part in one bucket: the source's name and its plain data."""
-
-    bucket: str
-    source_name: str
-    source: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,36 +141,7 @@ def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
             "create_us": now_us,
         },
     ).scalar_one()
-    connection.execute(
-        insert(bucket_operations),
-        [
-            {
-                "job": job,
-                "bucket_operation_id": names.new_bucket_operation_id(),
-                "position": position,
-                "bucket": part.bucket,
-                "source_name": part.source_name,
-                "source": dict(part.source),
-                "state": State.QUEUED.value,
-                "create_us": now_us,
-            }
-            for position, part in enumerate(new.parts)
-        ],
-    )
-    ids = connection.scalars(_PARTS, {"job": job}).all()
-    connection.execute(
-        insert(shards),
-        [
-            {
-                "job": job,
-                "bucket_operation": one,
-                "state": State.QUEUED.value,
-                "range": null(),
-                "cursor": {},
-            }
-            for one in ids
-        ],
-    )
+    insert_parts(connection, int(job), new.parts, now_us)
     return int(job)
 
 

@@ -34,6 +34,7 @@ from sqlalchemy import (
 )
 
 from longshore.database.jobs import Counted, count_bucket_operations, count_jobs
+from longshore.database.parts import HAS_BUCKET
 from longshore.database.tables import bucket_operations, jobs, shards
 from longshore.model import COUNTER_NAMES, State
 
@@ -93,8 +94,8 @@ def list_operations(connection: Connection, project: str, page: Page) -> Found:
 
 
 def list_bucket_operations(connection: Connection, job: int, page: Page) -> Found:
-    """The parts of a job."""
-    mine = select(bucket_operations).where(bucket_operations.c.job == job)
+    """The parts of a job; none while its buckets are still to be found."""
+    mine = select(bucket_operations).where(bucket_operations.c.job == job, HAS_BUCKET)
     rows, end = _rows(connection, bucket_operations, mine, page)
     return Found(count_bucket_operations(connection, rows), end)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, and_, bindparam, insert, select, update
 
+from longshore.database.parts import NewPart, set_buckets
 from longshore.database.rollup import fold, lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards
 from longshore.errors import Error
@@ -113,6 +114,7 @@ _HAND_BACK = _update(*_COUNTED, "owner")
 _LET_GO = _update("owner")
 _PLAN = _update("range", "store")
 _CUT = _update("range")
+_CONFIRM = _update()
 
 
 def reload(connection: Connection, shard: Shard) -> Shard:
@@ -215,6 +217,27 @@ def let_go(connection: Connection, shard: Shard) -> None:
     Raises LeaseLost, having changed nothing.
     """
     _write(connection, shard, _LET_GO, {"owner": None})
+
+
+def finish_search(
+    connection: Connection, shard: Shard, buckets: Sequence[str], now_us: int
+) -> Shard | None:
+    """Make a shard without a bucket the planning shard of the first of ``buckets``, which keeps its
+    lease and is given, and bucket operations of the others; without any, or where somebody asked
+    to cancel, it ends.
+
+    Raises LeaseLost, having changed nothing.
+    """
+    lock_job(connection, shard.job)
+    cancelled = connection.execute(_IS_CANCELLED, {"job_id": shard.job}).scalar_one() is not None
+    if cancelled or not buckets:
+        finish(connection, shard, Counters(), {}, State.SUCCEEDED, now_us)
+        return None
+    name, data = shard.source
+    parts = [NewPart(bucket=bucket, source_name=name, source=data) for bucket in buckets]
+    set_buckets(connection, shard.job, shard.bucket_operation, parts, now_us)
+    _write(connection, shard, _CONFIRM, {})
+    return replace(shard, bucket=buckets[0])
 
 
 def finish_plan(

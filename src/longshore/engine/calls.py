@@ -37,7 +37,18 @@ class Calls:
 
     def for_bucket(self, bucket: str) -> Store:
         """The store that serves ``bucket``, as far as the engine and sources need one."""
-        name = self._stores.name_for(bucket)
+        return self._called(self._stores.name_for(bucket), bucket)
+
+    async def buckets(self) -> AsyncIterator[Bucket]:
+        """Every bucket of every store, of those that serve it."""
+        for name in self._stores.names():
+            listed = self._called(name, "").list_buckets()
+            async with aclosing(cast("AsyncGenerator[Bucket, None]", listed)) as buckets:
+                async for bucket in buckets:
+                    if self._stores.name_for(bucket.name) == name:
+                        yield bucket
+
+    def _called(self, name: str, bucket: str) -> Store:
         store = self._stores.open(name)
         gate = self._limits.gate(name, bucket)
         return cast("Store", Called(name, store, gate, self._running, self._clock))
@@ -61,6 +72,13 @@ class Called:
 
     async def get_bucket(self, bucket: str) -> Bucket:
         return await self._read("get_bucket", lambda: self._store.get_bucket(bucket))
+
+    async def list_buckets(self) -> AsyncIterator[Bucket]:
+        """Each bucket is a call: of the stores there are, one must look into each."""
+        listed = self._store.list_buckets()
+        async with aclosing(cast("AsyncGenerator[Bucket, None]", listed)) as buckets:
+            while bucket := await self._read("list_buckets", lambda: anext(buckets, None)):
+                yield bucket
 
     async def list_objects(
         self, bucket: str, *, page_size: int = PAGE_SIZE, **options: Any

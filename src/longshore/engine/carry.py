@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from longshore import telemetry
 from longshore.database import shards
 from longshore.database.shards import LeaseLost
-from longshore.engine.planning import Planning
+from longshore.engine.planning import Planning, Searching
 from longshore.engine.retry import (
     CANCELLED_PATIENCE_SECONDS,
     PATIENCE_SECONDS,
@@ -31,6 +31,7 @@ async def carry(running: Running, tools: Tools) -> None:
     """
     failures, since = 0, tools.clock.monotonic()
     while True:
+        shard = running.shard
         try:
             run = _make(running, tools)
         # A bug as well, or an intent that is no more than bytes: neither ends the worker.
@@ -41,8 +42,8 @@ async def carry(running: Running, tools: Tools) -> None:
         try:
             obstacle = await _run(run)
             if obstacle is None:
-                if isinstance(run, Planning) and running.shard.range is not None:
-                    continue  # planned: it goes on as the first of the ranges
+                if running.shard is not shard:
+                    continue  # planned: it goes on as the first of its buckets, or of its ranges
                 return
             now = tools.clock.monotonic()
             if run.progressed:
@@ -75,11 +76,16 @@ class _Obstacle(NamedTuple):
     passes: bool
 
 
-def _make(running: Running, tools: Tools) -> Planning | ShardRun:
-    return Planning(running, tools) if running.shard.range is None else ShardRun(running, tools)
+_Run = Searching | Planning | ShardRun
 
 
-async def _run(run: Planning | ShardRun) -> _Obstacle | None:
+def _make(running: Running, tools: Tools) -> _Run:
+    if running.shard.range is not None:
+        return ShardRun(running, tools)
+    return Planning(running, tools) if running.shard.bucket else Searching(running, tools)
+
+
+async def _run(run: _Run) -> _Obstacle | None:
     try:
         await run.run()
     except Error as error:

@@ -1,16 +1,81 @@
-"""Plan a bucket operation: its planning shard becomes the first shard of its ranges."""
+"""Plan a job: find its buckets, if that is for its source to do, and split bucket operations.
+
+Nothing is touched, so it can be repeated at will. A planning shard becomes that of the first bucket
+that is found, and then the first shard of its ranges.
+"""
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Final, cast
+
+from longshore import extensions
 from longshore.database import shards
 from longshore.engine.calls import Calls
 from longshore.engine.running import Running, Tools
 from longshore.engine.work import Work
-from longshore.errors import Error
+from longshore.errors import Error, InvalidArgument
+from longshore.source import BucketFinder
+from longshore.store import Bucket
+
+BUCKETS_MAX: Final = 1000
+"""How many buckets a job may have (the API's limit)."""
+
+
+class Searching:
+    """The run of a planning shard that has no bucket yet."""
+
+    progressed = False
+
+    def __init__(self, running: Running, tools: Tools) -> None:
+        """Raises Unimplemented if the source is not there."""
+        self._running = running
+        self._tools = tools
+        self._calls = Calls(tools.stores, tools.limits, running, tools.clock)
+        name, data = running.shard.source
+        self._source: BucketFinder = extensions.load("sources", name).open_source(data)
+
+    async def run(self) -> None:
+        """Find the job's buckets; the shard then has the first of them, unless there is none.
+
+        Raises InvalidArgument if there are more than BUCKETS_MAX, and what the stores raise.
+        """
+        shard, tools = self._running.shard, self._tools
+        found: list[str] = []
+        buckets = self._calls.buckets()
+        async with aclosing(cast("AsyncGenerator[Bucket, None]", buckets)) as listed:
+            async for bucket in listed:
+                if self._running.leave.is_set():
+                    await tools.database.write(shards.let_go, shard)
+                    return
+                if self._running.stop.is_set():
+                    break
+                if tools.may_use(shard.project, bucket.name) and self._source.chooses(bucket):
+                    found.append(bucket.name)
+                if len(found) > BUCKETS_MAX:
+                    raise InvalidArgument(
+                        f"The bucket filters let more than {BUCKETS_MAX} buckets through, and a job"
+                        " may have no more: make several jobs with narrower filters."
+                    )
+        planned = await tools.database.write(
+            shards.finish_search, shard, sorted(found), tools.clock.now_us()
+        )
+        if planned is not None:
+            self._running.shard = planned
+
+    async def fail(self, error: Error) -> None:
+        """End the job FAILED."""
+        await self._tools.database.write(
+            shards.give_up, self._running.shard, error, self._tools.clock.now_us()
+        )
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class Planning:
-    """The run of a planning shard. Nothing is touched, so it can be repeated at will."""
+    """The run of a planning shard that has its bucket."""
 
     progressed = False
 

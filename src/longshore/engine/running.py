@@ -45,6 +45,8 @@ class Tools:
 
     database: Database
     stores: Stores
+    may_use: Callable[[str, str], bool]
+    """Whether jobs of a project may use a bucket."""
     has_room: Callable[[str], bool]
     """Whether one more shard of a store may be carried."""
     limits: Limits

@@ -52,6 +52,7 @@ class Worker:
         self._tools = Tools(
             database=database,
             stores=stores,
+            may_use=settings.may_use,
             has_room=self._has_room,
             limits=self._limits,
             clock=clock,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, cast
@@ -23,12 +23,17 @@ def from_message(message: Any) -> dict[str, Any]:
     A prefix is taken as it is, blanks included. How many a job may have is for the API to check,
     as that is a matter of all its buckets.
     """
-    covering: list[str] = []
-    for prefix in sorted(message.included_object_prefixes or [""]):
+    return {"prefixes": covering(message.included_object_prefixes or [""])}
+
+
+def covering(prefixes: Iterable[str]) -> list[str]:
+    """``prefixes``, sorted, without those that another one covers."""
+    kept: list[str] = []
+    for prefix in sorted(prefixes):
         # In sorted order whatever a prefix covers follows it directly.
-        if not covering or not prefix.startswith(covering[-1]):
-            covering.append(prefix)
-    return {"prefixes": covering}
+        if not kept or not prefix.startswith(kept[-1]):
+            kept.append(prefix)
+    return kept
 
 
 def open_source(data: Mapping[str, Any]) -> PrefixList:
@@ -65,7 +70,8 @@ class PrefixList:
     ) -> Halves:
         """Look, in at most ``calls`` listings, for a name behind ``last`` with at least a page of
         names behind it, and cut there."""
-        names, prefix = last.batch.names, range_["prefix"]
+        names = last.batch.names if last.seen is None else last.seen
+        prefix = range_["prefix"]
         known = {"far": True, "step": _FIRST_STEP_PAGES, "end": range_["before"], **range_}
         used = 0
         while used < calls and names:

@@ -65,8 +65,14 @@ CREATE TABLE object (
 CREATE TABLE inline_content (generation INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE gc (file INTEGER PRIMARY KEY);  -- files that no object has: not yet, or no longer
 """
-RULES = tuple(name for name in Bucket.__dataclass_fields__ if name != "name")
-"""The columns of ``bucket`` that are fields of store.Bucket."""
+RULES = (
+    "create_time_us",
+    "versioning",
+    "retention_period_seconds",
+    "uniform_access",
+    "default_event_based_hold",
+)
+"""The columns of ``bucket`` that are fields of store.Bucket; it keeps no others."""
 _RULE_TYPES: tuple[type, ...] = (int, bool, int, bool, bool)
 
 
