@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from longshore.errors import Code, DeadlineExceeded, Error, ResourceExhausted, Unavailable
 from longshore.patch import load_map
 from longshore.settings import Settings
-from longshore.store import Batch, Failure, Outcome, Stores
+from longshore.store import Batch, Bucket, Failure, Outcome, Stores
 from longshore.stores.memory import MemoryStore
 from tests.simulation.loop import Process
 
@@ -331,6 +331,19 @@ class SimulatedStore:
 
         while (page := await self._network.read(turn)) is not None:
             yield page
+
+    async def list_buckets(self) -> AsyncIterator[Bucket]:
+        buckets: Any = self._network.store.list_buckets()
+
+        def turn() -> Bucket | None:
+            try:
+                bucket: Bucket = at_once(anext(buckets))
+            except StopAsyncIteration:
+                return None
+            return bucket
+
+        while (bucket := await self._network.read(turn)) is not None:
+            yield bucket
 
     async def read_objects(self, *args: Any, **options: Any) -> Batch:
         store = self._network.store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any, NamedTuple
 
@@ -12,6 +12,7 @@ from longshore.patch import MapPatch, Patch
 BUCKETS = ("harbour", "shipyard")
 PAPERS = "papers"
 """The bucket of manifests."""
+LEAST_BYTES = 8
 OUTSIDE = "k/"
 """Names that no job ever chooses."""
 
@@ -87,6 +88,8 @@ class Plan:
     objects: int
     versioned: bool
     manifest: bool
+    project: bool
+    """Whether the job finds its buckets, and objects of at least LEAST_BYTES, by filters."""
     dry_run: bool
     workers: int
     batch: int
@@ -121,6 +124,7 @@ def calm(message: str, **others: Any) -> Plan:
         "objects": 12,
         "versioned": False,
         "manifest": False,
+        "project": False,
         "dry_run": False,
         "workers": 1,
         "batch": 4,
@@ -179,7 +183,7 @@ def draw(seed: int) -> Plan:
     if users:
         for _ in range(random.randrange(1, 12)):
             add("user")
-    return Plan(
+    plan = Plan(
         seed=seed,
         change=choose(CHANGES),
         buckets=BUCKETS[: choose((1, 1, 1, 2))],
@@ -187,6 +191,7 @@ def draw(seed: int) -> Plan:
         objects=choose((6, 12, 20, 30)),
         versioned=random.random() < 0.4,
         manifest=random.random() < 0.35,
+        project=False,
         dry_run=random.random() < 0.03,
         workers=choose((1, 2, 2, 3)),
         batch=choose((2, 3, 5)),
@@ -201,3 +206,15 @@ def draw(seed: int) -> Plan:
         spread=random.random() < 0.7,
         agenda=agenda,
     )
+    return plan if plan.manifest or random.random() < 0.6 else _of_a_project(plan, random)
+
+
+def _of_a_project(plan: Plan, random: Random) -> Plan:
+    """The same for a job that finds its buckets; half of the time something goes wrong with that,
+    which is among the first things that happen."""
+    agenda = dict(plan.agenda)
+    if random.random() < 0.5:
+        when = random.randrange(2, 6)
+        agenda[when] = (*agenda.get(when, ()), random.choice((*ACTIONS, "cancel")))
+    buckets = BUCKETS[: random.choice((1, 2, 2))]
+    return replace(plan, project=True, buckets=buckets, agenda=agenda)

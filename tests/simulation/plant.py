@@ -57,6 +57,36 @@ _FENCE = 'shards.c.attempt == bindparam("shard_attempt")'
 
 BUGS = (
     Bug(
+        name="buckets found by two workers both count",
+        edits=(
+            Edit(
+                file="database/shards.py",
+                old="    _write(connection, shard, _CONFIRM, {})\n",
+                new="",
+            ),
+        ),
+    ),
+    Bug(
+        name="batches of a filtered page go on behind the whole page",
+        edits=(
+            Edit(
+                file="sources/project_source/__init__.py",
+                old='    cursor = {"after": batch.names[last], "generation": None}\n',
+                new='    cursor = {"after": batch.names[-1], "generation": None}\n',
+            ),
+        ),
+    ),
+    Bug(
+        name="a filtered range is cut behind what is chosen, not behind what was read",
+        edits=(
+            Edit(
+                file="sources/prefix_list/__init__.py",
+                old="        names = last.batch.names if last.seen is None else last.seen\n",
+                new="        names = last.batch.names\n",
+            ),
+        ),
+    ),
+    Bug(
         name="no fencing",
         edits=(
             Edit(

@@ -18,7 +18,7 @@ EVERY_HUNDRED = {
     *("crash", "crash all", "pause", "clock ahead and pause", "drain", "storm", "user", "cancel"),
     *("call lost", "call partial", "call reply lost", "call second reply", "call twice"),
     *("database fails at statement", "database fails at done", "database fails at undone"),
-    *("halvings", "leases taken away or run out", "ends SUCCEEDED", "ends CANCELED"),
+    *("projects", "halvings", "leases taken away or run out", "ends SUCCEEDED", "ends CANCELED"),
 }
 """What comes up among so many seeds: else they have lost their power."""
 

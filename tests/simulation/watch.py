@@ -163,6 +163,11 @@ class Watch:
         return self._intents[intent]
 
     @property
+    def parts(self) -> list[str]:
+        """The buckets of the job's bucket operations, as they were made."""
+        return [row["bucket"] for _, row in sorted(self._rows["bucket_operations"].items())]
+
+    @property
     def jobs(self) -> dict[int, Any]:
         return self._rows["jobs"]
 

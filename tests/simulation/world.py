@@ -32,7 +32,7 @@ from longshore.engine.worker import Worker
 from longshore.errors import Error, Unavailable
 from longshore.patch import MapPatch, Patch
 from longshore.settings import Settings, StoreSettings
-from longshore.sources import prefix_list
+from longshore.sources import prefix_list, project_source
 from longshore.store import ABSENT, Bucket, NewObject
 from tests.simulation.loop import Loop, Process, raise_error
 from tests.simulation.machines import (
@@ -44,7 +44,7 @@ from tests.simulation.machines import (
     Trouble,
 )
 from tests.simulation.network import Call, Network, SimulatedStores, at_once
-from tests.simulation.plan import NEVER, OUTSIDE, PAPERS, REFUSED, Plan, Row, draw
+from tests.simulation.plan import LEAST_BYTES, NEVER, OUTSIDE, PAPERS, REFUSED, Plan, Row, draw
 from tests.simulation.watch import Violated, Watch
 
 DRAIN_SECONDS = 5.0
@@ -144,6 +144,8 @@ class World:
         met.update(f"database fails at {one}" for one in self.trouble.met)
         met.update(f"ends {row['state']}" for row in self.watch.jobs.values())
         met["halvings"] = self.watch.halvings
+        met["projects"] = self.plan.project
+        met["halvings of projects"] = self.watch.halvings * self.plan.project
         met["leases taken away or run out"] = self.expired
         met["late effects"] = sum(effect.late for effect in self.network.effects)
         return +met
@@ -438,8 +440,20 @@ class World:
         source: Any = {"prefixList": {"includedObjectPrefixes": list(plan.prefixes)}}
         if plan.manifest:
             source = {"manifest": {"manifestLocation": f"gs://{PAPERS}/list.csv"}}
+        chosen: Any = {
+            "bucketList": {"buckets": [{"bucket": bucket, **source} for bucket in plan.buckets]}
+        }
+        if plan.project:
+            names = " || ".join(f"name.startsWith('{prefix}')" for prefix in plan.prefixes)
+            chosen = {
+                "projectSource": {
+                    "project": "projects/p",
+                    "bucketFilters": {"expression": f"name in {list(plan.buckets)}"},
+                    "objectFilters": {"expression": f"!(size < {LEAST_BYTES}) && ({names})"},
+                }
+            }
         body = {
-            "bucketList": {"buckets": [{"bucket": bucket, **source} for bucket in plan.buckets]},
+            **chosen,
             "loggingConfig": {
                 "logActions": ["TRANSFORM"],
                 "logActionStates": ["SUCCEEDED", "FAILED"],
@@ -598,16 +612,19 @@ def _small_world(plan: Plan) -> Iterator[None]:
     logger = logging.getLogger("longshore")
     state, level = global_random.getstate(), logger.level
     open_source, writing = prefix_list.open_source, database_module.Writing
+    page_size = project_source.PAGE_SIZE
     page_size = limits.PAGE_SIZE
     global_random.seed(plan.seed)  # of the jitter of delays
     logger.setLevel(logging.CRITICAL + 1)
     prefix_list.open_source = lambda data: replace(open_source(data), worth_names=3)
     limits.PAGE_SIZE = plan.batch  # how many objects are done at a time
+    project_source.PAGE_SIZE = 7
     database_module.Writing = NumberedWriting
     try:
         yield
     finally:
         prefix_list.open_source, database_module.Writing = open_source, writing
+        project_source.PAGE_SIZE = page_size
         limits.PAGE_SIZE = page_size
         logger.setLevel(level)
         global_random.setstate(state)
