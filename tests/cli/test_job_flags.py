@@ -61,6 +61,39 @@ def test_every_bucket_has_the_same_objects(flags, buckets):
 
 
 @pytest.mark.parametrize(
+    ("flags", "source"),
+    [
+        ({"target_project": "p"}, {"project": "projects/p"}),
+        (
+            {
+                "target_project": "p",
+                "insights_dataset_config": "projects/p/locations/l/datasetConfigs/d",
+                "bucket_filters": "name.startsWith('a')",
+                "object_filters": "size > 5",
+                "target_locations": "us-central1,eu",
+                "target_snapshot_time": "2026-01-31T13:00:00.5+01:00",
+            },
+            {
+                "project": "projects/p",
+                "insightsDatasetConfig": "projects/p/locations/l/datasetConfigs/d",
+                "bucketFilters": {"expression": "name.startsWith('a')"},
+                "objectFilters": {"expression": "size > 5"},
+                "targetLocations": {
+                    "locations": ["us-central1", "eu"],
+                    "snapshotTime": "2026-01-31T12:00:00.500000Z",
+                },
+            },
+        ),
+        ({"dry_run_job_id": "dry"}, {"dryRunJobId": "dry"}),
+    ],
+)
+def test_a_project_source_is_what_gcloud_sends(flags, source):
+    job = to_job(JobFlags(**flags, **DELETE))
+    assert job["projectSource"] == source
+    assert "bucketList" not in job
+
+
+@pytest.mark.parametrize(
     ("flags", "transformation"),
     [
         (DELETE, {"deleteObject": {"permanentObjectDeletionEnabled": False}}),
@@ -182,6 +215,12 @@ def test_the_rest_of_a_job():
         (
             ALL | {"put_object_temporary_hold": True, "no_put_object_temporary_hold": True},
             "at once",
+        ),
+        (ALL | DELETE | {"target_project": "p"}, "the ones or the others"),
+        ({"object_filters": "size > 1"} | DELETE, "Filters need --target-project"),
+        (
+            {"target_project": "p", "target_snapshot_time": "soon"} | DELETE,
+            "'soon' is no time like",
         ),
         (ALL | {"rewrite_object": "colour=blue"}, "'colour' is none of kms-key, storage-class"),
         (ALL | DELETE | {"log_actions": "transform"}, "together"),

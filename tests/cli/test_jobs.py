@@ -53,6 +53,31 @@ def _create(cli: Cli, bucket: str, *words: str, job: str = "") -> list[str]:
     return ["jobs", "create", *name, f"--bucket={bucket}", "--included-object-prefixes=", *words]
 
 
+def test_a_job_finds_its_buckets_and_objects_by_filters(cli, stocked, files):
+    """With the extra of the checker, in the API, and without it, in the workers."""
+    project = cli.environment["LONGSHORE_PROJECT"]
+    wanted = f"name == '{stocked}'"
+    words = [f"--target-project={project}", f"--bucket-filters={wanted}", "--delete-object"]
+    everything = [row["name"] for row in cli("objects", "list", stocked, "--format=json").json]
+    chosen, *left = sorted(everything)
+    objects = f"--object-filters=size < 0 || name == '{chosen}'"
+    created = cli("jobs", "create", "filtered", *words, objects, "--wait")
+    assert created.code == 0, created.err
+    rest = [row["name"] for row in cli("objects", "list", stocked, "--format=json").json]
+    assert sorted(rest) == left
+    described = cli("jobs", "describe", "filtered", "--format=json").json
+    assert described["projectSource"]["bucketFilters"] == {"expression": wanted}
+    assert not described.get("isMultiBucketJob", False)
+    (row,) = cli("jobs", "list").rows
+    assert row[3] == wanted
+    (part,) = cli("bucket-operations", "list", "--batch-job=filtered", "--format=json").json
+    assert part["bucketName"] == stocked
+    assert part["projectSource"] == described["projectSource"]
+    refused = cli("jobs", "create", *words, "--object-filters=size > 'x'")
+    assert refused.code == 1
+    assert "object_filters: Line 1, column 6: found no matching overload" in refused.err
+
+
 def test_a_job_is_created_awaited_described_listed_and_deleted(cli, stocked):
     create = _create(cli, f"gs://{stocked}", "--delete-object", "--wait", job="purge")
     created = cli(*create)

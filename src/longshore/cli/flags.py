@@ -18,6 +18,7 @@ def _flag(name: str, panel: str, text: str, *, metavar: str = "") -> Any:
 
 
 _OBJECTS = "Which objects"
+_FILTERS = "Which objects, by filters"
 _DELETE = "Transformation: delete"
 _HOLD = "Transformation: holds"
 _CHANGE = "Transformation: metadata, storage class, key or ACLs"
@@ -52,6 +53,44 @@ class JobFlags:
             "Those of a CSV file: bucket, name and, if you like, generation. One * may stand"
             " in the file's name.",
             metavar="gs://B/FILE",
+        ),
+    ] = None
+    target_project: Annotated[
+        str | None,
+        _flag("--target-project", _FILTERS, "In all its buckets.", metavar="PROJECT"),
+    ] = None
+    bucket_filters: Annotated[
+        str | None,
+        _flag("--bucket-filters", _FILTERS, "Only in these buckets.", metavar="CEL"),
+    ] = None
+    object_filters: Annotated[
+        str | None,
+        _flag("--object-filters", _FILTERS, "Only these objects.", metavar="CEL"),
+    ] = None
+    target_locations: Annotated[
+        str | None,
+        _flag("--target-locations", _FILTERS, "Only in buckets there.", metavar="LOCATION,…"),
+    ] = None
+    target_snapshot_time: Annotated[
+        str | None,
+        _flag(
+            "--target-snapshot-time",
+            _FILTERS,
+            "Objects of then; longshore has those of now only.",
+            metavar="TIME",
+        ),
+    ] = None
+    insights_dataset_config: Annotated[
+        str | None,
+        _flag("--insights-dataset-config", _FILTERS, "Taken, and not needed here.", metavar="NAME"),
+    ] = None
+    dry_run_job_id: Annotated[
+        str | None,
+        _flag(
+            "--dry-run-job-id",
+            _FILTERS,
+            "What a dry run has found; longshore does not keep that yet.",
+            metavar="JOB",
         ),
     ] = None
     delete_object: Annotated[bool, _flag("--delete-object", _DELETE, "Delete them.")] = False

@@ -7,6 +7,7 @@ other. Lists and KEY=VALUE flags take gcloud's ``^DELIMITER^`` in front.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ LOG_ACTION_STATES = ("succeeded", "failed")
 
 def to_job(flags: JobFlags) -> dict[str, Any]:
     """The Job to create; raises typer.BadParameter, a usage error, for what does not fit."""
-    job = {"bucketList": {"buckets": _buckets(flags)}, **_transformation(flags)}
+    job = {**_source(flags), **_transformation(flags)}
     if flags.description is not None:
         job["description"] = flags.description
     if flags.dry_run:
@@ -61,9 +62,54 @@ def parse_map(flag: str, text: str) -> dict[str, str]:
     return pairs
 
 
+def _source(flags: JobFlags) -> dict[str, Any]:
+    project_source = _project_source(flags)
+    if not project_source:
+        return {"bucketList": {"buckets": _buckets(flags)}}
+    listed = ("bucket", "bucket_list", "included_object_prefixes", "manifest_location")
+    if any(getattr(flags, name) is not None for name in listed):
+        raise typer.BadParameter(
+            "--target-project and its filters take the place of --bucket, --bucket-list,"
+            " --included-object-prefixes and --manifest-location: give the ones or the others."
+        )
+    if not {"project", "dryRunJobId"} & project_source.keys():
+        raise typer.BadParameter("Filters need --target-project: in whose buckets?")
+    return {"projectSource": project_source}
+
+
+def _project_source(flags: JobFlags) -> dict[str, Any]:
+    """What is given of a ProjectSource."""
+    source: dict[str, Any] = {}
+    if flags.target_project is not None:
+        source["project"] = f"projects/{flags.target_project}"
+    if flags.insights_dataset_config is not None:
+        source["insightsDatasetConfig"] = flags.insights_dataset_config
+    if flags.bucket_filters is not None:
+        source["bucketFilters"] = {"expression": flags.bucket_filters}
+    if flags.object_filters is not None:
+        source["objectFilters"] = {"expression": flags.object_filters}
+    if flags.target_locations is not None:
+        source["targetLocations"] = {"locations": parse_list(flags.target_locations)}
+    if flags.target_snapshot_time is not None:
+        time = _utc("--target-snapshot-time", flags.target_snapshot_time)
+        source.setdefault("targetLocations", {})["snapshotTime"] = time
+    if flags.dry_run_job_id is not None:
+        source["dryRunJobId"] = flags.dry_run_job_id
+    return source
+
+
+def _utc(flag: str, text: str) -> str:
+    """A time, of this machine's zone unless it says its own, as gcloud sends it."""
+    try:
+        time = datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise typer.BadParameter(f"{flag}: {text!r} is no time like 2026-01-31T12:00Z.") from error
+    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _buckets(flags: JobFlags) -> list[dict[str, Any]]:
     if (flags.bucket is None) == (flags.bucket_list is None):
-        raise typer.BadParameter("Give --bucket or --bucket-list.")
+        raise typer.BadParameter("Give --bucket or --bucket-list, or --target-project.")
     if (flags.included_object_prefixes is None) == (flags.manifest_location is None):
         raise typer.BadParameter("Give --included-object-prefixes or --manifest-location.")
     names = [flags.bucket] if flags.bucket is not None else parse_list(flags.bucket_list or "")

@@ -43,7 +43,10 @@ def _transformation(row: Row) -> str:
 
 
 def buckets(job: Row) -> str:
-    """The bucket of a job, or the first of several and how many there are."""
+    """The bucket of a job, or the first of several and how many there are; or which filter finds
+    them."""
+    if "projectSource" in job:
+        return _filter(job, "bucketFilters") or "all buckets"
     found = job.get("bucketList", {}).get("buckets", ())
     if not found:
         return ""
@@ -52,12 +55,18 @@ def buckets(job: Row) -> str:
 
 
 def source(job: Row) -> str:
-    """Which objects of its buckets: prefixes, or a manifest."""
+    """Which objects of its buckets: prefixes, a manifest or a filter."""
+    if "projectSource" in job:
+        return _filter(job, "objectFilters") or "all objects"
     first = job.get("bucketList", {}).get("buckets", [{}])[0]
     if "manifest" in first:
         return str(first["manifest"].get("manifestLocation", ""))
     prefixes = first.get("prefixList", {}).get("includedObjectPrefixes", ())
     return ", ".join(prefixes) or "all objects"
+
+
+def _filter(job: Row, name: str) -> str:
+    return str(job["projectSource"].get(name, {}).get("expression", ""))
 
 
 def count(row: Row, name: str) -> int:
