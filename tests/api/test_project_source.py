@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -107,6 +108,17 @@ def test_a_bomb_is_a_mistake_like_any_other(project: Project, expression: str) -
     assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
     assert len(error["message"]) < 40_000
     assert time.process_time() - began < 5.0
+
+
+def test_without_the_library_a_filter_is_refused_and_says_what_to_install(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cel_expr_python", None)
+    body = job(project, objectFilters={"expression": "size > 5"})
+    error = project.error("POST", "/jobs", params={"jobId": "j"}, json=body)
+    assert (error["code"], details(error)["ErrorInfo"]["reason"]) == (400, "SOURCE_UNSUPPORTED")
+    assert "install longshore[cel]" in error["message"]
+    project.create("unfiltered", job(project))
 
 
 def test_what_its_creator_set_is_shown_as_it_was_set(project: Project) -> None:

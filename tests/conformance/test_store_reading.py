@@ -7,7 +7,13 @@ from typing import Any
 
 import pytest
 
-from longshore.errors import AlreadyExists, FailedPrecondition, InvalidArgument, NotFound
+from longshore.errors import (
+    AlreadyExists,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    Unimplemented,
+)
 from longshore.patch import dump_map
 from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, Bucket, NewObject
 from tests.conformance.shelf import BUCKET, Shelf, pieces
@@ -437,6 +443,30 @@ async def test_buckets_are_listed_by_name(bare: Shelf) -> None:
     for name in ("zzz", "aaa", "mmm"):
         await bare.make(name)
     assert [bucket.name async for bucket in bare.store.list_buckets()] == ["aaa", "mmm", "zzz"]
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"location": "EU"},
+        {"labels": dump_map({"env": "prod"})},
+        {"autoclass": True},
+        {"soft_delete_seconds": 60},
+    ],
+)
+async def test_what_else_is_known_of_a_bucket_is_kept_or_refused(
+    bare: Shelf, facts: dict[str, Any]
+) -> None:
+    try:
+        made = await bare.make(**facts)
+    except Unimplemented:
+        assert [bucket async for bucket in bare.store.list_buckets()] == []
+        return
+    assert [bucket async for bucket in bare.store.list_buckets()] == [made]
+    assert await bare.store.get_bucket(BUCKET) == made
+    assert {name: getattr(made, name) for name in facts} == facts
+    with pytest.raises(InvalidArgument):
+        await bare.store.update_bucket(BUCKET, **facts)
 
 
 async def test_a_bucket_is_made_once(shelf: Shelf) -> None:

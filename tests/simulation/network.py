@@ -344,6 +344,7 @@ class SimulatedStore:
 
         while (bucket := await self._network.read(turn)) is not None:
             yield bucket
+        self._network.world.happened(self._process, "listed buckets")
 
     async def read_objects(self, *args: Any, **options: Any) -> Batch:
         store = self._network.store

@@ -214,7 +214,8 @@ def _of_a_project(plan: Plan, random: Random) -> Plan:
     which is among the first things that happen."""
     agenda = dict(plan.agenda)
     if random.random() < 0.5:
-        when = random.randrange(2, 6)
-        agenda[when] = (*agenda.get(when, ()), random.choice((*ACTIONS, "cancel")))
+        when = random.choice((2, 3, 4, 4, 5, 6))
+        what = random.choice((*ACTIONS, "cancel", *("outlive lease",) * 6))
+        agenda[when] = (*agenda.get(when, ()), what)
     buckets = BUCKETS[: random.choice((1, 2, 2))]
     return replace(plan, project=True, buckets=buckets, agenda=agenda)

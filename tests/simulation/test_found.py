@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.simulation.machines import Shelf
-from tests.simulation.plan import Plan, Row, calm
+from tests.simulation.plan import BUCKETS, Plan, Row, calm
 from tests.simulation.reckoning import reckon
 from tests.simulation.world import World
 
@@ -41,6 +41,17 @@ def test_a_worker_that_takes_a_shard_again_which_it_still_carries(shelf: Shelf) 
     worker forget the new one, which would then hear of no cancel. (246, 427)"""
     for moment in range(5, 15):
         live(calm("putObjectHold", reaps=False, agenda={moment: ("pause long",)}), shelf)
+
+
+@pytest.mark.parametrize("moment", [3, 4])
+def test_a_worker_that_comes_back_with_buckets_that_another_has_found(
+    moment: int, shelf: Shelf
+) -> None:
+    """Just when it has found them itself: each bucket has one bucket operation all the same."""
+    for seed in range(8):
+        agenda = {moment: ("outlive lease",)}
+        two = {"workers": 2, "buckets": BUCKETS, "reaps": False}
+        live(calm("putObjectHold", seed=seed, project=True, agenda=agenda, **two), shelf)
 
 
 def test_a_row_that_names_what_an_earlier_row_has_rewritten_is_refused(shelf: Shelf) -> None:

@@ -521,6 +521,8 @@ class World:
             self._pause(process, random.choice(PAUSES))
         elif action == "pause long":
             self._pause(process, 2 * self.plan.lease_seconds)
+        elif action == "outlive lease":  # and come back while somebody else has just begun
+            self._pause(process, self.plan.lease_seconds + random.uniform(3.0, 8.0))
         elif action == "clock":
             self._jump(random.choice(JUMPS))
         elif action == "clock ahead and pause":
