@@ -77,16 +77,6 @@ BUGS = (
         ),
     ),
     Bug(
-        name="a filtered range is cut behind what is chosen, not behind what was read",
-        edits=(
-            Edit(
-                file="sources/prefix_list/__init__.py",
-                old="        names = last.batch.names if last.seen is None else last.seen\n",
-                new="        names = last.batch.names\n",
-            ),
-        ),
-    ),
-    Bug(
         name="no fencing",
         edits=(
             Edit(

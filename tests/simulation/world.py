@@ -406,6 +406,8 @@ class World:
             "headers": [],
         }
         content = orjson.dumps(body) if body is not None else b""
+        if content:
+            scope["headers"] = [(b"content-length", b"%d" % len(content))]
 
         async def receive() -> Any:
             return {"type": "http.request", "body": content, "more_body": False}
