@@ -67,6 +67,7 @@ def ask(channel: grpc.Channel, method: str, data: bytes, token: str | None) -> A
             "IAM_PERMISSION_DENIED",
         ),
     ],
+    ids=["no token", "no token and no message", "no good token", "no permission"],
 )
 def test_a_caller_is_refused(
     guarded: grpc.Channel, method: str, data: bytes, token: str | None, code: str, reason: str
