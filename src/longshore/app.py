@@ -175,21 +175,28 @@ async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Even
 
 
 def require_authentication(settings: Settings) -> None:
-    """Raises FailedPrecondition if anybody could reach a listener, and do as they like."""
-    if not settings.auth.on and not settings.auth.dangerously_serve_anyone:
-        _require_loopback("rest", settings.rest)
-        _require_loopback("grpc", settings.grpc)
+    """Raises FailedPrecondition if anybody could reach a listener, and do as they like; warns where
+    tokens could be read on their way."""
+    for name, listen in (("rest", settings.rest), ("grpc", settings.grpc)):
+        if _is_loopback(listen):
+            continue
+        if not settings.auth.on and not settings.auth.dangerously_serve_anyone:
+            raise FailedPrecondition(
+                f"{name}.listen is {listen.listen!r}, which others can reach, and there is no"
+                " authentication: set auth.mode, or listen on 127.0.0.1 and put a proxy that"
+                " authenticates in front."
+            )
+        if settings.auth.on and settings.tls.certificate is None:
+            telemetry.warning(
+                "tokens can be read on their way",
+                listener=f"{name}.listen = {listen.listen!r}",
+                action="set [tls], or let only a proxy with TLS reach it",
+            )
 
 
-def _require_loopback(name: str, listen: ListenSettings) -> None:
+def _is_loopback(listen: ListenSettings) -> bool:
     host, _ = listen.address
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = False
-    if not loopback:
-        raise FailedPrecondition(
-            f"{name}.listen is {listen.listen!r}, which others can reach, and there is no"
-            " authentication: set auth.mode, or listen on 127.0.0.1 and put a proxy that"
-            " authenticates in front."
-        )
+        return False

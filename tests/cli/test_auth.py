@@ -10,7 +10,7 @@ import pytest
 
 from longshore.app import require_authentication
 from longshore.errors import FailedPrecondition
-from longshore.settings import AuthSettings, ListenSettings, Settings
+from longshore.settings import AuthSettings, ListenSettings, Settings, TlsSettings
 from tests.cli.conftest import Cli
 from tests.service import Service
 
@@ -112,3 +112,21 @@ def test_the_frightening_word_is_a_flag_too(cli: Cli, tmp_path: Path) -> None:
     ended = cli.process(*words, "--dangerously-serve-anyone")
     assert ended.code == 1
     assert "authentication" not in ended.err
+
+
+@pytest.mark.parametrize(
+    ("listen", "tls", "warned"),
+    [
+        (ANYWHERE, TlsSettings(), True),
+        (ListenSettings(listen="127.0.0.1:0"), TlsSettings(), False),
+        (ANYWHERE, TlsSettings(certificate=Path("a.pem"), key=Path("a.key")), False),
+    ],
+)
+def test_tokens_that_can_be_read_on_their_way_are_warned_of(
+    listen: ListenSettings, tls: TlsSettings, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth = AuthSettings(mode=("tokens",))
+    settings = Settings(rest=listen, tls=tls, auth=auth)
+    with caplog.at_level("WARNING", "longshore"):
+        require_authentication(settings)
+    assert ("tokens can be read on their way" in caplog.text) is warned
