@@ -26,6 +26,7 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
     reflection_pb2_grpc,
 )
 
+from longshore import telemetry
 from longshore.api import wire
 from longshore.api.certificates import Certificates, Loaded
 from longshore.api.grpc_call import Call, Registrar
@@ -39,6 +40,7 @@ is: an operation that is done has its job twice."""
 CONNECT_SECONDS = 10
 IDLE_SECONDS = 300
 SHUTDOWN_SECONDS = 3.0
+_PORT_PAUSE_SECONDS = 0.01
 _LARGE_AT_ONCE = 2
 """Threads that parse and print large messages, and so how many are being worked on at once."""
 
@@ -67,6 +69,7 @@ class GrpcServer:
         self._large = ThreadPoolExecutor(_LARGE_AT_ONCE, "grpc-large")
         self._health = health.aio.HealthServicer()
         self._server: Any = None
+        self._anew: set[asyncio.Task[None]] = set()
         self.loop = asyncio.new_event_loop()
         """Whatever of grpc.aio this process uses must run here."""
         self._thread = threading.Thread(target=self.loop.run_forever, name="grpc", daemon=True)
@@ -95,9 +98,32 @@ class GrpcServer:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result()
 
     async def _start(self) -> None:
-        self._server = grpc.aio.server(options=list(_OPTIONS.items()))
-        names = self._add_methods()
-        others = Registrar(self._server)
+        self.loop.set_exception_handler(self._failed)
+        self._server = await self._started()
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A request whose path is no UTF-8 ends the whole server of grpc.aio (1.85), by an error
+        that nobody catches: then another one takes over its port."""
+        if isinstance(context.get("exception"), UnicodeDecodeError):
+            telemetry.warning("gRPC begins anew", why="a request's path was no UTF-8")
+            task = loop.create_task(self._begin_anew(self._server))
+            self._anew.add(task)
+            task.add_done_callback(self._anew.discard)
+        else:
+            loop.default_exception_handler(context)
+
+    async def _begin_anew(self, ended: Any) -> None:
+        while self._server is ended:
+            try:
+                self._server = await self._started()
+            except RuntimeError:  # the other has not yet let go of the port
+                await asyncio.sleep(_PORT_PAUSE_SECONDS)
+        await ended.stop(SHUTDOWN_SECONDS)
+
+    async def _started(self) -> Any:
+        server = grpc.aio.server(options=list(_OPTIONS.items()))
+        names = self._add_methods(server)
+        others = Registrar(server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, others)
         reflected = reflection.aio.ReflectionServicer(
             [*names, health.SERVICE_NAME, reflection.SERVICE_NAME], pool=_reflected_pool()
@@ -108,12 +134,13 @@ class GrpcServer:
         host = f"[{self._host}]" if ":" in self._host else self._host
         address = f"{host}:{self.port}"
         if self._certificates is None:
-            self.port = self._server.add_insecure_port(address)
+            self.port = server.add_insecure_port(address)
         else:
-            self.port = self._server.add_secure_port(address, _credentials(self._certificates))
-        await self._server.start()
+            self.port = server.add_secure_port(address, _credentials(self._certificates))
+        await server.start()
+        return server
 
-    def _add_methods(self) -> list[str]:
+    def _add_methods(self, server: Any) -> list[str]:
         handlers: dict[str, dict[str, Any]] = defaultdict(dict)
         for method in wire.methods():
             # Without a deserializer and a serializer: Call does both, in a thread where it must.
@@ -122,7 +149,7 @@ class GrpcServer:
             )
         for name, service in handlers.items():
             generic = grpc.method_handlers_generic_handler(name, service)
-            self._server.add_generic_rpc_handlers((generic,))
+            server.add_generic_rpc_handlers((generic,))
         return list(handlers)
 
     async def _stop(self) -> None:
