@@ -42,7 +42,8 @@ test: $(DEVELOPMENT)
 test-services: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -rs -m services
 	$(BIN)/python -m pytest -rs --database postgresql \
-		tests/database tests/api tests/crash tests/runner/test_supervision.py
+		tests/database tests/api tests/crash tests/fuzz tests/runner/test_supervision.py
+	$(BIN)/python -m pytest -rs --database postgresql -m services tests/fuzz
 
 simulate: $(DEVELOPMENT)
 	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
