@@ -24,7 +24,7 @@ help:
 	@echo "make test            every test; needs nothing but the package index"
 	@echo "make check           style, types, architecture"
 	@echo "make format          rewrite the sources in the house's style"
-	@echo "make test-services   on PostgreSQL, of which the tests start their own"
+	@echo "make test-services   on PostgreSQL, which the tests start themselves; with gcloud and Node"
 	@echo "make simulate        so many simulated disasters, SEEDS=$(SEEDS)"
 	@echo "make plant           does the simulation find bugs? plants them in copies of the sources"
 	@echo "make chaos           so many kills of a working service, KILLS=$(KILLS) DATABASE=$(DATABASE)"

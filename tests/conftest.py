@@ -1,17 +1,18 @@
 """Which database the tests run on: ``--database sqlite`` (always there) or ``postgresql``.
 
-Tests marked ``services`` need a server of their own; they run where they are asked for by
-``-m services``. What is not installed skips them, with a word in the summary, and fails them where
-CI=true.
+Tests marked ``services`` need a server or a program that pip does not install; they run where they
+are asked for by ``-m services``. What is not installed skips them, with a word in the summary, and
+fails them where CI=true.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 
@@ -34,6 +35,20 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return (os.cpu_count() or 1) + 1
 
 
+def missing(what: str) -> NoReturn:
+    """Skips the test for the want of ``what``; fails it where CI=true."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+def need(*programs: str) -> None:
+    """Goes on where all of ``programs`` are installed; else ``missing``."""
+    for program in programs:
+        if shutil.which(program) is None:
+            missing(f"{program} is not on PATH")
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Postgresql]:
     """A running PostgreSQL."""
@@ -41,10 +56,7 @@ def postgresql() -> Iterator[Postgresql]:
 
     with running() as server:
         if server is None:
-            missing = f"PostgreSQL {OLDEST} or newer is not installed (Debian: postgresql)"
-            if os.environ.get("CI") == "true":
-                pytest.fail(missing)
-            pytest.skip(missing)
+            missing(f"PostgreSQL {OLDEST} or newer is not installed (Debian: postgresql)")
         yield server
 
 

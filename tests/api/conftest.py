@@ -10,7 +10,10 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import parse_qsl
 
 import httpx
 import pytest
@@ -53,6 +56,48 @@ class Clock:
         return event.is_set()
 
 
+@dataclass(slots=True, kw_only=True)
+class Heard:
+    """A request as it arrived; ``path`` and ``query`` as they were escaped."""
+
+    verb: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    body: bytearray = field(default_factory=bytearray)
+
+    @property
+    def parameters(self) -> list[tuple[str, str]]:
+        return parse_qsl(self.query, keep_blank_values=True)
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.path}" + (f"?{self.query}" if self.query else "")
+
+
+class ListeningApp(App):
+    """The app, which keeps what clients send while somebody listens."""
+
+    heard: list[Heard] | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self.heard is None:
+            return await super().__call__(scope, receive, send)
+        one = Heard(
+            verb=scope["method"],
+            path=scope["raw_path"].decode(),
+            query=scope["query_string"].decode(),
+            headers={name.decode(): value.decode() for name, value in scope["headers"]},
+        )
+        self.heard.append(one)
+
+        async def received() -> Any:
+            message = await receive()
+            one.body += message.get("body", b"")
+            return message
+
+        return await super().__call__(scope, received, send)
+
+
 class Server:
     """The running API, and what a test may do behind its back."""
 
@@ -68,8 +113,8 @@ class Server:
         self.parts = {"workers": True}
         metrics = MetricsPage(database, clock, telemetry.Totals().now)
         self.methods = Methods(database, clock, auth)
-        app = App(self.methods, database, self._ready, metrics)
-        self.rest: RestServer = make_server(app, "127.0.0.1", 0, certificates)
+        self._app = ListeningApp(self.methods, database, self._ready, metrics)
+        self.rest: RestServer = make_server(self._app, "127.0.0.1", 0, certificates)
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run)
 
@@ -84,6 +129,14 @@ class Server:
     def stop(self) -> None:
         self.rest.should_exit = True
         self._thread.join()
+
+    @contextmanager
+    def listening(self) -> Iterator[list[Heard]]:
+        """The requests that arrive within, over REST."""
+        heard: list[Heard] = []
+        self._app.heard = heard
+        yield heard
+        self._app.heard = None
 
     def do(self, work: Awaitable[Any]) -> Any:
         async def run() -> Any:
