@@ -41,8 +41,10 @@ def node(cache: Path, url: str) -> Iterator[Node]:
     with subprocess.Popen(
         command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
-        yield Node(process)
         assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield Node(process)
         process.stdin.close()
         assert process.wait(30) == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -16,10 +15,10 @@ from sqlalchemy import update
 from longshore.api import wire
 from longshore.api.json_messages import to_json
 from longshore.database.tables import shards
+from tests.api.clients.drivers import METHODS, over_http
 from tests.api.conftest import Project, delete_job
 from tests.api.grpc.conftest import Both, raw
 
-METHODS = {method.name: method for method in wire.methods()}
 REQUEST_ID = "3f2b0c1e-6d0a-4c9b-9d7e-0f4a5b6c7d8e"
 
 
@@ -60,13 +59,8 @@ def refusal(error: grpc.RpcError) -> Answer:
 
 def over_rest(rest: httpx.Client) -> Ask:
     def ask(name: str, request: Mapping[str, Any]) -> Answer:
-        rule = wire.rule_of(METHODS[name])
-        assert rule is not None
-        left = dict(request)
-        path = re.sub(r"\{(\w+)=[^}]*\}", lambda match: left.pop(match[1]), rule.path)
-        body = left if rule.body == "*" else left.pop(rule.body, None)
-        query = {} if rule.body == "*" else left
-        response = rest.request(rule.verb, path, params=query, json=body)
+        verb, path, query, body = over_http(name, request)
+        response = rest.request(verb, path, params=query, json=body)
         if response.status_code == 200:
             return Answer(reply=response.json())
         error = response.json()["error"]
@@ -165,6 +159,14 @@ def test_every_method_has_an_error_here() -> None:
     assert {method for method, _, _ in ERRORS} == {
         name for name, method in METHODS.items() if wire.rule_of(method)
     }
+
+
+def test_a_request_is_the_same_on_both(channel: grpc.Channel, project: Project) -> None:
+    ask = over_grpc(channel)
+    request = {"parent": project.parent, "jobId": "j", "requestId": REQUEST_ID, "job": job()}
+    name = ask("CreateJob", request).reply["name"]
+    assert project.create("j", requestId=REQUEST_ID)["name"] == name
+    assert project.rows() == 1
 
 
 @pytest.fixture(params=["gRPC", "REST"])

@@ -1,5 +1,6 @@
-// Google's client for Node, built from the discovery document at the URL that is given. For each
-// line {"path": ["projects", …, "get"], "given": {…}} it writes the reply, or the error, as a line.
+// Google's client for Node, built from the discovery document at the URL that is given; it says
+// "ready" when it is. Then, for each line {"path": ["projects", …, "get"], "given": {…}}, it writes
+// the reply, or the error, as a line.
 'use strict';
 
 const readline = require('node:readline');
@@ -22,6 +23,7 @@ async function answer(api, {path, given}) {
 async function main() {
   const create = await new Discovery({}).discoverAPI(process.argv[2]);
   const api = create({});
+  console.log('ready');
   for await (const line of readline.createInterface({input: process.stdin})) {
     console.log(JSON.stringify(await answer(api, JSON.parse(line))));
   }
