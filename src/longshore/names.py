@@ -76,16 +76,22 @@ def parse_location(name: str, *, wildcard: bool = False) -> str:
 
 def parse_project(name: str) -> str:
     """The project of ``projects/P``."""
-    head, _, project = name.partition("/")
-    if head != "projects" or not _PROJECT.fullmatch(project):
-        raise InvalidArgument(f"Invalid name {name!r}: expected projects/PROJECT.")
+    project = project_of(name)
+    if "/" in name.removeprefix("projects/"):
+        raise _no_project(name)
     return project
 
 
 def project_of(name: str) -> str:
     """The project that any of these names begins with, whether the rest is a name or not."""
-    head, _, rest = name.partition("/")
-    return parse_project(f"{head}/{rest.partition('/')[0]}")
+    head, *rest = name.split("/", 2)
+    if head != "projects" or not rest or not _PROJECT.fullmatch(rest[0]):
+        raise _no_project(name)
+    return rest[0]
+
+
+def _no_project(name: str) -> InvalidArgument:
+    return InvalidArgument(f"Invalid name {name!r}: expected projects/PROJECT.")
 
 
 def _split(name: str, *collections: str, wildcard: bool = False) -> list[str]:

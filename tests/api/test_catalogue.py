@@ -152,21 +152,21 @@ def test_a_name_that_is_too_long(rest: httpx.Client) -> None:
     assert info["metadata"] == {"max_length": str(validation.NAME_MAX_BYTES)}
 
 
-@pytest.mark.parametrize(
-    ("transformation", "field"),
-    [
-        ({"putObjectHold": {}}, "job.put_object_hold"),
-        ({"putMetadata": {}}, "job.put_metadata"),
-        ({"putMetadata": {"customTime": "soon"}}, "job.put_metadata.custom_time"),
-        ({"rewriteObject": {}}, "job.rewrite_object"),
-        ({"updateObjectCustomContext": {}}, "job.update_object_custom_context"),
-        (
-            {"updateObjectCustomContext": {"clearAll": False}},
-            "job.update_object_custom_context.clear_all",
-        ),
-        ({"setObjectAcls": {}}, "job.set_object_acls.access_controls_updates"),
-    ],
-)
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"putObjectHold": {}}, "job.put_object_hold"),
+    ({"putMetadata": {}}, "job.put_metadata"),
+    ({"putMetadata": {"customTime": "soon"}}, "job.put_metadata.custom_time"),
+    ({"rewriteObject": {}}, "job.rewrite_object"),
+    ({"updateObjectCustomContext": {}}, "job.update_object_custom_context"),
+    (
+        {"updateObjectCustomContext": {"clearAll": False}},
+        "job.update_object_custom_context.clear_all",
+    ),
+    ({"setObjectAcls": {}}, "job.set_object_acls.access_controls_updates"),
+]
+
+
+@pytest.mark.parametrize(("transformation", "field"), REFUSED)
 def test_what_a_transformation_refuses(
     project: Project, transformation: dict[str, Any], field: str
 ) -> None:

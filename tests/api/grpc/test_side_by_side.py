@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -10,14 +11,15 @@ import grpc
 import httpx
 import pytest
 from google.protobuf import json_format
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from longshore.api import wire
 from longshore.api.json_messages import to_json
-from longshore.database.tables import shards
-from tests.api.clients.drivers import METHODS, over_http
+from longshore.database.tables import jobs, shards
+from tests.api.clients.drivers import METHODS, OVER_HTTP, over_http
 from tests.api.conftest import Project, delete_job
 from tests.api.grpc.conftest import Both, raw
+from tests.api.test_catalogue import CATALOGUE, REFUSED
 
 REQUEST_ID = "3f2b0c1e-6d0a-4c9b-9d7e-0f4a5b6c7d8e"
 
@@ -75,51 +77,108 @@ def job(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in changed.items() if value is not None}
 
 
-def buckets(*names: str) -> dict[str, Any]:
-    return delete_job(*names)["bucketList"]
+class Wrong(NamedTuple):
+    """A request that is refused: with which code, reason and fields. @ is the project's parent."""
+
+    method: str
+    request: dict[str, Any]
+    code: str
+    reason: str | None = None
+    fields: tuple[str, ...] = ()
 
 
-ERRORS: list[tuple[str, dict[str, Any], str]] = [
-    ("CreateJob", {"parent": "@", "jobId": "Bad_Id", "job": job()}, "JOB_ID_INVALID"),
-    ("CreateJob", {"parent": "@", "jobId": "open", "job": job()}, "RESOURCE_ALREADY_EXISTS"),
-    ("CreateJob", {"parent": "projects/p/locations/moon", "job": job()}, "RESOURCE_NOT_FOUND"),
-    ("CreateJob", {"parent": "@", "job": job(bucketList=None)}, ""),
-    ("CreateJob", {"parent": "@", "job": job(deleteObject=None)}, ""),
-    ("CreateJob", {"parent": "@", "job": job(bucketList={"buckets": []})}, ""),
-    ("CreateJob", {"parent": "@", "job": job(bucketList=buckets("A", "ok", "_"))}, ""),
-    ("CreateJob", {"parent": "@", "job": job(bucketList=buckets("b", "b"))}, ""),
-    ("CreateJob", {"parent": "@", "job": job(description="é" * 1000)}, ""),
-    (
-        "CreateJob",
-        {"parent": "@", "job": job(loggingConfig={"logActions": [0]})},
-        "LOGGING_CONFIG_INVALID",
+NAMES = {
+    "CreateJob": ("parent", "@"),
+    "GetJob": ("name", "@/jobs/open"),
+    "ListJobs": ("parent", "@"),
+    "CancelJob": ("name", "@/jobs/open"),
+    "DeleteJob": ("name", "@/jobs/open"),
+    "ListBucketOperations": ("parent", "@/jobs/open"),
+    "GetBucketOperation": ("name", "@/jobs/open/bucketOperations/x"),
+    "GetOperation": ("name", "@/operations/x"),
+    "ListOperations": ("name", "@"),
+    "CancelOperation": ("name", "@/operations/x"),
+    "DeleteOperation": ("name", "@/operations/x"),
+    "GetLocation": ("name", "@"),
+}
+LISTS = {**NAMES, "ListLocations": ("name", "projects/p")}
+ZERO = "00000000-0000-0000-0000-000000000000"
+
+
+def foreign(method: str, where: str) -> Wrong:
+    """What is elsewhere, or nowhere, is not found."""
+    field, name = NAMES[method]
+    more = {"job": job()} if method == "CreateJob" else {}
+    request = {field: name.replace("@", where), **more}
+    return Wrong(method, request, "NOT_FOUND", "RESOURCE_NOT_FOUND")
+
+
+def of_list(method: str, **arguments: Any) -> Wrong:
+    """A list whose one argument is bad."""
+    field, name = LISTS[method]
+    (wrong,) = (re.sub("[A-Z]", lambda at: f"_{at[0].lower()}", one) for one in arguments)
+    return Wrong(method, {field: name, **arguments}, "INVALID_ARGUMENT", None, (wrong,))
+
+
+def create(reason: str, *fields: str, code: str = "INVALID_ARGUMENT", **more: Any) -> Wrong:
+    return Wrong("CreateJob", {"parent": "@", "job": job(), **more}, code, reason, fields)
+
+
+def one_job(method: str, job_id: str, code: str, reason: str, **more: Any) -> Wrong:
+    fields = ("request_id",) if reason == "REQUEST_ID_INVALID" else ()
+    return Wrong(method, {"name": f"@/jobs/{job_id}", **more}, code, reason, fields)
+
+
+ERRORS = [
+    *(foreign(method, "projects/p/locations/moon") for method in NAMES),
+    *(
+        foreign(method, "projects/somebody/locations/global")
+        for method in sorted(NAMES.keys() - {"CreateJob", "GetLocation"})
+        if not method.startswith("List") or method == "ListBucketOperations"
     ),
-    ("CreateJob", {"parent": "@", "job": job(), "requestId": "x"}, "REQUEST_ID_INVALID"),
-    ("CreateJob", {"parent": "@", "job": job(), "requestId": REQUEST_ID}, "REQUEST_ID_REUSED"),
-    ("GetJob", {"name": "@/jobs/none"}, "RESOURCE_NOT_FOUND"),
-    ("ListJobs", {"parent": "@", "filter": "x ="}, ""),
-    ("ListJobs", {"parent": "@", "filter": "nothing = 1"}, ""),
-    ("ListJobs", {"parent": "@", "orderBy": "colour"}, ""),
-    ("ListJobs", {"parent": "@", "pageToken": "x"}, ""),
-    ("ListJobs", {"parent": "@", "pageSize": -1}, ""),
-    ("CancelJob", {"name": "@/jobs/none"}, "RESOURCE_NOT_FOUND"),
-    ("CancelJob", {"name": "@/jobs/ended"}, "JOB_FINISHED"),
-    ("DeleteJob", {"name": "@/jobs/none"}, "RESOURCE_NOT_FOUND"),
-    ("DeleteJob", {"name": "@/jobs/open"}, "JOB_NOT_FINISHED"),
-    ("DeleteJob", {"name": "@/jobs/many"}, "FORCE_REQUIRED"),
-    ("DeleteJob", {"name": "@/jobs/many", "force": True}, "JOB_NOT_FINISHED"),
-    ("GetBucketOperation", {"name": "@/jobs/none/bucketOperations/x"}, "RESOURCE_NOT_FOUND"),
-    ("GetBucketOperation", {"name": "@/jobs/open/bucketOperations/x"}, "RESOURCE_NOT_FOUND"),
-    ("ListBucketOperations", {"parent": "@/jobs/none"}, "RESOURCE_NOT_FOUND"),
-    ("ListBucketOperations", {"parent": "@/jobs/open", "orderBy": "x"}, ""),
-    ("GetOperation", {"name": "@/operations/none"}, "RESOURCE_NOT_FOUND"),
-    ("DeleteOperation", {"name": "@/operations/none"}, "RESOURCE_NOT_FOUND"),
-    ("CancelOperation", {"name": "@/operations/none"}, "RESOURCE_NOT_FOUND"),
-    ("ListOperations", {"name": "@", "returnPartialSuccess": True}, ""),
-    ("ListOperations", {"name": "@", "filter": "done ="}, ""),
-    ("GetLocation", {"name": "projects/p/locations/moon"}, "RESOURCE_NOT_FOUND"),
-    ("ListLocations", {"name": "projects/p", "filter": "x"}, ""),
-    ("ListLocations", {"name": "projects/p", "pageToken": "x"}, ""),
+    *(
+        of_list(method, **wrong)
+        for method in sorted(LISTS)
+        if method.startswith("List")
+        for wrong in (
+            {"filter": "x ="},
+            {"filter": "nothing = 1"},
+            {"pageToken": "x"},
+            {"pageSize": -1},
+        )
+    ),
+    *(of_list(method, orderBy="colour") for method in ("ListJobs", "ListBucketOperations")),
+    Wrong("ListOperations", {"name": "@", "returnPartialSuccess": True}, "UNIMPLEMENTED"),
+    *(
+        create(reason, field, jobId=job_id, job=body)
+        for job_id, body, reason, field, _ in CATALOGUE
+        if "projectSource" not in body
+    ),
+    create(
+        "BUCKET_NAME_INVALID",
+        "job.bucket_list.buckets[0].bucket",
+        "job.bucket_list.buckets[2].bucket",
+        job=job(bucketList=delete_job("A", "ok", "_")["bucketList"]),
+    ),
+    *(
+        create("TRANSFORMATION_INVALID", field, job=job(deleteObject=None, **transformation))
+        for transformation, field in REFUSED
+        if "setObjectAcls" not in transformation
+    ),
+    create("RESOURCE_ALREADY_EXISTS", jobId="open", code="ALREADY_EXISTS"),
+    create("REQUEST_ID_INVALID", "request_id", requestId="x"),
+    create("REQUEST_ID_INVALID", "request_id", requestId=ZERO),
+    create("REQUEST_ID_REUSED", requestId=REQUEST_ID),
+    one_job("CancelJob", "none", "NOT_FOUND", "RESOURCE_NOT_FOUND"),
+    one_job("CancelJob", "ended", "FAILED_PRECONDITION", "JOB_FINISHED"),
+    one_job("CancelJob", "open", "INVALID_ARGUMENT", "REQUEST_ID_INVALID", requestId="x"),
+    one_job("CancelJob", "open", "INVALID_ARGUMENT", "REQUEST_ID_INVALID", requestId=ZERO),
+    one_job("DeleteJob", "none", "NOT_FOUND", "RESOURCE_NOT_FOUND"),
+    one_job("DeleteJob", "open", "FAILED_PRECONDITION", "JOB_NOT_FINISHED"),
+    one_job("DeleteJob", "many", "FAILED_PRECONDITION", "FORCE_REQUIRED"),
+    one_job("DeleteJob", "many", "FAILED_PRECONDITION", "JOB_NOT_FINISHED", force=True),
+    one_job("DeleteJob", "ended", "INVALID_ARGUMENT", "REQUEST_ID_INVALID", requestId="x"),
+    one_job("DeleteJob", "ended", "INVALID_ARGUMENT", "REQUEST_ID_INVALID", requestId=ZERO),
 ]
 
 
@@ -135,30 +194,50 @@ def harbour(server: Both, rest: httpx.Client) -> Project:
     return project
 
 
-@pytest.mark.parametrize(("method", "request_", "reason"), ERRORS)
-def test_errors(
-    channel: grpc.Channel,
-    rest: httpx.Client,
-    harbour: Project,
-    method: str,
-    request_: dict[str, Any],
-    reason: str,
-) -> None:
-    named = {
+@pytest.mark.parametrize("wrong", ERRORS, ids=lambda wrong: f"{wrong.method}-{wrong.reason}")
+def test_errors(channel: grpc.Channel, rest: httpx.Client, harbour: Project, wrong: Wrong) -> None:
+    request = {
         key: value.replace("@", harbour.parent) if isinstance(value, str) else value
-        for key, value in request_.items()
+        for key, value in wrong.request.items()
     }
-    answers = [ask(method, named) for ask in (over_grpc(channel), over_rest(rest))]
+    answers = [ask(wrong.method, request) for ask in (over_grpc(channel), over_rest(rest))]
     assert answers[0] == answers[1]
-    assert answers[0].code != "OK"
-    reasons = [one["reason"] for one in answers[0].details if "reason" in one]
-    assert not reason or reasons == [reason]
+    told = answers[0]
+    assert told.code == wrong.code
+    assert [one["reason"] for one in told.details if "reason" in one] == [wrong.reason][
+        : wrong.reason is not None
+    ]
+    violations = [one for part in told.details for one in part.get("fieldViolations", ())]
+    assert tuple(one["field"] for one in violations) == wrong.fields
+    if violations:
+        assert told.message == "\n".join(one["description"] for one in violations)
 
 
 def test_every_method_has_an_error_here() -> None:
-    assert {method for method, _, _ in ERRORS} == {
-        name for name, method in METHODS.items() if wire.rule_of(method)
-    }
+    assert {wrong.method for wrong in ERRORS} == OVER_HTTP
+
+
+@pytest.mark.parametrize("method", sorted(NAMES))
+def test_malformed_names(
+    channel: grpc.Channel,
+    rest: httpx.Client,
+    project: Project,
+    caplog: pytest.LogCaptureFixture,
+    method: str,
+) -> None:
+    """Over REST they are another path, or none."""
+    field, name = NAMES[method]
+    good = name.replace("@", project.parent)
+    ask = over_grpc(channel)
+    for bad in ("", "jobs/j", f"{good}/", f"/{good}", good.replace("projects/", "projects//")):
+        answer = ask(method, {field: bad})
+        assert (answer.code, answer.reply) == ("INVALID_ARGUMENT", None), bad
+        assert repr(bad)[:100] in answer.message
+    verb, path, _, _ = over_http(method, {field: f"{good}/more"})
+    response = rest.request(verb, path)
+    assert response.status_code == 404
+    assert response.headers["content-type"].startswith("text/html")
+    assert not caplog.records
 
 
 def test_a_request_is_the_same_on_both(channel: grpc.Channel, project: Project) -> None:
@@ -174,47 +253,134 @@ def ask(request: pytest.FixtureRequest, channel: grpc.Channel, rest: httpx.Clien
     return over_grpc(channel) if request.param == "gRPC" else over_rest(rest)
 
 
-def lose_the_worker(server: Both) -> None:
-    """As runners do when a worker is dead: its shards are free."""
-    server.write(lambda connection: connection.execute(update(shards).values(owner=None)))
+def change_shards(server: Both, project: Project, **values: Any) -> None:
+    mine = select(jobs.c.id).where(jobs.c.project == project.id).scalar_subquery()
+    changed = update(shards).where(shards.c.job == mine).values(**values)
+    server.write(lambda connection: connection.execute(changed))
 
 
-CANCELS: list[tuple[str, str, dict[str, Any]]] = [
-    # how the job is before; what it is after; what its operation says then
-    ("QUEUED", "CANCELED", {"done": True, "requestedCancellation": True}),
-    ("RUNNING", "RUNNING", {"done": False, "requestedCancellation": True}),
-    ("worker dead", "CANCELED", {"done": True, "requestedCancellation": True}),
-    ("cancelling", "RUNNING", {"done": False, "requestedCancellation": True}),
-    ("CANCELED", "CANCELED", {"done": True, "requestedCancellation": True}),
-    ("SUCCEEDED", "SUCCEEDED", {"done": True, "requestedCancellation": False}),
-    ("FAILED", "FAILED", {"done": True, "requestedCancellation": False}),
-    ("job deleted", "", {"done": True, "requestedCancellation": False}),
+PLANNED = {"range": {}, "store": "local"}
+CANCELS: list[tuple[str, str, bool]] = [
+    # how the job is before, how after, and whether its operation says that somebody asked for it
+    ("QUEUED", "CANCELED", True),
+    ("planning", "RUNNING", True),
+    ("RUNNING", "RUNNING", True),
+    ("worker dead while planning", "CANCELED", True),
+    ("worker dead", "CANCELED", True),
+    ("worker dead with something announced", "RUNNING", True),
+    ("cancelling", "RUNNING", True),
+    ("CANCELED", "CANCELED", True),
+    ("SUCCEEDED", "SUCCEEDED", False),
+    ("FAILED", "FAILED", False),
+    ("job deleted", "", False),
 ]
 
 
-@pytest.mark.parametrize(("before", "after", "says"), CANCELS)
-def test_cancel_of_an_operation(
-    server: Both, project: Project, ask: Ask, before: str, after: str, says: dict[str, Any]
-) -> None:
-    name = project.create("j")["name"]
-    if before != "QUEUED" and before != "CANCELED":
+def bring_about(server: Both, project: Project, before: str) -> None:
+    if before not in ("QUEUED", "CANCELED"):
         project.run("j", counters={})
-    if before == "worker dead":
-        lose_the_worker(server)
+    if before in ("RUNNING", "worker dead", "cancelling"):
+        change_shards(server, project, **PLANNED)
+    if before.startswith("worker dead"):
+        # As runners do when a worker is dead: its shards are free.
+        change_shards(server, project, owner=None)
+    if before.endswith("announced"):
+        change_shards(server, project, **PLANNED, intent=b"to be settled")
     if before in ("CANCELED", "cancelling"):
         project.ok("POST", "/jobs/j:cancel")
     if before in ("SUCCEEDED", "FAILED", "job deleted"):
         project.finish("j", "FAILED" if before == "FAILED" else "SUCCEEDED")
     if before == "job deleted":
         project.ok("DELETE", "/jobs/j")
-    assert ask("CancelOperation", {"name": name}) == Answer(reply={})
+
+
+@pytest.mark.parametrize(("before", "after", "asked"), CANCELS)
+def test_cancel_of_an_operation(
+    server: Both, project: Project, ask: Ask, before: str, after: str, asked: bool
+) -> None:
+    name = project.create("j")["name"]
+    bring_about(server, project, before)
+    for _ in range(2):
+        assert ask("CancelOperation", {"name": name}) == Answer(reply={})
     operation = ask("GetOperation", {"name": name}).reply
-    requested = operation["metadata"].get("requestedCancellation", False)
-    assert {"done": operation["done"], "requestedCancellation": requested} == says
+    assert operation["metadata"].get("requestedCancellation", False) is asked
+    assert operation["done"] is (after != "RUNNING")
     if after == "CANCELED":
         assert operation["error"]["code"] == 1
     if after:
         assert ask("GetJob", {"name": project.job_name("j")}).reply["state"] == after
+
+
+@pytest.mark.parametrize(("before", "after", "asked"), CANCELS)
+def test_cancel_of_a_job(
+    server: Both, project: Project, ask: Ask, before: str, after: str, asked: bool
+) -> None:
+    """As of its operation, but that what has ended otherwise, or is gone, is an error."""
+    name = project.create("j")["name"]
+    bring_about(server, project, before)
+    for _ in range(2):
+        answer = ask("CancelJob", {"name": project.job_name("j")})
+        reasons = [one["reason"] for one in answer.details]
+        if asked:
+            assert answer == Answer(reply={})
+        elif after:
+            assert (answer.code, reasons) == ("FAILED_PRECONDITION", ["JOB_FINISHED"])
+        else:
+            assert (answer.code, reasons) == ("NOT_FOUND", ["RESOURCE_NOT_FOUND"])
+    operation = ask("GetOperation", {"name": name}).reply
+    assert operation["metadata"].get("requestedCancellation", False) is asked
+    assert operation["done"] is (after != "RUNNING")
+    if after:
+        assert ask("GetJob", {"name": project.job_name("j")}).reply["state"] == after
+
+
+BODIES: list[tuple[bytes, str | None]] = [
+    (body, content_type)
+    for body in (b"", b"{}", b" \n", b"\t{ }\r\n")
+    for content_type in (None, "", "application/json", "application/json; charset=utf-8", "text/x")
+]
+
+
+@pytest.mark.parametrize(("body", "content_type"), BODIES)
+@pytest.mark.parametrize("what", ["operation", "job"])
+def test_bodies_of_a_cancel(
+    project: Project, what: str, body: bytes, content_type: str | None
+) -> None:
+    operation = project.create("j")["name"]
+    name = operation if what == "operation" else project.job_name("j")
+    headers = {} if content_type is None else {"content-type": content_type}
+    assert project.ok("POST", f"{name}:cancel", content=body, headers=headers) == {}
+    assert project.ok("GET", operation)["error"]["code"] == 1
+
+
+def test_a_name_in_the_body_of_a_cancel_is_not_the_one(project: Project) -> None:
+    """The path has it, whatever a client repeats in the body."""
+    first, second = (project.create(job_id)["name"] for job_id in "ab")
+    assert project.ok("POST", f"{first}:cancel", json={"name": second}) == {}
+    assert [project.ok("GET", name)["done"] for name in (first, second)] == [True, False]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"force": true}',
+        b'{"requestId": "3f2b0c1e-6d0a-4c9b-9d7e-0f4a5b6c7d8e"}',
+        b"[]",
+        b"null",
+        b"0",
+        b'"x"',
+        b"{} {}",
+        b"{",
+        b"x=1",
+        b"\xff",
+        b"\0",
+    ],
+)
+def test_other_bodies_of_an_operation_s_cancel_are_refused(project: Project, body: bytes) -> None:
+    name = project.create("j")["name"]
+    error = project.error("POST", f"{name}:cancel", content=body)
+    assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
+    assert project.ok("GET", name)["done"] is False
 
 
 @pytest.mark.parametrize("case", ["deleted", "other project", "unknown", "location"])
