@@ -52,7 +52,10 @@ class Call:
         self._has_timeout = "timeout" in method.input_type.fields_by_name
 
     async def answer(self, data: bytes, context: Any) -> bytes:
-        """The reply's bytes; ends the call with a status where there is an error."""
+        """The reply's bytes; ends the call with a status where there is an error.
+
+        It is cancelled where the client went away, or at the end of the server.
+        """
         try:
             caller = await self._methods.authenticate(self._method, _headers(context))
             request = await self._work(len(data), self._parse, data)
@@ -60,6 +63,9 @@ class Call:
                 shorten(request, context.time_remaining())
             reply = await self._methods.perform(self._method, request, caller)
             return await self._work(reply.ByteSize(), _published, reply)
+        except asyncio.CancelledError:
+            telemetry.event("client_gone", method=self._method.full_name)
+            raise
         except Error as error:
             refusal = error
         # As for REST: a bug is logged here, once, and the client learns only that there is one.

@@ -72,7 +72,8 @@ class App:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             answer = await self._answer(scope, receive)
-        except ClientGone:
+        except ClientGone:  # 499 elsewhere: nobody is there to be told
+            telemetry.event("client_gone", verb=scope["method"], path=_path(scope))
             return
         # The one place that must answer whatever happens: a bug is logged here, once, and the
         # client learns nothing but that there is one.
