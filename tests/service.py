@@ -95,7 +95,9 @@ class Service:
             return False
 
     def log(self) -> str:
-        return (self.directory / f"serve-{self.starts}.log").read_text()
+        # gRPC's core writes what it was sent as it is.
+        file = self.directory / f"serve-{self.starts}.log"
+        return file.read_text(errors="backslashreplace")
 
     def grpc_port(self) -> int:
         """The free port that it took."""
