@@ -268,6 +268,19 @@ def test_credentials_are_sent_and_ignored(
     assert one.headers[header] == value
 
 
+def test_an_endpoint_with_a_slash_behind_it(server: Both, project: Project) -> None:
+    """The library sends //v1 then: another path, which is not there."""
+    project.create("j")
+    with (
+        over_rest(f"{server.url}/") as library,
+        server.listening() as heard,
+        pytest.raises(exceptions.NotFound),
+    ):
+        library.get_job(name=project.job_name("j"))
+    (one,) = heard
+    assert one.path == f"//v1/{project.job_name('j')}"
+
+
 class Calls(grpc.UnaryUnaryClientInterceptor):
     """Notes the calls that leave a channel."""
 
