@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,14 +26,8 @@ def node(cache: Path, url: str) -> Iterator[Node]:
     """Node's client, which builds itself from our discovery document; its packages are kept in
     ``cache``."""
     directory = cache / hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
-    installed = directory / "installed"
-    if not installed.exists():
-        directory.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(HERE / name, directory)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=directory, check=True, capture_output=True, timeout=100)
-        installed.touch()
+    if not directory.exists():
+        _install(directory)
     environment = {
         **os.environ,
         "NODE_PATH": str(directory / "node_modules"),
@@ -47,6 +43,17 @@ def node(cache: Path, url: str) -> Iterator[Node]:
         yield Node(process)
         process.stdin.close()
         assert process.wait(30) == 0
+
+
+def _install(directory: Path) -> None:
+    """All of it or nothing, whoever else does the same."""
+    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
+        packages = Path(scratch) / "packages"
+        shutil.copytree(HERE, packages)
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        subprocess.run(command, cwd=packages, check=True, timeout=100)
+        with contextlib.suppress(OSError):  # somebody else was first
+            packages.rename(directory)
 
 
 class Node(Client):
