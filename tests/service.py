@@ -95,9 +95,8 @@ class Service:
             return False
 
     def log(self) -> str:
-        # gRPC's core writes what it was sent as it is.
-        file = self.directory / f"serve-{self.starts}.log"
-        return file.read_text(errors="backslashreplace")
+        # grpc's core quotes what it was sent as it is, which need be no text.
+        return (self.directory / f"serve-{self.starts}.log").read_text(errors="replace")
 
     def grpc_port(self) -> int:
         """The free port that it took."""
