@@ -188,10 +188,11 @@ async def _until(due: float) -> None:
 
 
 def _asking(pipe: Pipe) -> None:
-    """A process that puts loads on the server, one after another."""
+    """A process that puts loads on the server, one after another, once it is ready."""
+    pipe.send(None)
     while (load := pipe.recv()) is not None:
         uvloop.run(load.run())
-        pipe.send((load.found, time.process_time()))
+        pipe.send(load.found)
 
 
 def _serving(pipe: Pipe, where: Path | str) -> None:
@@ -235,6 +236,7 @@ class Bench:
         for transport in self._ports:
             mine, other = spawn.Pipe()
             spawn.Process(target=_asking, args=(other,)).start()
+            mine.recv()
             self._askers[transport] = mine
             self._ends.append(mine)
 
@@ -259,7 +261,7 @@ class Bench:
                 per_second=per_second,
             )
             self._askers[transport].send(load)
-        replies = [sorted(self._askers[transport].recv()[0]) for transport, _, _ in asked]
+        replies = [sorted(self._askers[transport].recv()) for transport, _, _ in asked]
         seconds = time.monotonic() - began
         cpu = (cpu_seconds(pid) - before) / sum(len(found) for found in replies)
         for (transport, call, per_second), found in zip(asked, replies, strict=True):

@@ -85,7 +85,7 @@ class Jobs:
     async def get_job(self, request: Any) -> Any:
         """The job with its counters so far."""
         name = names.parse_job(request.name)
-        return await self._database.read(_get, name)
+        return await self._database.glance(_get_ended, _get, name)
 
     async def list_jobs(self, request: Any) -> Any:
         """A page of the project's jobs, by name unless asked otherwise."""
@@ -212,6 +212,12 @@ def _find(connection: Connection, name: JobName, *, lock: bool = False) -> Row[A
 def _get(connection: Connection, name: JobName) -> Any:
     [counted] = statements.count_jobs(connection, [_find(connection, name)])
     return messages.job_message(counted)
+
+
+def _get_ended(connection: Connection, name: JobName) -> Any:
+    """The same for one that has ended: its row has everything. None: it is open."""
+    row = _find(connection, name)
+    return None if State(row.state).open else messages.job_message(statements.ended(row))
 
 
 def _list(connection: Connection, project: str, listing: Listing) -> Any:

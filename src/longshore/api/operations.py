@@ -18,6 +18,7 @@ from longshore.database import Database, lists
 from longshore.database import jobs as statements
 from longshore.database.tables import jobs
 from longshore.errors import Unimplemented, invalid_field
+from longshore.model import State
 from longshore.names import OperationName
 
 WAIT_MAX_SECONDS = 300.0
@@ -39,7 +40,7 @@ class Operations:
     async def get_operation(self, request: Any) -> Any:
         """The operation as its job's row has it now."""
         name = names.parse_operation(request.name)
-        return await self._database.read(_get, name)
+        return await self._database.glance(_get_ended, _get, name)
 
     async def list_operations(self, request: Any) -> Any:
         """A page of the project's operations, by name."""
@@ -78,7 +79,7 @@ class Operations:
         row = await self._database.read(_find, name)
         if row.complete_us is None:
             await self._watch.ended(row.id, seconds)
-        return await self._database.read(_get, name)
+        return await self._database.glance(_get_ended, _get, name)
 
 
 def _timeout(request: Any) -> float:
@@ -100,6 +101,12 @@ def _find(connection: Connection, name: OperationName, *, lock: bool = False) ->
 def _get(connection: Connection, name: OperationName) -> Any:
     [counted] = statements.count_jobs(connection, [_find(connection, name)])
     return messages.operation_message(counted)
+
+
+def _get_ended(connection: Connection, name: OperationName) -> Any:
+    """The same for a job that has ended: its row has everything. None: it is open."""
+    row = _find(connection, name)
+    return None if State(row.state).open else messages.operation_message(statements.ended(row))
 
 
 def _list(connection: Connection, project: str, listing: Listing) -> Any:

@@ -46,9 +46,11 @@ _JSON: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": orjso
 
 
 class Engines(NamedTuple):
-    """A database's two ways in, and how many threads may use each at a time."""
+    """A database's ways in, and how many threads may use each at a time. ``glancer``, which has as
+    many as ``reader``, knows no transactions: every statement is one."""
 
     reader: Engine
+    glancer: Engine
     reader_threads: int
     writer: Engine
     writer_threads: int
@@ -60,6 +62,7 @@ def sqlite(path: Path) -> Engines:
     readers = 3
     return Engines(
         _sqlite_engine(path, "BEGIN", readers),
+        _sqlite_engine(path, None, readers),
         readers,
         _sqlite_engine(path, "BEGIN IMMEDIATE", 1),
         1,
@@ -67,7 +70,8 @@ def sqlite(path: Path) -> Engines:
 
 
 def postgresql(url: str) -> Engines:
-    """Of the server and database that ``url`` names: one pool, with a connection per thread.
+    """Of the server and database that ``url`` names: one pool, with a connection per thread, and
+    another of as many as glance.
 
     Raises FailedPrecondition where the driver is not installed.
     """
@@ -77,6 +81,14 @@ def postgresql(url: str) -> Engines:
     )
     return Engines(
         engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True),
+        _postgresql_engine(
+            url,
+            poolclass=QueuePool,
+            pool_size=readers,
+            max_overflow=0,
+            isolation_level="AUTOCOMMIT",
+            pool_reset_on_return=None,
+        ),
         readers,
         engine.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False),
         writers,
@@ -103,7 +115,8 @@ def _postgresql_engine(url: str, application_name: str = "longshore", **options:
     )
 
 
-def _sqlite_engine(path: Path, begin: str, size: int) -> Engine:
+def _sqlite_engine(path: Path, begin: str | None, size: int) -> Engine:
+    """``begin``: how a transaction begins; None: there are none."""
     engine = create_engine(
         URL.create("sqlite", database=str(path)),
         poolclass=QueuePool,
@@ -122,9 +135,11 @@ def _sqlite_engine(path: Path, begin: str, size: int) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
 
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        # Not by SQLAlchemy's way, which takes longer than the statement.
-        connection.connection.cursor().execute(begin)
+    if begin is not None:
+
+        @event.listens_for(engine, "begin")
+        def _begin(connection: Connection) -> None:
+            # Not by SQLAlchemy's way, which takes longer than the statement.
+            connection.connection.cursor().execute(begin)
 
     return engine

@@ -241,6 +241,12 @@ def count_bucket_operations(connection: Connection, rows: Sequence[Row[Any]]) ->
     return _count(rows, counters_of_bucket_operations(connection, ids) if ids else {})
 
 
+def ended(row: Row[Any]) -> Counted:
+    """The row of a job or bucket operation that has ended with its counters, which are on it."""
+    counters = Counters(**{name: row._mapping[name] for name in COUNTER_NAMES})
+    return Counted(row, counters, load_errors(row.errors))
+
+
 def _open(rows: Sequence[Row[Any]]) -> list[int]:
     return [row.id for row in rows if State(row.state).open]
 
@@ -249,11 +255,9 @@ def _count(rows: Sequence[Row[Any]], sums: Mapping[int, Totals]) -> list[Counted
     counted = []
     for row in rows:
         if State(row.state).open:
-            counters, errors = sums.get(row.id, (Counters(), {}))
+            counted.append(Counted(row, *sums.get(row.id, (Counters(), {}))))
         else:
-            values = {name: row._mapping[name] for name in COUNTER_NAMES}
-            counters, errors = Counters(**values), load_errors(row.errors)
-        counted.append(Counted(row, counters, errors))
+            counted.append(ended(row))
     return counted
 
 

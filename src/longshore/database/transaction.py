@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
@@ -29,6 +30,38 @@ class Reading(Generic[T]):
         """Run it; it may be run again."""
         with self._engine.begin() as connection:
             return self._function(connection)
+
+
+class Glances:
+    """A connection without transactions for each thread, which keeps it: to take one from the pool
+    and to begin and end a transaction costs more than the one statement that it is for."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._mine = threading.local()
+        self._all: set[Connection] = set()
+
+    def run(self, function: Callable[[Connection], T]) -> T:
+        """``function`` on this thread's connection."""
+        connection: Connection | None = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._mine.connection = self._engine.connect()
+            self._all.add(connection)
+        try:
+            return function(connection)
+        except DBAPIError:
+            # Whatever state it is in: the next one gets another.
+            del self._mine.connection
+            self._all.discard(connection)
+            connection.invalidate()
+            connection.close()
+            raise
+
+    def close(self) -> None:
+        """Close all connections, when no thread runs any more."""
+        for connection in self._all:
+            connection.close()
+        self._engine.dispose()
 
 
 class Writing(Generic[T]):
