@@ -254,7 +254,8 @@ async def test_every_writing_function_is_among_them() -> None:
     reads = {"poll", "reload", "leases", "existing_shards", "roll_up", "lock_job"}
     reads |= {"lock_parts", "fold", "fold_canceled"}
     reads |= {"job_by_row_id", "ended", "count_jobs", "count_bucket_operations", "replayed"}
-    reads |= {"who_leases", "overdue", "expired", "shard_of", "open_operations"}
+    reads |= {"who_leases", "overdue", "expired", "shard_of", "open_jobs"}
+    reads |= {"open_operations"}
     public = {
         name
         for module in (jobs, leases, retention, rollup, shards)

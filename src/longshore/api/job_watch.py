@@ -1,19 +1,23 @@
 """Waiting for the end of jobs, which other processes bring about: one question to the database for
-everybody who waits, every LOOK_SECONDS while somebody does."""
+everybody who waits for the same, every LOOK_SECONDS while somebody does."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
+
+from sqlalchemy import Connection
 
 from longshore.clock import Clock
 from longshore.database import Database
-from longshore.database import jobs as statements
 from longshore.errors import Unavailable
 
 LOOK_SECONDS = 0.1
+
+StillOpen = Callable[[Connection, Sequence[int]], frozenset[int]]
+"""The question: for which of these rows of jobs is there still something to wait for?"""
 
 
 class _Waiter(NamedTuple):
@@ -24,16 +28,17 @@ class _Waiter(NamedTuple):
 class JobWatch:
     """The one who looks, for waiters of any event loop of the process."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, still_open: StillOpen) -> None:
         self._database = database
         self._clock = clock
+        self._still_open = still_open
         self._lock = threading.Lock()
         self._waiters: dict[int, list[_Waiter]] = {}
         self._looking: asyncio.Task[None] | None = None
 
     async def ended(self, job: int, seconds: float) -> None:
-        """Return when the operation of the job with this row is done or deleted, or after
-        ``seconds``, or earlier where nobody can look any more: ask for it then."""
+        """Return when the job with this row is no longer among the open ones, or after ``seconds``,
+        or earlier where nobody can look any more: ask for it then."""
         waiter = _Waiter(asyncio.get_running_loop(), asyncio.Event())
         with self._lock:
             self._waiters.setdefault(job, []).append(waiter)
@@ -56,7 +61,7 @@ class JobWatch:
         try:
             while ids := self._waited_for():
                 try:
-                    still_open = await self._database.read(statements.open_operations, ids)
+                    still_open = await self._database.read(self._still_open, ids)
                 except Unavailable:  # it has been told; who waits goes on waiting
                     still_open = frozenset(ids)
                 self._wake(set(ids) - still_open)

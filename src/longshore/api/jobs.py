@@ -20,6 +20,7 @@ from sqlalchemy import Connection, Row
 from longshore import names
 from longshore.api import messages, validation, wire
 from longshore.api.fields import bucket_operation_fields, job_fields
+from longshore.api.job_watch import JobWatch
 from longshore.api.listing import Listing, Order
 from longshore.api.page_tokens import TokenKey
 from longshore.clock import Clock
@@ -41,7 +42,6 @@ MayUse = Callable[[str, str], bool]
 """Whether jobs of a project may use a bucket."""
 CANCELLING_WAIT_SECONDS = 5.0
 """How long the deletion of a job that is being cancelled waits for its end."""
-_WAIT_STEP_SECONDS = 0.05
 
 _JOB_ORDER = Order(
     columns={"name": jobs.c.job_id, "create_time": jobs.c.create_us}, id=jobs.c.id, default="name"
@@ -69,6 +69,7 @@ class Jobs:
         self._clock = clock
         self._may_use = may_use
         self._token_key = TokenKey(database)
+        self._watch = JobWatch(database, clock, statements.open_jobs)
 
     async def create_job(self, request: Any, creator: str | None = None) -> Any:
         """The operation of a new job, or of the one that the same request made before; ``creator``
@@ -115,14 +116,16 @@ class Jobs:
         """
         name = names.parse_job(request.name)
         repeatable = _repeatable(request, "DeleteJob", name.project)
-        deadline = self._clock.monotonic() + CANCELLING_WAIT_SECONDS
-        while not await self._database.write(
-            _delete, name, request.force, repeatable, self._clock.now_us()
-        ):
-            if self._clock.monotonic() >= deadline:
-                raise _still_open(name, "being cancelled")
-            await self._clock.wait(asyncio.Event(), _WAIT_STEP_SECONDS)
+        cancelling = await self._delete(name, request.force, repeatable)
+        if cancelling is not None:
+            await self._watch.ended(cancelling, CANCELLING_WAIT_SECONDS)
+            cancelling = await self._delete(name, request.force, repeatable)
+        if cancelling is not None:
+            raise _still_open(name, "being cancelled")
         return wire.Empty()
+
+    async def _delete(self, name: JobName, force: bool, repeatable: Request | None) -> int | None:
+        return await self._database.write(_delete, name, force, repeatable, self._clock.now_us())
 
     async def get_bucket_operation(self, request: Any) -> Any:
         """A job's part in one bucket."""
@@ -242,10 +245,10 @@ def _cancel(connection: Connection, name: JobName, repeatable: Request | None, n
 
 def _delete(
     connection: Connection, name: JobName, force: bool, repeatable: Request | None, now_us: int
-) -> bool:
-    """Whether the job is gone now; if not, it is being cancelled."""
+) -> int | None:
+    """None: the job is gone now; else its row, and it is being cancelled."""
     if repeatable and statements.replayed(connection, repeatable):
-        return True
+        return None
     row = _find(connection, name, lock=True)
     if row.multi_bucket and not force:
         raise FailedPrecondition(
@@ -254,12 +257,12 @@ def _delete(
         )
     if State(row.state).open:
         if row.cancel_us is not None:
-            return False
+            return int(row.id)
         raise _still_open(name, row.state)
     statements.delete_job(connection, row, now_us)
     if repeatable:
         statements.remember(connection, repeatable, row.id, now_us)
-    return True
+    return None
 
 
 def _still_open(name: JobName, state: str) -> Error:

@@ -35,7 +35,7 @@ class Operations:
         self._database = database
         self._clock = clock
         self._token_key = TokenKey(database)
-        self._watch = JobWatch(database, clock)
+        self._watch = JobWatch(database, clock, statements.open_operations)
 
     async def get_operation(self, request: Any) -> Any:
         """The operation as its job's row has it now."""

@@ -72,11 +72,10 @@ _EXISTING_SHARDS = (
     .join(jobs, jobs.c.id == shards.c.job)
     .where(shards.c.id.in_(bindparam("ids", expanding=True)), jobs.c.job_delete_us.is_(None))
 )
-_OPEN_OPERATIONS = select(jobs.c.id).where(
-    jobs.c.id.in_(bindparam("ids", expanding=True)),
-    jobs.c.complete_us.is_(None),
-    jobs.c.operation_delete_us.is_(None),
+_OPEN_JOBS = select(jobs.c.id).where(
+    jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.complete_us.is_(None)
 )
+_OPEN_OPERATIONS = _OPEN_JOBS.where(jobs.c.operation_delete_us.is_(None))
 _IDS_AT_ONCE = 1_000
 
 REQUEST_MEMORY_US = 24 * 3600 * 1_000_000
@@ -264,6 +263,11 @@ def _count(rows: Sequence[Row[Any]], sums: Mapping[int, Totals]) -> list[Counted
 def existing_shards(connection: Connection, ids: Sequence[int]) -> frozenset[int]:
     """Those of ``ids`` that are shards of a job which has not been deleted."""
     return _found(connection, _EXISTING_SHARDS, ids)
+
+
+def open_jobs(connection: Connection, ids: Sequence[int]) -> frozenset[int]:
+    """Those of ``ids``, of jobs' rows, that have not ended."""
+    return _found(connection, _OPEN_JOBS, ids)
 
 
 def open_operations(connection: Connection, ids: Sequence[int]) -> frozenset[int]:

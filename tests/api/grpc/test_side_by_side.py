@@ -383,6 +383,47 @@ def test_other_bodies_of_an_operation_s_cancel_are_refused(project: Project, bod
     assert project.ok("GET", name)["done"] is False
 
 
+DELETES: list[tuple[str, int, bool, str]] = [
+    # how the job is, of how many buckets, whether forced; the reason if it is refused
+    ("QUEUED", 1, False, "JOB_NOT_FINISHED"),
+    ("QUEUED", 1, True, "JOB_NOT_FINISHED"),
+    ("RUNNING", 1, True, "JOB_NOT_FINISHED"),
+    ("RUNNING", 2, False, "FORCE_REQUIRED"),
+    ("CANCELED", 1, False, ""),
+    ("CANCELED", 2, False, "FORCE_REQUIRED"),
+    ("CANCELED", 2, True, ""),
+    ("SUCCEEDED", 1, False, ""),
+    ("SUCCEEDED", 1, True, ""),
+    ("SUCCEEDED", 2, False, "FORCE_REQUIRED"),
+    ("SUCCEEDED", 2, True, ""),
+    ("FAILED", 1, False, ""),
+    ("FAILED", 2, False, "FORCE_REQUIRED"),
+]
+
+
+@pytest.mark.parametrize(("state", "buckets_", "force", "reason"), DELETES)
+def test_delete_of_a_job(
+    project: Project, ask: Ask, state: str, buckets_: int, force: bool, reason: str
+) -> None:
+    operation = project.create("j", delete_job(*(f"b-{n}" for n in range(buckets_))))["name"]
+    if state not in ("QUEUED", "CANCELED"):
+        project.run("j", counters={})
+    if state == "CANCELED":
+        project.ok("POST", "/jobs/j:cancel")
+    elif state in ("SUCCEEDED", "FAILED"):
+        project.finish("j", state)
+    before = project.ok("GET", operation)
+    answer = ask("DeleteJob", {"name": project.job_name("j"), "force": force})
+    if reason:
+        assert (answer.code, answer.details[0]["reason"]) == ("FAILED_PRECONDITION", reason)
+        assert project.ok("GET", "/jobs/j")["state"] == state
+    else:
+        assert answer == Answer(reply={})
+        for gone in ("GetJob", "DeleteJob", "CancelJob"):
+            assert ask(gone, {"name": project.job_name("j")}).code == "NOT_FOUND"
+    assert project.ok("GET", operation) == before
+
+
 @pytest.mark.parametrize("case", ["deleted", "other project", "unknown", "location"])
 def test_cancel_of_no_operation(project: Project, ask: Ask, case: str) -> None:
     name = project.create("j")["name"]

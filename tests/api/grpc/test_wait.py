@@ -1,4 +1,5 @@
-"""WaitOperation: for one, for many, with every kind of patience."""
+"""WaitOperation, and deletes of what is being cancelled: for one, for many, with every kind of
+patience."""
 
 from __future__ import annotations
 
@@ -18,11 +19,13 @@ from sqlalchemy import select
 
 from longshore.api import grpc_call, grpc_server, job_watch, wire
 from longshore.api.job_watch import JobWatch
+from longshore.api.jobs import CANCELLING_WAIT_SECONDS, Jobs
 from longshore.api.operations import WAIT_MAX_SECONDS, Operations
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database
+from longshore.database.jobs import open_operations
 from longshore.database.tables import jobs
-from longshore.errors import Unavailable
+from longshore.errors import FailedPrecondition, Unavailable
 from tests.api.conftest import Clock, Project, Server
 from tests.api.grpc.conftest import Both, raw
 
@@ -150,6 +153,7 @@ class Asked(Database):
     def __init__(self, where: Path | str, *, down_for: int = 0) -> None:
         super().__init__(where)
         self.questions: list[Sequence[int]] = []
+        self.writes = 0
         self._down_for = down_for
 
     async def read(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -157,6 +161,10 @@ class Asked(Database):
         if len(self.questions) <= self._down_for:
             raise Unavailable("The database is down.")
         return await super().read(function, *args, **kwargs)
+
+    async def write(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        self.writes += 1
+        return await super().write(function, *args, **kwargs)
 
 
 def row_of(server: Both, project: Project, job_id: str) -> int:
@@ -168,7 +176,7 @@ async def test_one_question_for_all_who_wait_and_none_for_nobody(
     server: Both, project: Project
 ) -> None:
     database = Asked(server.where)
-    watch = JobWatch(database, SYSTEM_CLOCK)
+    watch = JobWatch(database, SYSTEM_CLOCK, open_operations)
     names = [project.create(f"j{number}")["name"] for number in range(20)]
     rows = [row_of(server, project, f"j{number}") for number in range(20)]
     waiters = [asyncio.create_task(watch.ended(row, 60)) for row in rows for _ in range(5)]
@@ -189,7 +197,7 @@ async def test_one_question_for_all_who_wait_and_none_for_nobody(
 
 async def test_who_waits_goes_on_when_the_database_was_down(server: Both, project: Project) -> None:
     database = Asked(server.where, down_for=2)
-    watch = JobWatch(database, SYSTEM_CLOCK)
+    watch = JobWatch(database, SYSTEM_CLOCK, open_operations)
     project.create("j")
     waiter = asyncio.create_task(watch.ended(row_of(server, project, "j"), 60))
     await asyncio.to_thread(project.ok, "POST", "/jobs/j:cancel")
@@ -198,8 +206,55 @@ async def test_who_waits_goes_on_when_the_database_was_down(server: Both, projec
     await database.close()
 
 
+@pytest.mark.parametrize("seen", [True, False])
+async def test_deletes_that_wait_ask_one_question(
+    server: Both, project: Project, seen: bool
+) -> None:
+    """Each writes when it comes and once the job has ended; whether the operation of a job is still
+    to be seen makes no difference."""
+    database = Asked(server.where)
+    servicer = Jobs(database, SYSTEM_CLOCK, lambda project, bucket: True)
+    ids = [f"j{number}" for number in range(10)]
+    for one in ids:
+        operation = (await asyncio.to_thread(project.create, one))["name"]
+        await asyncio.to_thread(project.run, one, counters={})
+        await asyncio.to_thread(project.ok, "POST", f"{operation}:cancel")
+        if not seen:
+            await asyncio.to_thread(project.ok, "DELETE", operation)
+    deletes = [asyncio.create_task(servicer.delete_job(delete_request(project, j))) for j in ids]
+    while len(database.questions) < 4:
+        await asyncio.sleep(0.01)
+    assert database.writes == 10
+    assert len(database.questions[-1]) == 10
+    for one in ids:
+        await asyncio.to_thread(project.finish, one, "CANCELED")
+    await asyncio.gather(*deletes)
+    assert database.writes == 20
+    assert await asyncio.to_thread(project.ok, "GET", "/jobs") == {}
+    await database.close()
+
+
+async def test_a_delete_waits_five_seconds_for_a_cancelling_job(
+    server: Both, project: Project
+) -> None:
+    """By a clock on which waiting takes no time."""
+    clock = Clock()
+    servicer = Jobs(server.database, clock, lambda project, bucket: True)
+    project.create("j")
+    project.run("j", counters={})
+    project.ok("POST", "/jobs/j:cancel")
+    with pytest.raises(FailedPrecondition, match="being cancelled") as refused:
+        await servicer.delete_job(delete_request(project, "j"))
+    assert refused.value.reason == "JOB_NOT_FINISHED"
+    assert clock.monotonic() >= CANCELLING_WAIT_SECONDS == 5
+
+
+def delete_request(project: Project, job_id: str) -> Any:
+    return wire.message_class(f"{wire.PACKAGE}.DeleteJobRequest")(name=project.job_name(job_id))
+
+
 def test_waiters_in_two_loops(server: Both, project: Project) -> None:
-    watch = JobWatch(server.database, SYSTEM_CLOCK)
+    watch = JobWatch(server.database, SYSTEM_CLOCK, open_operations)
     project.create("j")
     row = row_of(server, project, "j")
     waiters = [
