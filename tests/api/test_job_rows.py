@@ -8,14 +8,14 @@ import orjson
 import zstandard
 from sqlalchemy import insert, select
 
-from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.database.tables import bucket_operations, jobs, shards, sources
 from tests.api.conftest import START_US, Project, Server, delete_job
 
 
 def rows(server: Server, project: Project, table: Any) -> list[dict[str, Any]]:
     mine = select(jobs.c.id).where(jobs.c.project == project.id)
     key = table.c.id if table is jobs else table.c.job
-    statement = select(table).where(key.in_(mine)).order_by(table.c.id)
+    statement = select(table).where(key.in_(mine)).order_by(*table.primary_key)
     found = server.write(lambda connection: connection.execute(statement).mappings().all())
     return [dict(one) for one in found]
 
@@ -43,8 +43,12 @@ def test_a_new_job_is_plain_data_and_shards_to_plan(server: Server, project: Pro
     assert job["log_states"] == ["FAILED"]
     first, second = rows(server, project, bucket_operations)
     assert (first["bucket"], first["position"], first["state"]) == ("bucket-1", 0, "QUEUED")
-    assert (first["source_name"], first["source"]) == ("prefix_list", {"prefixes": ["tmp/"]})
+    assert (first["source_name"], first["source"]) == ("prefix_list", 0)
     assert (second["bucket"], second["source_name"]) == ("bucket-2", "manifest")
+    assert [one["data"] for one in rows(server, project, sources)] == [
+        {"prefixes": ["tmp/"]},
+        {"bucket": "lists", "name": "m.csv"},
+    ]
     planning = rows(server, project, shards)
     assert [one["bucket_operation"] for one in planning] == [first["id"], second["id"]]
     for one in planning:
@@ -111,4 +115,5 @@ def test_deleting_a_job_deletes_its_parts(server: Server, project: Project) -> N
     project.ok("DELETE", "/jobs/j")
     assert rows(server, project, bucket_operations) == []
     assert rows(server, project, shards) == []
+    assert rows(server, project, sources) == []
     assert len(rows(server, project, jobs)) == 1

@@ -153,7 +153,7 @@ def fill(connection: Connection, new: list[Row]) -> list[Row]:
         if state.open:
             half = row["count"] // 2
             part = {"job": id_, "bucket_operation_id": "o", "position": 0, "bucket": "b"}
-            part |= {"source_name": "prefix_list", "source": {}, "create_us": 0, "total": half}
+            part |= {"source_name": "prefix_list", "source": 0, "create_us": 0, "total": half}
             part["state"] = row["state"]
             made_part = insert(bucket_operations).returning(bucket_operations.c.id)
             key = connection.execute(made_part, part).scalar_one()

@@ -44,7 +44,7 @@ def fill(connection: Connection, count: int) -> None:
     busy = count // 200
     columns = "id, job, bucket_operation_id, position, bucket, source_name, source, state"
     columns += ", create_us"
-    values = f"n, n * 200 - 1, 'bo', 0, 'b', 'prefix_list', '{{}}', 'RUNNING', {START_US}"
+    values = f"n, n * 200 - 1, 'bo', 0, 'b', 'prefix_list', 0, 'RUNNING', {START_US}"
     insert(connection, "bucket_operations", columns, values, busy)
     columns = "job, bucket_operation, state, range, cursor, store, attempt, total"
     values = "n * 200 - 1, n, 'RUNNING', '{}', '{}', 'main', 1, n % 500"

@@ -48,8 +48,9 @@ def fill(connection: Connection) -> None:
     values += f", 'delete_object', '{{}}', '[]', n, {ended}, {_ZEROS}"
     _insert(connection, "jobs", f"{columns}, {_COUNTS}", values, JOBS)
     columns = "id, job, bucket_operation_id, position, bucket, source_name, source, state"
-    values = f"n, n, 'bo', 0, 'b', 'prefix_list', '{{}}', {of_job}, n, {_ZEROS}"
+    values = f"n, n, 'bo', 0, 'b', 'prefix_list', 0, {of_job}, n, {_ZEROS}"
     _insert(connection, "bucket_operations", f"{columns}, create_us, {_COUNTS}", values, JOBS)
+    _insert(connection, "sources", "job, number, data", "n, 0, '{}'", JOBS)
     count = SHARDS[connection.dialect.name]
     job = f"((n - 1) / {count // JOBS} + 1)"
     shard = state.format(n=job, last=JOBS - 50)

@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from longshore.database import endings, retention
 from longshore.database import jobs as statements
-from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.database.tables import bucket_operations, jobs, shards, sources
 from longshore.housekeeping import Sweep, end_what_is_old, record_ends
 from longshore.model import State
 from longshore.settings import RetentionSettings
@@ -164,7 +164,7 @@ async def test_an_ended_job_is_kept_for_its_days_and_then_goes(house: House) -> 
         lambda connection: connection.execute(select(jobs.c.id).order_by(jobs.c.id)).scalars().all()
     )
     assert left == [young, still_open]
-    assert await rows(house, bucket_operations) == 2
+    assert await rows(house, bucket_operations) == await rows(house, sources) == 2
     owners = await house.outside.read(
         lambda connection: set(connection.execute(select(shards.c.job)).scalars())
     )

@@ -37,7 +37,7 @@ from longshore.database.rollup import (
     lock_parts,
     roll_up,
 )
-from longshore.database.tables import bucket_operations, jobs, requests, shards
+from longshore.database.tables import bucket_operations, jobs, requests, shards, sources
 from longshore.errors import InvalidArgument
 from longshore.model import COUNTER_NAMES, OPEN_STATES, Counters, Errors, State, load_errors
 
@@ -178,7 +178,8 @@ def delete_job(connection: Connection, row: Row[Any], now_us: int) -> None:
 
     ``row`` is locked (``find_job``), as in ``delete_operation``.
     """
-    connection.execute(delete(bucket_operations).where(bucket_operations.c.job == row.id))
+    for table in (bucket_operations, sources):
+        connection.execute(delete(table).where(table.c.job == row.id))
     if row.operation_delete_us is not None:
         connection.execute(delete(jobs).where(jobs.c.id == row.id))
     else:

@@ -6,14 +6,14 @@ shard finds them, and it becomes that of the first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, null, select, update
 
 from longshore import names
-from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.database.tables import bucket_operations, jobs, shards, sources
 from longshore.model import State
 
 NO_BUCKET = ""
@@ -31,6 +31,7 @@ _SET_BUCKET = (
     update(bucket_operations)
     .where(bucket_operations.c.id == bindparam("part"))
     .values(bucket=bindparam("new_bucket"))
+    .returning(bucket_operations.c.source_name, bucket_operations.c.source)
 )
 _SET_MULTI_BUCKET = (
     update(jobs).where(jobs.c.id == bindparam("row")).values(multi_bucket=bindparam("several"))
@@ -39,18 +40,41 @@ _SET_MULTI_BUCKET = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewPart:
-    """A job's part in one bucket: the source's name and its plain data. ``bucket`` NO_BUCKET: the
-    source is to find the job's buckets."""
+    """A job's part in one bucket: the source's name and its plain data, which is kept once for all
+    parts that share it (``is``). ``bucket`` NO_BUCKET: the source is to find the job's buckets."""
 
     bucket: str
     source_name: str
     source: Mapping[str, Any]
 
 
-def insert_parts(
-    connection: Connection, job: int, parts: Sequence[NewPart], now_us: int, *, first: int = 0
+def insert_parts(connection: Connection, job: int, parts: Sequence[NewPart], now_us: int) -> None:
+    """Make the bucket operations of a new job, and their shards."""
+    numbers: dict[int, int] = {}
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        if id(part.source) not in numbers:
+            numbers[id(part.source)] = len(rows)
+            rows.append({"job": job, "number": len(rows), "data": dict(part.source)})
+    connection.execute(insert(sources), rows)
+    _insert(
+        connection,
+        job,
+        [(part.bucket, part.source_name, numbers[id(part.source)]) for part in parts],
+        now_us,
+    )
+
+
+def _insert(
+    connection: Connection,
+    job: int,
+    parts: Iterable[tuple[str, str, int]],
+    now_us: int,
+    *,
+    first: int = 0,
 ) -> None:
-    """Make bucket operations, the first of which has the position ``first``, and their shards."""
+    """Bucket operations (bucket, name of the source, its number), of which the first one has the
+    position ``first``, and their shards."""
     connection.execute(
         insert(bucket_operations),
         [
@@ -58,13 +82,13 @@ def insert_parts(
                 "job": job,
                 "bucket_operation_id": names.new_bucket_operation_id(),
                 "position": position,
-                "bucket": part.bucket,
-                "source_name": part.source_name,
-                "source": dict(part.source),
+                "bucket": bucket,
+                "source_name": source_name,
+                "source": number,
                 "state": State.QUEUED.value,
                 "create_us": now_us,
             }
-            for position, part in enumerate(parts, first)
+            for position, (bucket, source_name, number) in enumerate(parts, first)
         ],
     )
     ids = connection.scalars(_FROM, {"job": job, "first": first}).all()
@@ -84,11 +108,12 @@ def insert_parts(
 
 
 def set_buckets(
-    connection: Connection, job: int, part: int, parts: Sequence[NewPart], now_us: int
+    connection: Connection, job: int, part: int, buckets: Sequence[str], now_us: int
 ) -> None:
-    """Give the bucket operation ``part``, which has none yet, the bucket of the first of ``parts``,
-    and make the others; the job's row is locked."""
-    connection.execute(_SET_MULTI_BUCKET, {"row": job, "several": len(parts) > 1})
-    connection.execute(_SET_BUCKET, {"part": part, "new_bucket": parts[0].bucket})
-    if len(parts) > 1:
-        insert_parts(connection, job, parts[1:], now_us, first=1)
+    """Give the bucket operation ``part``, the only one and without a bucket yet, the first of
+    ``buckets``, and make those of the others, with the same source; the job's row is locked."""
+    connection.execute(_SET_MULTI_BUCKET, {"row": job, "several": len(buckets) > 1})
+    same = connection.execute(_SET_BUCKET, {"part": part, "new_bucket": buckets[0]}).one()
+    if len(buckets) > 1:
+        others = [(bucket, *same) for bucket in buckets[1:]]
+        _insert(connection, job, others, now_us, first=1)

@@ -14,9 +14,9 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Update, and_, bindparam, insert, select, update
 
-from longshore.database.parts import NewPart, set_buckets
+from longshore.database.parts import set_buckets
 from longshore.database.rollup import fold, lock_job, roll_up
-from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.database.tables import bucket_operations, jobs, shards, sources
 from longshore.errors import Error
 from longshore.model import (
     COUNTER_NAMES,
@@ -88,10 +88,14 @@ WHOLE = (
         jobs.c.log_states,
         bucket_operations.c.bucket,
         bucket_operations.c.source_name,
-        bucket_operations.c.source,
+        sources.c.data.label("source"),
     )
     .join(jobs, jobs.c.id == shards.c.job)
     .join(bucket_operations, bucket_operations.c.id == shards.c.bucket_operation)
+    .join(
+        sources,
+        and_(sources.c.job == shards.c.job, sources.c.number == bucket_operations.c.source),
+    )
 )
 _LEASED = WHOLE.where(
     shards.c.id == bindparam("id"),
@@ -233,9 +237,7 @@ def finish_search(
     if cancelled or not buckets:
         finish(connection, shard, Counters(), {}, State.SUCCEEDED, now_us)
         return None
-    name, data = shard.source
-    parts = [NewPart(bucket=bucket, source_name=name, source=data) for bucket in buckets]
-    set_buckets(connection, shard.job, shard.bucket_operation, parts, now_us)
+    set_buckets(connection, shard.job, shard.bucket_operation, buckets, now_us)
     _write(connection, shard, _CONFIRM, {})
     return replace(shard, bucket=buckets[0])
 

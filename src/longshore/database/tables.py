@@ -2,8 +2,9 @@
 
 A job is the root; its bucket operations and shards go with it. Counters live on the shards while
 these run, on their bucket operation's row from their end on, and on the job's from its end on: so
-nobody queues for one row while shards run, and nobody sums what has ended. Ids are never used twice
-(``sqlite_autoincrement``): files of the log are named after shards.
+nobody queues for one row while shards run, and nobody sums what has ended. Sources stand apart from
+the bucket operations, of which a thousand may have the same list of a thousand prefixes. Ids are
+never used twice (``sqlite_autoincrement``): files of the log are named after shards.
 """
 
 from __future__ import annotations
@@ -128,10 +129,18 @@ bucket_operations = Table(
     Column("error_message", Message),
     *_counters(),
     Column("errors", JSON),
-    Column("source", JSON, nullable=False),  # plain data, for workers
+    Column("source", Integer, nullable=False),  # the number of its row in ``sources``
     Index("bucket_operations_by_id", "job", "bucket_operation_id", unique=True),
     Index("bucket_operations_by_state", "job", "state"),
     sqlite_autoincrement=True,
+)
+
+sources = Table(
+    "sources",
+    metadata,
+    Column("job", Id, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("data", JSON, nullable=False),  # plain data, for workers
 )
 
 shards = Table(

@@ -27,6 +27,7 @@ def upgrade() -> None:
     """Make every table."""
     _jobs()
     _bucket_operations()
+    _sources()
     _shards()
     op.create_table(
         "requests",
@@ -111,12 +112,22 @@ def _bucket_operations() -> None:
         *_error(),
         *_counters(),
         sa.Column("errors", sa.JSON),
-        sa.Column("source", sa.JSON, nullable=False),
+        sa.Column("source", sa.Integer, nullable=False),
         sqlite_autoincrement=True,
     )
     table = "bucket_operations"
     _index("bucket_operations_by_id", table, ["job", "bucket_operation_id"], unique=True)
     _index("bucket_operations_by_state", table, ["job", "state"])
+
+
+def _sources() -> None:
+    job = sa.ForeignKey("jobs.id", ondelete="CASCADE")
+    op.create_table(
+        "sources",
+        sa.Column("job", _Id, job, primary_key=True),
+        sa.Column("number", sa.Integer, primary_key=True),
+        sa.Column("data", sa.JSON, nullable=False),
+    )
 
 
 def _shards() -> None:
