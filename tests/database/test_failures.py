@@ -48,6 +48,7 @@ def test_a_connection_of_postgresql_that_was_never_made_or_is_lost() -> None:
     [
         (sqlite3.SQLITE_BUSY, Trouble.DOWN),
         (sqlite3.SQLITE_FULL, Trouble.DOWN),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, Trouble.DOWN),
         (sqlite3.SQLITE_IOERR_FSYNC, Trouble.DOWN),
         (sqlite3.SQLITE_CANTOPEN, Trouble.DOWN),
         (sqlite3.SQLITE_ERROR, None),

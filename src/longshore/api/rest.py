@@ -85,20 +85,20 @@ class App:
 
     async def _answer(self, scope: Scope, receive: Receive) -> Answer:
         path = scope["path"]
-        if path == "/healthz":
-            await self._database.write(_touch)
-            return Answer(200, b"ok\n", replies.TEXT)
-        if path == "/readyz":
-            return await self._readiness()
-        if path == "/metrics":
-            return await self._metrics_page(scope)
+        try:
+            if path == "/healthz":
+                await self._database.write(_touch)
+                return Answer(200, b"ok\n", replies.TEXT)
+            if path == "/readyz":
+                return await self._readiness()
+            if path == "/metrics":
+                return await self._metrics_page(scope)
+        except Error as error:
+            return replies.of_error(error, Reply())
         return await self._rest(scope, receive)
 
     async def _metrics_page(self, scope: Scope) -> Answer:
-        try:
-            await self._methods.admit_to_metrics(_headers(scope))
-        except Error as error:
-            return replies.of_error(error, Reply())
+        await self._methods.admit_to_metrics(_headers(scope))
         return Answer(200, await self._metrics(), _METRICS)
 
     async def _readiness(self) -> Answer:

@@ -109,7 +109,8 @@ class Database:
         transaction. On SQLite it is alone; on PostgreSQL it takes row locks before it decides.
 
         Raises Unavailable when the database has been down for ``patience_seconds``; then, and only
-        then, it is not known whether a commit under way took effect.
+        then, it is not known whether a commit under way took effect. Raises it, too, where others
+        were in the way CONFLICTS times.
         """
         writing = Writing(self._writer, lambda connection: function(connection, *args, **kwargs))
         return await self._persist(self._write_threads, writing.attempt)
@@ -128,7 +129,7 @@ class Database:
                 if kind is Trouble.CONFLICT:
                     conflicts += 1
                     if conflicts > CONFLICTS:
-                        raise
+                        raise Unavailable(f"The database is busy: {_reason(error)}.") from error
                     await self._pause(0.0, 0.002 * conflicts)
                     continue
                 self._complain(error)

@@ -13,7 +13,8 @@ _DOWN_CLASSES = frozenset({"08", "53", "57", "58"})
 """SQLSTATE classes: connection, no resources (a full disk, too many connections), an operator's
 intervention (a restart), the server's machine."""
 _READ_ONLY = "25006"  # a standby, or a primary that was told to stop writing
-_SQLITE_DOWN = frozenset({5, 6, 7, 10, 13, 14})  # busy, locked, memory, I/O, disk full, can't open
+# Busy, locked, memory, read-only, I/O, disk full, can't open.
+_SQLITE_DOWN = frozenset({5, 6, 7, 8, 10, 13, 14})
 
 
 class Trouble(Enum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -211,6 +211,56 @@ def test_errors(channel: grpc.Channel, rest: httpx.Client, harbour: Project, wro
     assert tuple(one["field"] for one in violations) == wrong.fields
     if violations:
         assert told.message == "\n".join(one["description"] for one in violations)
+
+
+@pytest.fixture(scope="module")
+def down(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """A directory has taken the place of the database's file."""
+    where = tmp_path_factory.mktemp("down") / "longshore.sqlite"
+    both = Both(where)
+    both.start()
+    both.database._reader.dispose()
+    both.database._writer.dispose()
+    for file in where.parent.iterdir():
+        file.unlink()
+    where.mkdir()
+    yield both
+    both.stop()
+
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "CreateJob": {"parent": "@", "jobId": "j", "job": job()},
+    "GetJob": {"name": "@/jobs/j"},
+    "ListJobs": {"parent": "@"},
+    "CancelJob": {"name": "@/jobs/j", "requestId": REQUEST_ID},
+    "DeleteJob": {"name": "@/jobs/j", "force": True},
+    "GetBucketOperation": {"name": "@/jobs/j/bucketOperations/b"},
+    "ListBucketOperations": {"parent": "@/jobs/j"},
+    "GetOperation": {"name": "@/operations/o"},
+    "ListOperations": {"name": "@"},
+    "CancelOperation": {"name": "@/operations/o"},
+    "DeleteOperation": {"name": "@/operations/o"},
+}
+
+
+@pytest.mark.parametrize("method", REQUESTS)
+def test_a_database_that_does_not_serve(
+    down: Both, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    """503 UNAVAILABLE: clients try again by themselves."""
+    parent = "projects/p/locations/global"
+    request = {
+        key: value.replace("@", parent) if isinstance(value, str) else value
+        for key, value in REQUESTS[method].items()
+    }
+    with httpx.Client(base_url=down.url) as rest, grpc.insecure_channel(down.target) as channel:
+        answers = [ask(method, request) for ask in (over_grpc(channel), over_rest(rest))]
+        pages = [rest.get(path).status_code for path in ("/healthz", "/readyz", "/metrics")]
+    assert answers[0] == answers[1]
+    assert answers[0].code == "UNAVAILABLE"
+    assert "unable to open database file" in answers[0].message
+    assert pages == [503] * 3
+    assert not [record for record in caplog.records if record.exc_info]
 
 
 def test_every_method_has_an_error_here() -> None:
