@@ -197,6 +197,37 @@ def test_a_transformation_without_its_file_is_refused_by_name(
     assert "UNSUPPORTED" not in str(error)
 
 
+@pytest.mark.parametrize(
+    ("job_id", "body"),
+    [
+        ("x" * 128, {}),
+        ("0", {}),
+        ("a--b", {}),
+        ("j", {"description": "\u00e9" * 512}),
+        ("j", {"description": "x" * 1024}),
+        ("j", buckets(*({"bucket": f"b-{n:04}", **ALL} for n in range(1000)))),
+        (
+            "j",
+            buckets(
+                *(
+                    {
+                        "bucket": f"b-{n}",
+                        "prefixList": {"includedObjectPrefixes": [f"{m}/" for m in range(1000)]},
+                    }
+                    for n in range(3)
+                )
+            ),
+        ),
+    ],
+    ids=["id", "digit", "hyphens", "bytes", "characters", "buckets", "distinct prefixes"],
+)
+def test_what_is_just_within_the_limits(
+    project: Project, job_id: str, body: dict[str, Any]
+) -> None:
+    name = project.create(job_id, {**delete_job(), **body})["metadata"]["job"]["name"]
+    assert name == project.job_name(job_id)
+
+
 def test_everything_wrong_is_said_at_once(project: Project) -> None:
     body = {"description": "x" * 1025, "bucketList": {"buckets": [{}]}, "rewriteObject": {}}
     error = project.error("POST", "/jobs", params={"jobId": "A"}, json=body)

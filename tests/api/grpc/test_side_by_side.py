@@ -243,6 +243,45 @@ REQUESTS: dict[str, dict[str, Any]] = {
 }
 
 
+ANY_LOCATION = {"ListJobs", "ListOperations"}
+
+
+@pytest.mark.parametrize("location", ["moon", "us-central1", "GLOBAL", "-"])
+@pytest.mark.parametrize("method", [*REQUESTS, "GetLocation"])
+def test_there_is_one_location(
+    channel: grpc.Channel, rest: httpx.Client, harbour: Project, method: str, location: str
+) -> None:
+    """``-`` stands for it in the two lists to which gcloud sends that."""
+    request = dict(REQUESTS.get(method, {"name": "@"}))
+    request.pop("requestId", None)
+    parent = f"projects/{harbour.id}/locations/{location}"
+    for field in ("parent", "name"):
+        if field in request:
+            request[field] = request[field].replace("@", parent)
+    answers = [ask(method, request) for ask in (over_grpc(channel), over_rest(rest))]
+    assert answers[0] == answers[1]
+    if location == "-" and method in ANY_LOCATION:
+        assert answers[0].code == "OK"
+        assert answers[0].reply
+    else:
+        assert (answers[0].code, answers[0].details[0]["reason"]) == (
+            "NOT_FOUND",
+            "RESOURCE_NOT_FOUND",
+        )
+        assert "the only location is 'global'" in answers[0].message
+
+
+@pytest.mark.parametrize("project_id", ["123456789012", "example.com:mine", "a"])
+def test_a_project_is_whatever_it_is_called(ask: Ask, project_id: str) -> None:
+    """By id or by number, which are two names: nobody here knows whose number it is."""
+    parent = f"projects/{project_id}/locations/global"
+    ask("CreateJob", {"parent": parent, "jobId": "j", "job": job()})
+    assert ask("GetJob", {"name": f"{parent}/jobs/j"}).reply["name"] == f"{parent}/jobs/j"
+    assert len(ask("ListJobs", {"parent": parent}).reply["jobs"]) == 1
+    (location,) = ask("ListLocations", {"name": f"projects/{project_id}"}).reply["locations"]
+    assert location == {"name": parent, "locationId": "global"}
+
+
 @pytest.mark.parametrize("method", REQUESTS)
 def test_a_database_that_does_not_serve(
     down: Both, caplog: pytest.LogCaptureFixture, method: str
