@@ -97,6 +97,8 @@ def test_over_grpc_a_call_is_cancelled(
                 assert call.exception(30).code() == grpc.StatusCode.DEADLINE_EXCEEDED
         if said(caplog, "client_gone", DELETE_JOB.replace("/", ".")):
             break
+    else:
+        pytest.fail("nothing says that the client is gone")
     until(lambda: said(caplog, "audit", "DeleteJob", "CANCELLED"))
     assert project.ok("GET", "/jobs/j")["state"] == "RUNNING"
     check_quiet(caplog)
