@@ -64,6 +64,11 @@ class Counters:
     contexts_deleted: int = 0
     contexts_updated: int = 0
 
+    @property
+    def done(self) -> int:
+        """How many objects are done with, well or badly."""
+        return self.succeeded + self.failed
+
     def __add__(self, other: Counters) -> Counters:
         return Counters(
             **{name: getattr(self, name) + getattr(other, name) for name in COUNTER_NAMES}
@@ -127,7 +132,8 @@ class Shard:
     ``range`` and ``store`` None: the work is to plan the bucket operation; ``bucket`` "" as well:
     first to find the job's buckets. ``source`` and
     ``transformation`` are (name of the extension, its plain data). ``log_states``: which outcomes
-    are logged.
+    are logged. ``deaths``: how many workers have died in a row while they carried it, since it last
+    got on.
     """
 
     id: int
@@ -147,3 +153,4 @@ class Shard:
     intent: bytes | None
     counters: Counters
     errors: Errors = field(default_factory=dict)
+    deaths: int = 0

@@ -178,12 +178,17 @@ async def _release(database: Database) -> Any:
     return await database.write(leases.release, "w")
 
 
+async def _bury(database: Database) -> Any:
+    await running(database)
+    return await database.write(leases.bury, "w")
+
+
 WRITES: dict[str, Write] = {
     function.__name__.removeprefix("_"): function
     for function in (
         *(_create, _create_with_id, _create_job, _begin, _remember, _cancel, _delete),
         *(_delete_operation, _claim, _checkpoint, _last_checkpoint, _finish, _hand_back),
-        *(_let_go, _finish_search, _finish_plan, _give_up, _renew, _release),
+        *(_let_go, _finish_search, _finish_plan, _give_up, _renew, _release, _bury),
         *(_hand_over, _ask_to_halve, _remove_some),
     )
 }

@@ -137,6 +137,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "halve": (leases.ask_to_halve, {}, 4),
     "leases": (leases.leases,),
     "release": (leases.release, "w1"),
+    "bury": (leases.bury, "w1"),
     "counters of a job": (rollup.counters_of_jobs, [LAST]),
     "list by name": (lists.list_jobs, "p", BY_NAME),
     "list what runs": (lists.list_jobs, "p", BY_STATE),

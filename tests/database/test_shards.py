@@ -382,3 +382,24 @@ async def test_reload_is_for_the_one_who_has_the_lease(database: Database) -> No
     await database.write(shards.let_go, shard)
     with pytest.raises(LeaseLost):
         await database.read(shards.reload, shard)
+
+
+async def test_deaths_are_counted_until_something_is_done(database: Database) -> None:
+    await running(database)
+
+    async def carried_again() -> Shard:
+        (shard,) = await claim(database)
+        return shard
+
+    for deaths in (1, 2):
+        assert await database.write(leases.bury, "w") == 1
+        shard = await carried_again()
+        assert shard.deaths == deaths
+        await database.write(shards.checkpoint, shard, Counters(), {}, announcement(5), 4)
+    assert await database.write(leases.release, "w") == 1  # nobody has died
+    shard = await carried_again()
+    assert shard.deaths == 2
+    got_on = replace(announcement(5), got_on=True)
+    await database.write(shards.checkpoint, shard, Counters(), {}, got_on, 5)
+    assert (await database.read(shards.reload, shard)).deaths == 0
+    assert await database.write(leases.bury, "somebody else") == 0

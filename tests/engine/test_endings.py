@@ -14,7 +14,8 @@ from longshore.database import leases
 from longshore.database import shards as statements
 from longshore.database.tables import shards
 from longshore.engine.action_log import ActionLog
-from longshore.errors import NotFound, Unimplemented
+from longshore.engine.carry import DEATHS_MAX
+from longshore.errors import Code, NotFound, Unimplemented
 from longshore.model import Counters
 from longshore.patch import Patch
 from longshore.transformation import PatchObjects
@@ -128,3 +129,64 @@ async def test_a_dry_run_that_cannot_go_on_counts_no_failures(house: House) -> N
     row, (counters, errors) = await house.job(job)
     assert row.state == "FAILED"
     assert (counters.total, counters.failed, errors) == (5, 0, {})
+
+
+async def _dies(house: House, job: int, where: str, *, buried: bool = True) -> None:
+    """The worker dies there, and its supervisor sees it; else the whole service has died."""
+
+    async def die(now: str) -> None:
+        if now == where:
+            house.fate.dead = True
+            raise Crash(now)
+
+    house.fate.at_boundary = die
+    assert not await house.run(job)
+    house.fate.at_boundary = None
+    if buried:
+        await house.outside.write(leases.bury, f"worker-{house._workers}")
+
+
+async def test_a_shard_that_kills_its_workers_is_given_up(house: House) -> None:
+    job = await house.create(HOLD, EVERYTHING)
+    for _ in range(DEATHS_MAX):
+        await _dies(house, job, "before patch_objects")
+    assert await house.run(job)
+    row, (counters, errors) = await house.job(job)
+    assert (row.state, row.error_code) == ("FAILED", "INTERNAL")
+    assert f"{DEATHS_MAX} workers in a row died" in row.error_message
+    assert counters.total == counters.failed == errors[Code.INTERNAL].count == 5
+
+
+async def test_a_shard_that_kills_even_those_who_look_at_it_is_given_up(house: House) -> None:
+    """What has been done of what was announced is then not found out any more."""
+    job = await house.create(HOLD, EVERYTHING)
+    for _ in range(DEATHS_MAX):
+        await _dies(house, job, "before patch_objects")
+    await _dies(house, job, "before finish")
+    assert await house.run(job)
+    row, (counters, _) = await house.job(job)
+    assert (row.state, row.error_code) == ("FAILED", "INTERNAL")
+    assert counters.total == counters.failed == 5
+
+
+async def test_the_deaths_of_the_whole_service_are_not_held_against_a_shard(house: House) -> None:
+    job = await house.create(HOLD, EVERYTHING)
+    for _ in range(DEATHS_MAX + 2):
+        await _dies(house, job, "before patch_objects", buried=False)
+    assert await house.run(job)
+    row, (counters, _) = await house.job(job)
+    assert (row.state, counters.succeeded) == ("SUCCEEDED", 20)
+
+
+async def test_a_shard_that_gets_on_is_carried_by_however_many_workers(tmp_path: Path) -> None:
+    house = House(tmp_path, "memory", batch=1)
+    await house.open()
+    for number in range(DEATHS_MAX + 2):
+        await house.write(f"d/{number:02d}")
+    job = await house.create(HOLD, EVERYTHING)
+    for _ in range(DEATHS_MAX + 1):
+        await _dies(house, job, "after patch_objects")
+    assert await house.run(job)
+    row, (counters, _) = await house.job(job)
+    assert (row.state, counters.succeeded) == ("SUCCEEDED", DEATHS_MAX + 2)
+    await house.close()

@@ -313,7 +313,7 @@ class World:
             await self._run_worker(name)
             if self.plan.reaps:
                 await asyncio.sleep(REAP_SECONDS)
-                await self._persist(database, leases.release, name)
+                await self._persist(database, leases.bury, name)
             deaths += 1
             await asyncio.sleep(min(10.0, 0.1 * 2**deaths))
 

@@ -263,6 +263,13 @@ def release(connection: Connection, owner: str | None = None, *, prefix: str = "
     return connection.execute(update(shards).where(mine).values(owner=None)).rowcount
 
 
+def bury(connection: Connection, owner: str) -> int:
+    """``release`` for a worker that has died by itself, or was ended because it hung: that may have
+    been the doing of what it carried, so it is counted there."""
+    mine = update(shards).where(shards.c.owner == owner)
+    return connection.execute(mine.values(owner=None, deaths=shards.c.deaths + 1)).rowcount
+
+
 def _full(carried: Carried, at_once: int) -> list[str | None]:
     return [store for store, count in carried.items() if count >= at_once]
 

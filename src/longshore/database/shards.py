@@ -63,6 +63,8 @@ class Announcement:
     bytes_found: int
     halves: bool = False
     """Whether the shard would hand half of the rest over, if an idle worker asked for it."""
+    got_on: bool = False
+    """Whether anything has been done since it was leased: then it is not what kills workers."""
 
 
 MINE = and_(
@@ -112,11 +114,11 @@ def _update(*columns: str) -> Update:
 
 
 _COUNTED = (*COUNTER_NAMES, "errors", "intent")
-_CHECKPOINT = _update(*_COUNTED, "cursor", "halving")
+_CHECKPOINT = _update(*_COUNTED, "cursor", "halving", "deaths")
 _FINISH = _update(*_COUNTED, "owner", "state", "error_code", "error_message")
 _HAND_BACK = _update(*_COUNTED, "owner")
 _LET_GO = _update("owner")
-_PLAN = _update("range", "store")
+_PLAN = _update("range", "store", "deaths")
 _CUT = _update("range")
 _CONFIRM = _update()
 
@@ -149,6 +151,7 @@ def shard_of(row: Row[Any], attempt: int | None = None) -> Shard:
         intent=row.intent,
         counters=Counters(**{name: row._mapping[name] for name in COUNTER_NAMES}),
         errors=load_errors(row.errors),
+        deaths=row.deaths,
     )
 
 
@@ -174,6 +177,7 @@ def checkpoint(
     values["bytes_found"] += announcement.bytes_found
     values |= {"intent": announcement.intent, "cursor": announcement.cursor}
     values["halving"] = None if announcement.halves else Halving.NO.value
+    values["deaths"] = 0 if announcement.got_on else shard.deaths
     _write(connection, shard, _CHECKPOINT, values)
     wanted = announcement.halves and asked.halving == Halving.ASKED.value
     return Answer.HALVE if wanted else Answer.GO_ON
@@ -260,10 +264,10 @@ def finish_plan(
         finish(connection, shard, Counters(), {}, State.SUCCEEDED, now_us)
         return None
     first, *others = ranges
-    _write(connection, shard, _PLAN, {"range": first, "store": store})
+    _write(connection, shard, _PLAN, {"range": first, "store": store, "deaths": 0})
     if others:
         connection.execute(insert(shards), [_new(shard, range_, store, 0) for range_ in others])
-    return replace(shard, range=first, store=store)
+    return replace(shard, range=first, store=store, deaths=0)
 
 
 def hand_over(

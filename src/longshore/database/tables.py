@@ -158,6 +158,8 @@ shards = Table(
     Column("store", Name),  # that its bucket is mapped to; NULL while planning
     Column("attempt", Integer, nullable=False, server_default="0"),
     Column("owner", Text),  # the worker that has the lease; NULL: nobody
+    # How many workers have died in a row while they carried it, since it last got on.
+    Column("deaths", Integer, nullable=False, server_default="0"),
     Column("halving", Text),  # "ASKED" by an idle worker; "NO": not now, says its own worker
     Column("checkpoint", BigInteger, nullable=False, server_default="0"),
     Column("error_code", Text),

@@ -19,6 +19,10 @@ from longshore.engine.retry import (
 from longshore.engine.running import Running, Tools
 from longshore.engine.shard import ShardRun
 from longshore.errors import Error, Internal, Unavailable
+from longshore.model import Shard
+
+DEATHS_MAX = 10
+"""How many workers in a row may die or hang with a shard before it is given up."""
 
 
 async def carry(running: Running, tools: Tools) -> None:
@@ -26,8 +30,8 @@ async def carry(running: Running, tools: Tools) -> None:
     lease is to be given up.
 
     A store that is down, a full disk or a log that cannot be written are waited for; what lasts
-    longer than PATIENCE_SECONDS, and what waiting cannot help, ends the shard FAILED. Raises
-    LeaseLost, and whatever the database raises.
+    longer than PATIENCE_SECONDS, and what waiting cannot help, ends the shard FAILED; so does the
+    shard's being what kills workers. Raises LeaseLost, and whatever the database raises.
     """
     failures, since = 0, tools.clock.monotonic()
     while True:
@@ -40,7 +44,7 @@ async def carry(running: Running, tools: Tools) -> None:
             await tools.database.write(shards.give_up, running.shard, why, tools.clock.now_us())
             return
         try:
-            obstacle = await _run(run)
+            obstacle = _Obstacle(_deadly(shard), False) if _kills(shard) else await _run(run)
             if obstacle is None:
                 if running.shard is not shard:
                     continue  # planned: it goes on as the first of its buckets, or of its ranges
@@ -80,9 +84,22 @@ _Run = Searching | Planning | ShardRun
 
 
 def _make(running: Running, tools: Tools) -> _Run:
+    if running.shard.deaths > DEATHS_MAX:
+        raise _deadly(running.shard)  # not even its announced objects can be looked at
     if running.shard.range is not None:
         return ShardRun(running, tools)
     return Planning(running, tools) if running.shard.bucket else Searching(running, tools)
+
+
+def _kills(shard: Shard) -> bool:
+    return shard.deaths >= DEATHS_MAX
+
+
+def _deadly(shard: Shard) -> Error:
+    return Internal(
+        f"The shard was given up: {shard.deaths} workers in a row died or hung while they carried"
+        " it, and none got anything of it done. The server's log has how they ended."
+    )
 
 
 async def _run(run: _Run) -> _Obstacle | None:

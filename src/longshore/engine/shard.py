@@ -180,6 +180,7 @@ class ShardRun:
             found=prepared.found,
             bytes_found=prepared.bytes_found,
             halves=self._looks >= 1,
+            got_on=self.progressed or self._tally.counters.done > self._shard.counters.done,
         )
         asked = self._tools.clock.monotonic()
         answer = await self._tools.database.write(

@@ -22,11 +22,12 @@ import sys
 import threading
 import uuid
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
 import orjson
+from sqlalchemy import Connection
 
 from longshore import data_dir, telemetry
 from longshore.clock import SYSTEM_CLOCK
@@ -160,14 +161,15 @@ class LocalRunner:
             del self._children[name]
             self._totals.bury(name)
             # Reaped, and only now: nothing of this worker can reach a store any more. A service
-            # that is to stop leaves the rest to the next one.
-            while not await self._release(name) and not stop.is_set():
+            # that is to stop leaves the rest to the next one, and has ended the worker itself.
+            end = leases.release if stop.is_set() else leases.bury
+            while not await self._release(name, end) and not stop.is_set():
                 await SYSTEM_CLOCK.wait(stop, _WATCH_SECONDS)
 
-    async def _release(self, name: str) -> bool:
+    async def _release(self, name: str, end: Callable[[Connection, str], int]) -> bool:
         """End the leases of a dead worker; False: the database is down."""
         try:
-            await self._database.write(leases.release, name)
+            await self._database.write(end, name)
         except Unavailable as error:
             telemetry.warning("database failed", while_releasing=name, why=error)
             return False
@@ -231,7 +233,7 @@ class LocalRunner:
         if child is not None:
             child.kill(why=f"the lease on shard {lease.shard} ran out")
         else:
-            await self._release(lease.owner)
+            await self._release(lease.owner, leases.release)
 
 
 async def _frame(stream: asyncio.StreamReader) -> bytes:

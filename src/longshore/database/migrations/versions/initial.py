@@ -141,6 +141,7 @@ def _shards() -> None:
         sa.Column("store", _Name),
         sa.Column("attempt", sa.Integer, nullable=False, server_default="0"),
         sa.Column("owner", sa.Text),
+        sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
         sa.Column("halving", sa.Text),
         sa.Column("checkpoint", sa.BigInteger, nullable=False, server_default="0"),
         *_error(),
