@@ -18,7 +18,10 @@ import orjson
 import pytest
 
 from longshore.database import Database
+from longshore.database.tables import shards
+from longshore.runners.local import LocalRunner
 from longshore.settings import Settings
+from tests.database.rows import claim, create, row
 from tests.runner.harbour import Serve, alive, begin, done_by, end, load, state, suspend
 from tests.service import Service
 
@@ -175,3 +178,27 @@ def test_a_second_signal_ends_the_service_at_once(serve: Serve, number: signal.S
     assert "stopped at once" in service.log()
     service.start()
     end(service, operation, OBJECTS)
+
+
+@pytest.mark.parametrize("drained", [False, True])
+async def test_the_death_of_a_worker_is_counted_on_its_shards_but_in_a_drain(
+    tmp_path: Path, drained: bool
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    database = Database(settings.database_path)
+    await database.create()
+    await create(database)
+    (leased,) = await claim(database, "the one")
+    with (tmp_path / "lock").open("w") as lock:
+        runner = LocalRunner(settings, database, lock.fileno())
+        stop = asyncio.Event()
+        running = asyncio.create_task(runner._run_one("the one", stop))
+        while "the one" not in runner._children:
+            await asyncio.sleep(0.01)
+        if drained:
+            stop.set()
+        runner._children["the one"].process.kill()
+        await running
+    found = await row(database, shards)
+    assert (found.id, found.owner, found.deaths) == (leased.id, None, 0 if drained else 1)
+    await database.close()
