@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from tests.fuzz.attacks import attack
-from tests.fuzz.target import Target
+from tests.fuzz.target import attacked
 from tests.service import Service
 
 
@@ -20,19 +21,15 @@ def main() -> None:
     names = [name for name in sys.argv[1:] if "/" in name]
     with tempfile.TemporaryDirectory() as directory:
         service = Service(Path(directory))
-        service.start()
-        target = Target(service)
-        try:
+        with attacked(service) as target:
             target.prepare()
-            for name in names:
-                seed, _, number = name.partition("/")
-                one = attack(int(seed), int(number))
-                print(one)
-                target.storm(lambda _number, one=one: one, range(1))  # type: ignore[misc]
-        finally:
-            target.close()
-            service.close()
-            print(service.log())
+            try:
+                for name in names:
+                    seed, _, number = name.partition("/")
+                    print(attack(int(seed), int(number)))
+                    target.storm(partial(attack, int(seed)), range(int(number), int(number) + 1))
+            finally:
+                print(service.log())
 
 
 if __name__ == "__main__":

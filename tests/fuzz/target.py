@@ -163,6 +163,18 @@ class Target:
             raise Broken(f"in the log: {log[max(0, place - 2000) : place + 6000]}")
 
 
+@contextmanager
+def attacked(service: Service) -> Iterator[Target]:
+    """``service``, started for as long as this lasts."""
+    try:
+        service.start(60)
+        target = Target(service)
+        yield target
+        target.close()
+    finally:
+        service.close()
+
+
 PREFIXES = {"includedObjectPrefixes": ["a/"]}
 
 

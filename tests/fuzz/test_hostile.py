@@ -17,7 +17,7 @@ import pytest
 
 from longshore.api.server import HEADER_SECONDS
 from tests.fuzz.attacks import PREFACE, frame, header_block
-from tests.fuzz.target import HANG_SECONDS, Connection, Target
+from tests.fuzz.target import HANG_SECONDS, Connection, Target, attacked
 from tests.service import PROJECT, Service
 
 JOBS = f"/v1/{PROJECT}/jobs"
@@ -35,11 +35,8 @@ def running(
     tmp_path_factory: pytest.TempPathFactory, new_database: Callable[[], str | None]
 ) -> Iterator[Target]:
     service = Service(tmp_path_factory.mktemp("hostile"), database=new_database())
-    service.start()
-    found = Target(service)
-    yield found
-    found.close()
-    service.close()
+    with attacked(service) as found:
+        yield found
 
 
 @pytest.fixture
@@ -282,6 +279,42 @@ def test_filters_that_are_allowed_or_not_but_cheap(target: Target, text: str) ->
         ask(target, post(json.dumps(JOB).encode(), f"{JOBS}?jobId={'a' * 50}{index}"))
     status, _ = ask(target, get(f"{JOBS}?filter={quote(text)}"))
     assert status in (200, 400)
+
+
+EXISTS = "customMetadata.exists(k, "
+CEL_BOMBS = {
+    "parentheses": "(" * 5_000 + "true" + ")" * 5_000,
+    "only parentheses": "(" * 15_000,
+    "nots": "!" * 15_000 + "true",
+    "minuses": "size > " + "-" * 15_000 + "1",
+    "ands": " && ".join(["true"] * 2_000),
+    "ors": " || ".join(["name == 'a'"] * 1_000),
+    "ternaries": "true ? " * 2_000 + "true" + " : true" * 2_000,
+    "lists": "[" * 7_000 + "]" * 7_000 + " == []",
+    "maps": "{1:" * 4_000 + "1" + "}" * 4_000,
+    "exists in exists": EXISTS * 20 + "true" + ")" * 20,
+    "exists side by side": " && ".join([EXISTS + "k == 'a')"] * 400),
+    "selections": "a" + ".a" * 7_000,
+    "indices": "a" + "[0]" * 5_000,
+    "calls": "size(" * 3_000 + "name" + ")" * 3_000 + " > 0",
+    "sums": "size > " + "+".join(["1"] * 7_000),
+    "a bad regular expression": "name.matches('(a+)+$')",
+    "a long text": "name == '" + "x" * 15_000 + "'",
+    "an endless text": "name == '" + "\\\\" * 7_000,
+    "a huge number": "size > " + "9" * 15_000,
+    "NUL": "name == '\0'",
+    "too long": "name == '" + "x" * 20_000 + "'",
+}
+
+
+@pytest.mark.parametrize("name", CEL_BOMBS)
+def test_cel_bombs(target: Target, name: str) -> None:
+    """Compiled in bounded time, or refused; what was compiled is then run by a worker."""
+    for place in ("bucketFilters", "objectFilters"):
+        source = {"project": "projects/local", place: {"expression": CEL_BOMBS[name]}}
+        body = json.dumps({"projectSource": source, "deleteObject": {}}).encode()
+        status, _ = ask(target, post(body))
+        assert status in (200, 400)
 
 
 @pytest.mark.parametrize("name", ["orderBy", "pageToken", "fields", "requestId"])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.fuzz.attacks import attack
-from tests.fuzz.target import Target
+from tests.fuzz.target import Target, attacked
 from tests.service import Service
 
 FEW, MANY = 1_500, 20_000
@@ -22,15 +22,9 @@ SEED = int(os.environ.get("FUZZ_SEED", "20261125"))
 
 @pytest.fixture
 def target(tmp_path: Path, new_database: Callable[[], str | None]) -> Iterator[Target]:
-    service = Service(tmp_path, database=new_database())
-    service.start()
-    found = Target(service)
-    try:
+    with attacked(Service(tmp_path, database=new_database())) as found:
         found.prepare()
         yield found
-    finally:
-        found.close()
-        service.close()
 
 
 def withstand(target: Target, number: int) -> None:
