@@ -199,13 +199,13 @@ class Bench:
         stop = asyncio.Event()
         running = asyncio.create_task(worker.run(stop))
         began = time.process_time()
-        job = await self.database.write(
+        made = await self.database.write(
             job_statements.create_job, _new_job(case, variant, log), SYSTEM_CLOCK.now_us()
         )
         with contextlib.closing(sqlite3.connect(self.settings.database_path)) as watch:
             while True:
                 await asyncio.sleep(0.02)
-                row = watch.execute(_ENDED, (job,)).fetchone()
+                row = watch.execute(_ENDED, (made.id,)).fetchone()
                 if not State(row[0]).open:
                     break
         seconds = time.process_time() - began

@@ -115,7 +115,8 @@ class House:
                 for one in buckets
             ],
         )
-        return await self.outside.write(job_statements.create_job, new, self.clock.now_us())
+        now_us = self.clock.now_us()
+        return int((await self.outside.write(job_statements.create_job, new, now_us)).id)
 
     async def cancel(self, job: int) -> None:
         await self.outside.write(job_statements.cancel_job, job, self.clock.now_us())

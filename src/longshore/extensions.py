@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from types import ModuleType
 
 from longshore.errors import Unimplemented
@@ -19,6 +20,7 @@ def known(folder: str) -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(package.__path__))
 
 
+@cache
 def load(folder: str, name: str) -> ModuleType:
     """The module ``longshore.<folder>.<name>``, imported when first asked for.
 

@@ -35,7 +35,8 @@ def new_job(job_id: str = "j", *, project: str = "p", buckets: tuple[str, ...] =
 
 
 async def create(database: Database, new: NewJob | None = None, now_us: int = 1) -> int:
-    return await database.write(job_statements.create_job, new or new_job(), now_us)
+    row = await database.write(job_statements.create_job, new or new_job(), now_us)
+    return int(row.id)
 
 
 async def claim(database: Database, owner: str = "w", at_once: int = MANY) -> list[Shard]:

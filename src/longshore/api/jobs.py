@@ -3,8 +3,8 @@
 Methods are called by the name of their RPC in snake_case, with the request message, and give the
 reply message; errors are errors.Error. Each change is one transaction.
 
-A job may be 32 MB, so messages are checked and made in threads, those of a read in the database's:
-in the loop they would hold up everybody else.
+A job may be 32 MB, so large messages are checked and made in threads, those of a read in the
+database's: in the loop they would hold up everybody else.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row
 
@@ -35,13 +35,16 @@ from longshore.errors import (
     NotFound,
     PermissionDenied,
 )
-from longshore.model import State
+from longshore.model import Counters, State
 from longshore.names import BucketOperationName, JobName
 
 MayUse = Callable[[str, str], bool]
 """Whether jobs of a project may use a bucket."""
 CANCELLING_WAIT_SECONDS = 5.0
 """How long the deletion of a job that is being cancelled waits for its end."""
+_IN_LOOP_MAX_BYTES = 16 << 10
+"""What is smaller takes less time than to hand it to a thread and back."""
+T = TypeVar("T")
 
 _JOB_ORDER = Order(
     columns={"name": jobs.c.job_id, "create_time": jobs.c.create_us}, id=jobs.c.id, default="name"
@@ -77,11 +80,15 @@ class Jobs:
 
         Raises PermissionDenied for buckets that the project may not use, whether they exist or not.
         """
-        new, repeatable = await asyncio.to_thread(_checked, request)
+        size = request.ByteSize()
+        if request.job.HasField("project_source"):  # a filter is a program that is compiled
+            new, repeatable = await asyncio.to_thread(_checked, request)
+        else:
+            new, repeatable = await _work(size, _checked, request)
         _refuse_foreign_buckets(new.project, request.job.bucket_list.buckets, self._may_use)
         new = replace(new, creator=creator)
         counted = await self._database.write(_create, new, repeatable, self._clock.now_us())
-        return await asyncio.to_thread(messages.operation_message, counted)
+        return await _work(size, messages.operation_message, counted)
 
     async def get_job(self, request: Any) -> Any:
         """The job with its counters so far."""
@@ -146,6 +153,13 @@ class Jobs:
         return await self._database.read(_list_bucket_operations, name, listing)
 
 
+async def _work(size_bytes: int, function: Callable[..., T], argument: Any) -> T:
+    """``function(argument)``, which takes about as long as a message is large."""
+    if size_bytes > _IN_LOOP_MAX_BYTES:
+        return await asyncio.to_thread(function, argument)
+    return function(argument)
+
+
 def _checked(request: Any) -> tuple[NewJob, Request | None]:
     """The job that a CreateJobRequest asks for, and how to recognise a repetition."""
     project = names.parse_location(request.parent)
@@ -197,12 +211,10 @@ def _create(
             f"Resource '{name}' already exists; choose another job id or delete that job.",
             reason="RESOURCE_ALREADY_EXISTS",
         )
-    job = statements.create_job(connection, new, now_us)
+    row = statements.create_job(connection, new, now_us)
     if repeatable:
-        statements.remember(connection, repeatable, job, now_us)
-    row = statements.find_job(connection, *name)
-    assert row is not None  # noqa: S101 - inserted a moment ago, in this transaction
-    return statements.count_jobs(connection, [row])[0]
+        statements.remember(connection, repeatable, row.id, now_us)
+    return Counted(row, Counters(), {})
 
 
 def _find(connection: Connection, name: JobName, *, lock: bool = False) -> Row[Any]:

@@ -42,7 +42,7 @@ from longshore.errors import InvalidArgument
 from longshore.model import COUNTER_NAMES, OPEN_STATES, Counters, Errors, State, load_errors
 
 # Statements that every call makes are built once: building one costs more than running it.
-_INSERT_JOB = insert(jobs).returning(jobs.c.id)
+_INSERT_JOB = insert(jobs).returning(*jobs.c)
 _JOB = select(jobs).where(
     jobs.c.project == bindparam("project"),
     jobs.c.job_id == bindparam("job_id"),
@@ -116,12 +116,12 @@ class Request(NamedTuple):
     fingerprint: bytes
 
 
-def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
-    """Insert a QUEUED job with all that the engine needs; gives the row's id.
+def create_job(connection: Connection, new: NewJob, now_us: int) -> Row[Any]:
+    """Insert a QUEUED job with all that the engine needs; gives its row.
 
     Its id must be free (``find_job``).
     """
-    job = connection.execute(
+    row = connection.execute(
         _INSERT_JOB,
         {
             "project": new.project,
@@ -139,9 +139,9 @@ def create_job(connection: Connection, new: NewJob, now_us: int) -> int:
             "log_states": list(new.log_states),
             "create_us": now_us,
         },
-    ).scalar_one()
-    insert_parts(connection, int(job), new.parts, now_us)
-    return int(job)
+    ).one()
+    insert_parts(connection, row.id, new.parts, now_us)
+    return row
 
 
 def cancel_job(connection: Connection, job: int, now_us: int) -> None:

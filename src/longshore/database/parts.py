@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, null, select, update
+from sqlalchemy import JSON, Connection, bindparam, insert, literal, select, update
 
 from longshore import names
 from longshore.database.tables import bucket_operations, jobs, shards, sources
@@ -19,13 +19,21 @@ from longshore.model import State
 NO_BUCKET = ""
 HAS_BUCKET = bucket_operations.c.bucket != NO_BUCKET
 """Whether a bucket operation has got its bucket, and is to be seen."""
-_FROM = (
-    select(bucket_operations.c.id)
+_INSERT_SOURCES = insert(sources)
+_INSERT = insert(bucket_operations)
+_INSERT_SHARDS = insert(shards).from_select(
+    ["job", "bucket_operation", "state", "cursor"],
+    select(
+        bucket_operations.c.job,
+        bucket_operations.c.id,
+        literal(State.QUEUED.value),
+        literal({}, JSON),
+    )
     .where(
-        bucket_operations.c.job == bindparam("job"),
+        bucket_operations.c.job == bindparam("of_job"),
         bucket_operations.c.position >= bindparam("first"),
     )
-    .order_by(bucket_operations.c.position)
+    .order_by(bucket_operations.c.position),
 )
 _SET_BUCKET = (
     update(bucket_operations)
@@ -56,7 +64,7 @@ def insert_parts(connection: Connection, job: int, parts: Sequence[NewPart], now
         if id(part.source) not in numbers:
             numbers[id(part.source)] = len(rows)
             rows.append({"job": job, "number": len(rows), "data": dict(part.source)})
-    connection.execute(insert(sources), rows)
+    connection.execute(_INSERT_SOURCES, rows)
     _insert(
         connection,
         job,
@@ -76,7 +84,7 @@ def _insert(
     """Bucket operations (bucket, name of the source, its number), of which the first one has the
     position ``first``, and their shards."""
     connection.execute(
-        insert(bucket_operations),
+        _INSERT,
         [
             {
                 "job": job,
@@ -91,20 +99,7 @@ def _insert(
             for position, (bucket, source_name, number) in enumerate(parts, first)
         ],
     )
-    ids = connection.scalars(_FROM, {"job": job, "first": first}).all()
-    connection.execute(
-        insert(shards),
-        [
-            {
-                "job": job,
-                "bucket_operation": one,
-                "state": State.QUEUED.value,
-                "range": null(),
-                "cursor": {},
-            }
-            for one in ids
-        ],
-    )
+    connection.execute(_INSERT_SHARDS, {"of_job": job, "first": first})
 
 
 def set_buckets(
