@@ -128,7 +128,8 @@ async def test_a_dry_run_that_cannot_go_on_counts_no_failures(house: House) -> N
     await house.outside.write(statements.give_up, shard, Unimplemented("taken away"), 1)
     row, (counters, errors) = await house.job(job)
     assert row.state == "FAILED"
-    assert (counters.total, counters.failed, errors) == (5, 0, {})
+    assert counters.total >= 5  # a page, or as many as a tenth of a second has brought
+    assert (counters.failed, errors) == (0, {})
 
 
 async def _dies(house: House, job: int, where: str, *, buried: bool = True) -> None:
