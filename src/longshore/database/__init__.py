@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK, Clock
@@ -129,6 +129,8 @@ class Database:
                 if kind is Trouble.CONFLICT:
                     conflicts += 1
                     if conflicts > CONFLICTS:
+                        if isinstance(error, IntegrityError):
+                            raise  # nobody else writes that row: it is a mistake of ours
                         raise Unavailable(f"The database is busy: {_reason(error)}.") from error
                     await self._pause(0.0, 0.002 * conflicts)
                     continue
