@@ -128,9 +128,9 @@ class Database:
                     raise
                 if kind is Trouble.CONFLICT:
                     conflicts += 1
+                    if conflicts > CONFLICTS and isinstance(error, IntegrityError):
+                        raise  # nobody else writes that row: it is a mistake of ours
                     if conflicts > CONFLICTS:
-                        if isinstance(error, IntegrityError):
-                            raise  # nobody else writes that row: it is a mistake of ours
                         raise Unavailable(f"The database is busy: {_reason(error)}.") from error
                     await self._pause(0.0, 0.002 * conflicts)
                     continue
