@@ -189,6 +189,7 @@ def test_a_transformation_without_its_file_is_refused_by_name(
     body = {"bucketList": delete_job()["bucketList"], field: {}}
     with monkeypatch.context() as patched:
         patched.setattr(transformations, "__path__", [str(tmp_path)])
+        extensions.load.cache_clear()  # it remembers what was there
         error = project.error("POST", "/jobs", params={"jobId": "j"}, json=body)
     assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
     assert details(error)["ErrorInfo"]["reason"] == "TRANSFORMATION_UNSUPPORTED"
