@@ -64,17 +64,21 @@ class Intent:
 
     def pack(self) -> bytes:
         """The bytes for the database."""
-        names = [name.encode() for name in self.names]
+        text = "".join(self.names)
+        joined = text.encode()
+        if len(joined) == len(text):  # then characters are bytes
+            lengths = map(len, self.names)
+        else:
+            lengths = map(len, map(str.encode, self.names))
         refused = [[index, one.code, one.message] for index, one in self.refused.items()]
         refused_json = orjson.dumps(refused) if refused else b""
-        joined = b"".join(names)
         base, generations, kinds = _near(self.generations)
         sums = [text.encode() for text in self.checksums]
         kinds |= (_HAS_CONTEXTS if self.contexts else 0) | (_HAS_CHECKSUMS if sums else 0)
         sums_joined = b"".join(sums)
         parts = [
-            _HEADER.pack(kinds, base, len(names), len(sums_joined), len(refused_json)),
-            _planes(map(len, names), "H"),
+            _HEADER.pack(kinds, base, len(self.names), len(sums_joined), len(refused_json)),
+            _planes(lengths, "H"),
             _planes(generations, "q"),
             _planes(self.sizes, "q"),
             bytes(self.flags),
