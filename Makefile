@@ -43,7 +43,7 @@ test-services: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -rs -m services
 	$(BIN)/python -m pytest -rs --database postgresql \
 		tests/database tests/api tests/crash tests/fuzz tests/runner/test_supervision.py
-	$(BIN)/python -m pytest -rs --database postgresql -m services tests/fuzz
+	$(BIN)/python -m pytest -rs --database postgresql -m services tests/crash tests/fuzz
 
 simulate: $(DEVELOPMENT)
 	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)

@@ -31,8 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores: the tests of real services wait a third of their time."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are cores: the tests of real services wait a third of their time."""
+    return (os.cpu_count() or 1) + 2
 
 
 def missing(what: str) -> NoReturn:

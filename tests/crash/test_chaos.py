@@ -17,6 +17,7 @@ SEED = 7341
 FIRST = {"deleteObject", "rewriteObject", "putMetadata", "updateObjectCustomContext"}
 
 
+@pytest.mark.services
 @pytest.mark.timeout(900)
 def test_whoever_is_killed_the_counters_are_exact(
     tmp_path: Path, new_database: Callable[[], str | None]

@@ -141,7 +141,11 @@ def harbour(
         one.service.close()
 
 
-@pytest.mark.parametrize("meddled", [False, True], ids=["alone", "meddled"])
+@pytest.mark.parametrize(
+    "meddled",
+    [pytest.param(False, marks=pytest.mark.services), True],
+    ids=["alone", "meddled"],
+)
 def test_delete_of_100000_killed_eight_times(
     harbour: Callable[[int, float], Harbour], meddled: bool
 ) -> None:
@@ -177,7 +181,7 @@ def test_delete_of_100000_killed_eight_times(
 @pytest.mark.parametrize(
     ("kind", "meddled"),
     [
-        *((kind, False) for kind in PATCHES),
+        *(pytest.param(kind, False, marks=pytest.mark.services) for kind in PATCHES),
         *((kind, True) for kind in ("metadata", "contexts", "rewrite")),
     ],
 )

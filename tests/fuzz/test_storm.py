@@ -13,7 +13,7 @@ from tests.fuzz.attacks import attack
 from tests.fuzz.target import Target, attacked
 from tests.service import Service
 
-FEW, MANY = 1_500, 20_000
+FEW, MANY = 500, 20_000
 WARM = 500
 """Attacks before memory is first looked at: caches fill, pools grow."""
 GROWTH_MAX_MIB = 32.0
