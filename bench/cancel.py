@@ -121,7 +121,7 @@ def main() -> None:
         try:
             base = f"http://127.0.0.1:{port}/v1/projects/p/locations/global"
             with httpx.Client(base_url=base, timeout=30) as http:
-                until(lambda: _answers(port))
+                until(lambda: answers(port))
                 database = sqlite3.connect(data_dir / "longshore.sqlite")
                 times = []
                 for number in range(options.rounds):
@@ -139,7 +139,8 @@ def main() -> None:
     )
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether the service on that port is ready."""
     try:
         return httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
     except httpx.TransportError:

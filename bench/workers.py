@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from bench.cancel import free_port, until
+from bench.cancel import answers, free_port, until
 
 from longshore.settings import Settings
 from longshore.store import Bucket, NewObject, Stores
@@ -95,21 +95,13 @@ def service(
     more = {"OBJECTS": str(objects), "CPU_US": str(cpu_us), "PYTHONPATH": str(directory)}
     command = [sys.executable, "-m", "longshore", "serve", "--config", str(config)]
     process = subprocess.Popen(command, env=os.environ | more, stderr=subprocess.DEVNULL)
-    base = f"http://127.0.0.1:{port}"
     try:
-        with httpx.Client(base_url=base, timeout=30) as http:
-            until(lambda: _is_ready(base))
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
+            until(lambda: answers(port))
             yield http, process.pid
     finally:
         process.terminate()
         process.wait()
-
-
-def _is_ready(base: str) -> bool:
-    try:
-        return httpx.get(f"{base}/readyz").status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def peaks(pid: int) -> list[float]:
