@@ -148,7 +148,13 @@ class Gate:
         """Call a method as the gRPC server does."""
         case, method = CASES[name], METHODS[name]
         request = wire.message_class(method.input_type.full_name)(**{case.field: case.resource})
-        return self.server.do(self.server.methods.call(method, request, headers))
+
+        async def call() -> Any:
+            methods = self.server.methods
+            caller = await methods.authenticate(method, headers)
+            return await methods.perform(method, request, caller)
+
+        return self.server.do(call())
 
 
 @pytest.fixture(scope="module")

@@ -59,7 +59,7 @@ _RESOURCE_MAX_CHARACTERS = 1024
 class Methods:
     """The servicers, whose methods are looked up by the names on their descriptors.
 
-    ``call`` is ``authenticate``, for which a transport need not have read the request yet, and
+    A call is ``authenticate``, for which a transport need not have read the request yet, and then
     ``perform``.
     """
 
@@ -71,16 +71,12 @@ class Methods:
             wire.LOCATIONS: Locations(),
         }
 
-    async def call(self, method: MethodDescriptor, request: Any, headers: Mapping[str, str]) -> Any:
-        """The reply message of ``method``; raises errors.Error.
+    async def authenticate(self, method: MethodDescriptor, headers: Mapping[str, str]) -> Caller:
+        """Who calls; raises Unauthenticated, or PermissionDenied for a token without the scope.
 
         ``headers`` are those of the HTTP request or the metadata of the gRPC call, by lower-case
         name.
         """
-        return await self.perform(method, request, await self.authenticate(method, headers))
-
-    async def authenticate(self, method: MethodDescriptor, headers: Mapping[str, str]) -> Caller:
-        """Who calls; raises Unauthenticated, or PermissionDenied for a token without the scope."""
         caller = None
         try:
             caller = await self._auth.identify(headers, method.full_name)
