@@ -93,7 +93,7 @@ def test_two_jobs_together_do_not_exceed_the_cap(serve: Callable[..., Service]) 
     took = time.monotonic() - began
     assert [counters(job)["succeededObjectCount"] for job in jobs] == [10_000, 10_000]
     # Each job by itself would take 2 s. How near they come to the cap depends on the machine, so
-    # that is tested in virtual time, in engine/test_pace.py; `done` sees that they come to an end.
+    # that is tested in virtual time, in engine/test_limits.py; `done` sees that they end.
     assert took >= 20_000 / (1.05 * 5_000)
 
 

@@ -64,7 +64,9 @@ class Fleet:
         return gate
 
     def ends(self, worker: str) -> None:
-        self.shards = {key: n for key, n in self.shards.items() if key[0] != worker}
+        for owner, bucket in [key for key in self.shards if key[0] == worker]:
+            del self.shards[owner, bucket]
+            self.limits[worker].left("s", bucket, whole_store=True)
 
     def _divide(self, worker: str) -> None:
         rows = [Leased("s", bucket, owner, n) for (owner, bucket), n in self.shards.items()]
@@ -72,6 +74,8 @@ class Fleet:
 
     async def _learn(self, worker: str) -> None:
         while not await CLOCK.wait(self.stop, 0.25):
+            if not any(owner == worker for owner, _ in self.shards):
+                continue
             self._divide(worker)
             for found in self.table.values():
                 self.limits[worker].heard(found)
@@ -221,6 +225,25 @@ def test_a_worker_that_joins_does_not_overshoot_and_one_that_ends_frees_its_part
     assert fleet.most(1.0, 0, 15) <= 1_050
     for begin, end in [(0, 5), (7, 10), (11, 15)]:
         assert fleet.per_second(begin, end) == pytest.approx(1_000, rel=0.05)
+
+
+def test_a_worker_that_comes_and_goes_does_not_overshoot() -> None:
+    async def main() -> Fleet:
+        fleet = Fleet(_store(max_objects_per_second=1_000))
+        fleet.lanes(fleet.gate("a"), _instant)
+        fleet.gate("b")
+        await asyncio.sleep(2)  # each has half
+        for _ in range(20):
+            leaves = asyncio.Event()
+            fleet.lanes(fleet.gate("b"), _instant, stop=leaves)
+            await asyncio.sleep(0.24)  # before the other one hears of it, sometimes
+            leaves.set()
+            fleet.ends("b")
+            await asyncio.sleep(0.27)
+        await fleet.end()
+        return fleet
+
+    assert run(main()).most(1.0, 2, 20) <= 1_050
 
 
 def test_a_worker_alone_begins_at_once() -> None:

@@ -88,6 +88,20 @@ class Limits:
         for key, gate in self._gates.items():
             gate.learn(self._held.get(key, Held()), asked)
 
+    def left(self, store: str, bucket: str, *, whole_store: bool) -> None:
+        """This worker has ended its last shard of a bucket; ``whole_store``: of the store as well.
+
+        To be told at once: a worker that is left alone takes the whole of a cap without asking. If
+        this one then has a shard again, its part grows like that of one that joins.
+        """
+        self._held.pop((store, bucket), None)
+        if gate := self._gates.get((store, bucket)):
+            gate.learn(Held(), self._asked)
+        if whole_store:
+            self._held_of_store.pop(store, None)
+            if cap := self._stores.get(store):
+                cap.learn(Held(), self._asked)
+
     def news(self) -> list[Found]:
         """Estimates that other workers should hear, each once: at once where one fell by a fifth or
         doubled, once a second where it moved by a tenth, and every 30 seconds while it is in use.

@@ -182,6 +182,16 @@ class Worker:
                 await self._database.write(shards.let_go, shard)
         finally:
             del self._running[running.shard.id, running.shard.attempt]
+            self._left(running.shard)
+
+    def _left(self, shard: Shard) -> None:
+        """Give up this worker's parts of caps if the shard was its last one under them."""
+        if shard.store is None:
+            return
+        carried = {(one.shard.store, one.shard.bucket) for one in self._running.values()}
+        if (shard.store, shard.bucket) not in carried:
+            whole_store = all(store != shard.store for store, _ in carried)
+            self._limits.left(shard.store, shard.bucket, whole_store=whole_store)
 
     async def _renew(self) -> None:
         """Confirm leases that no checkpoint has confirmed for a while: its batch is slow."""
