@@ -11,7 +11,8 @@ import fnmatch
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from longshore import extensions
 from longshore.errors import Code, InvalidArgument
@@ -112,6 +113,10 @@ class Failure(NamedTuple):
 
     code: Code
     message: str
+
+
+UNSENT = Failure(Code.CANCELLED, "The shard was to stop before this was sent.")
+"""What an object has failed with whose request was never sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -247,6 +252,46 @@ class Store(Protocol):
 
     async def close(self) -> None:
         """Let go of connections and files."""
+
+
+class Turn(Protocol):
+    """A request's turn: ``async with`` waits for it. Inside, nothing may be sent unless
+    ``permitted``: else each of its objects has failed as UNSENT."""
+
+    permitted: bool
+
+    async def __aenter__(self) -> Turn: ...
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def ended(self, code: Code | None) -> None:
+        """What the reply, if it is no errors.Error that leaves the block, says of the service:
+        UNAVAILABLE or RESOURCE_EXHAUSTED that it has too much to do."""
+
+
+class Turns(Protocol):
+    """Where the requests of one user of a store wait for their turn, each by the verb of the
+    service that it calls."""
+
+    def read(self, verb: str) -> Turn:
+        """The turn of a request that changes nothing; always permitted."""
+
+    def change(self, verb: str, objects: int = 1) -> Turn:
+        """The turn of a request that changes so many objects. What raises on entering was not
+        sent."""
+
+
+@runtime_checkable
+class TakesTurns(Protocol):
+    """A store whose calls come to many requests."""
+
+    def by_turns(self, turns: Turns) -> Store:
+        """The same store, each of whose requests waits for its turn; to be used for one bucket."""
 
 
 class BucketStores(Protocol):

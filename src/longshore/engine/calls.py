@@ -10,20 +10,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from longshore import telemetry
 from longshore.clock import Clock
+from longshore.engine.deadline import Deadline
 from longshore.engine.limits import Call, Gate, Limits
 from longshore.engine.running import Running
 from longshore.errors import Code, Error
 from longshore.patch import Patch
-from longshore.store import PAGE_SIZE, Batch, Bucket, Capabilities, Failure, Outcome, Store, Stores
+from longshore.store import (
+    PAGE_SIZE,
+    UNSENT,
+    Batch,
+    Bucket,
+    Capabilities,
+    Outcome,
+    Store,
+    Stores,
+    TakesTurns,
+    Turns,
+)
 
 T = TypeVar("T")
-
-UNSENT = Failure(Code.CANCELLED, "The shard was to stop before this was sent.")
-"""What an object has failed with whose call was never made."""
 
 
 class Calls:
@@ -50,21 +60,84 @@ class Calls:
 
     def _called(self, name: str, bucket: str) -> Store:
         store = self._stores.open(name)
-        gate = self._limits.gate(name, bucket)
-        return cast("Store", Called(name, store, gate, self._running, self._clock))
+        turns = EngineTurns(name, self._limits.gate(name, bucket), self._running, self._clock)
+        if isinstance(store, TakesTurns):
+            return store.by_turns(turns)
+        return cast("Store", Called(store, turns))
 
 
-class Called:
-    """A store whose calls go through a gate."""
+class EngineTurns:
+    """The turns of one shard's requests to one bucket."""
 
-    def __init__(self, name: str, store: Store, gate: Gate, running: Running, clock: Clock) -> None:
-        self._name = name
+    def __init__(self, store: str, gate: Gate, running: Running, clock: Clock) -> None:
         self._store = store
         self._gate = gate
         self._running = running
         self._clock = clock
         # Reads are not given up: what has been announced can only be settled by looking.
         self._never = asyncio.Event()
+
+    def read(self, verb: str) -> EngineTurn:
+        """The turn of a request that changes nothing."""
+        return EngineTurn(self._store, self._clock, self._gate.call(0, self._never, verb), None)
+
+    def change(self, verb: str, objects: int = 1) -> EngineTurn:
+        """The turn of a request that changes so many objects."""
+        call = self._gate.call(objects, self._running.stop, verb)
+        return EngineTurn(self._store, self._clock, call, self._running.deadline)
+
+
+class EngineTurn:
+    """One turn: waits at the gate, is not given past the shard's deadline, and is measured."""
+
+    __slots__ = ("_began", "_call", "_clock", "_code", "_deadline", "_store", "permitted")
+
+    def __init__(self, store: str, clock: Clock, call: Call, deadline: Deadline | None) -> None:
+        self._store = store
+        self._clock = clock
+        self._call = call
+        self._deadline = deadline
+        self._code: Code | None = None
+        self.permitted = False
+
+    async def __aenter__(self) -> EngineTurn:
+        await self._call.__aenter__()
+        self.permitted = self._call.permitted
+        if self.permitted and self._deadline is not None:
+            try:
+                self._deadline.check()
+            except BaseException as late:
+                await self._call.__aexit__(type(late), late, late.__traceback__)
+                raise
+        self._began = self._clock.monotonic()
+        return self
+
+    def ended(self, code: Code | None) -> None:
+        """The request was answered, with this failure or none: what it says of the service."""
+        self._code = code
+        self._call.ended(code)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Error):
+            self.ended(error.code)
+        if self.permitted:
+            seconds = self._clock.monotonic() - self._began
+            code = self._code.name if isinstance(error, Error) and self._code else "OK"
+            telemetry.count_call(self._store, self._call.verb, code, seconds)
+        await self._call.__aexit__(kind, error, trace)
+
+
+class Called:
+    """A store each of whose calls is one request, in its turn."""
+
+    def __init__(self, store: Store, turns: Turns) -> None:
+        self._store = store
+        self._turns = turns
 
     @property
     def capabilities(self) -> Capabilities:
@@ -143,33 +216,20 @@ class Called:
         )
 
     async def _read(self, verb: str, send: Callable[[], Awaitable[T]]) -> T:
-        async with self._gate.call(0, self._never, verb) as permit:
-            return await self._measured(verb, permit, send())
+        async with self._turns.read(verb):
+            return await send()
 
     async def _change(
         self, verb: str, batch: Batch, send: Callable[[Batch], Coroutine[Any, Any, Outcome]]
     ) -> Outcome:
-        """One call, or, where the service takes fewer objects in one, several side by side."""
-        async with self._gate.call(len(batch), self._running.stop, verb) as permit:
-            if not permit.permitted:
+        async with self._turns.change(verb, len(batch)) as turn:
+            if not turn.permitted:
                 return Outcome(failures=dict.fromkeys(range(len(batch)), UNSENT))
-            self._running.deadline.check()
-            outcome = await self._measured(verb, permit, send(batch))
+            outcome = await send(batch)
             worst = _worst(outcome)
             if worst is not None:
-                permit.ended(worst)
+                turn.ended(worst)
             return outcome
-
-    async def _measured(self, verb: str, permit: Call, call: Awaitable[T]) -> T:
-        began, code = self._clock.monotonic(), "OK"
-        try:
-            return await call
-        except Error as error:
-            code = error.code.name
-            permit.ended(error.code)
-            raise
-        finally:
-            telemetry.count_call(self._name, verb, code, self._clock.monotonic() - began)
 
 
 def _worst(outcome: Outcome) -> Code | None:

@@ -25,7 +25,7 @@ TICK_SECONDS: Final = 0.05
 """How soon a call that waits for its turn hears of its stop."""
 NEWS_SECONDS: Final = 1.0
 REPEAT_SECONDS: Final = 30.0
-"""How often other workers hear of an estimate that moves slowly, or not at all."""
+"""How often others hear of an estimate that moves slowly, or not at all."""
 NOW_SECONDS: Final = 1e-6
 """What is no further off has come: a timer cannot be set to less."""
 SPACED_BELOW: Final = 8.0
@@ -70,7 +70,6 @@ class Limits:
     def divide(self, leased: Iterable[Leased], asked: float) -> None:
         """Learn how many shards of every bucket each worker has leased: a worker with a third of
         the shards has a third of the cap, of a bucket as of a store.
-
         To be told after each claim and at least every quarter of a second; ``asked``: the
         monotonic time just before the database was. Under a cap nothing is sent if this is older
         than GRACE_SECONDS but reads, nor by a worker without shards of the bucket.
@@ -89,18 +88,11 @@ class Limits:
             gate.learn(self._held.get(key, Held()), asked)
 
     def left(self, store: str, bucket: str, *, whole_store: bool) -> None:
-        """This worker has ended its last shard of a bucket; ``whole_store``: of the store as well.
-
-        To be told at once: a worker that is left alone takes the whole of a cap without asking. If
-        this one then has a shard again, its part grows like that of one that joins.
-        """
-        self._held.pop((store, bucket), None)
-        if gate := self._gates.get((store, bucket)):
-            gate.learn(Held(), self._asked)
+        """This worker has ended its last shard of a bucket, or of the ``whole_store``; to be told
+        at once, since a worker that is left alone takes the whole of a cap without asking."""
+        self.gate(store, bucket).learn(Held(), self._asked)
         if whole_store:
-            self._held_of_store.pop(store, None)
-            if cap := self._stores.get(store):
-                cap.learn(Held(), self._asked)
+            self._stores[store].learn(Held(), self._asked)
 
     def news(self) -> list[Found]:
         """Estimates that other workers should hear, each once: at once where one fell by a fifth or

@@ -6,14 +6,13 @@ from collections.abc import Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
 from longshore import extensions
-from longshore.engine.calls import UNSENT
 from longshore.engine.intent import MAX_TRIES, NEEDED, PINNED, TRIES, Intent
 from longshore.engine.retry import TRANSIENT, is_their_own
 from longshore.engine.rows import Rows
 from longshore.errors import Code, Error
 from longshore.model import Shard
 from longshore.source import Cursor, Selection, Source
-from longshore.store import ABSENT, Batch, BucketStores, Failure, Store
+from longshore.store import ABSENT, UNSENT, Batch, BucketStores, Failure, Store
 from longshore.transformation import Announced, Transformation, Verdict
 
 
