@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from longshore.errors import InvalidArgument
+
 Header = tuple[str, str]
 """A name, in lower case, and its value."""
 
@@ -21,6 +23,28 @@ class Request(NamedTuple):
     target: str
     headers: Sequence[Header] = ()
     body: bytes = b""
+
+
+WITH_BODY = ("PUT", "POST")
+"""Methods that say the length of their body even where there is none."""
+
+
+def head_of(request: Request, authority: str) -> bytes:
+    """The head of a request as it is sent; raises InvalidArgument if a line of it would end where
+    it should not: nobody's metadata is to become a header, or a request, of its own."""
+    method, target, headers, body = request
+    count = len(headers) + 3
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers])
+    if body or method in WITH_BODY:
+        count += 1
+        lines = f"{lines}content-length: {len(body)}\r\n"
+    head = f"{method} {target} HTTP/1.1\r\nhost: {authority}\r\n{lines}\r\n"
+    if head.count("\n") != count or head.count("\r") != count or "\0" in head or " " in target:
+        raise InvalidArgument("A header or the target of a request has a control character.")
+    try:
+        return head.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument("A header or the target of a request is no UTF-8.") from error
 
 
 class Reply(NamedTuple):
@@ -46,7 +70,8 @@ class Transport(Protocol):
 
     async def send(self, request: Request) -> Reply:
         """The reply. Raises Unavailable if no connection came about or it broke, DeadlineExceeded
-        if the reply was not whole in time: whether the request took effect is then unknown."""
+        if the reply was not whole in time: whether the request took effect is then unknown.
+        Raises InvalidArgument, and sends nothing, if the request can't be written as HTTP."""
 
     async def close(self) -> None:
         """Close the connections; what is under way fails with Unavailable."""

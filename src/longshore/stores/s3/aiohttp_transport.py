@@ -1,0 +1,137 @@
+"""Requests by aiohttp, for proxies and for servers that our own connections do not suit.
+
+A proxy is what the environment says (``HTTPS_PROXY``, ``HTTP_PROXY``, ``NO_PROXY``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import urllib.request
+
+import aiohttp
+from yarl import URL
+
+from longshore.errors import DeadlineExceeded, Unavailable
+from longshore.stores.s3.endpoint import Endpoint, Limits
+from longshore.stores.s3.http import WITH_BODY, Reply, Request, head_of
+
+_OURS = ("accept", "accept-encoding", "content-type", "user-agent")
+"""Headers that are sent where the request has them, and not made up."""
+
+_STREAMED_BYTES = 1 << 20
+"""What aiohttp would rather read as a file."""
+
+
+class AiohttpTransport:
+    """A Transport: see http.py."""
+
+    def __init__(self, endpoint: Endpoint, *, max_connections: int, limits: Limits) -> None:
+        self._endpoint = endpoint
+        self._max_connections = max_connections
+        self._limits = limits
+        self._session: aiohttp.ClientSession | None = None
+        self._proxy = _proxy(endpoint)
+        self._closed = False
+
+    async def send(self, request: Request) -> Reply:
+        if self._closed:
+            raise self._broken("closed")
+        if self._session is None:
+            self._session = self._open()
+        try:
+            return await self._exchange(self._session, request)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            raise self._broken("closed") from None  # aiohttp cancels who waits for a connection
+        except aiohttp.ConnectionTimeoutError as error:
+            raise self._broken("no connection in time") from error
+        except TimeoutError as error:
+            seconds = self._limits.reply_seconds
+            raise DeadlineExceeded(
+                f"{self._endpoint.url} has not replied to {request.method} within {seconds:g} s."
+            ) from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise self._broken(str(error) or type(error).__name__) from error
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._session is not None:
+            await self._session.close()
+
+    def _open(self) -> aiohttp.ClientSession:
+        """Needs a running event loop, which there need not be when a store is opened."""
+        limits = self._limits
+        tls = self._endpoint.tls()
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._max_connections,
+                keepalive_timeout=limits.idle_seconds,
+                ssl=True if tls is None else tls,
+            ),
+            timeout=aiohttp.ClientTimeout(
+                total=limits.reply_seconds,
+                sock_connect=limits.connect_seconds,
+                ceil_threshold=limits.reply_seconds + 1,  # not rounded up
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            skip_auto_headers=_OURS,
+            auto_decompress=False,
+            max_line_size=limits.head_bytes,
+            max_field_size=limits.head_bytes,
+            middlewares=(self._once,),
+        )
+
+    async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> Reply:
+        method, target, headers, body = request
+        head_of(request, self._endpoint.authority)  # only to refuse what can't be sent
+        own = [("host", self._endpoint.authority)]
+        if not body and method in WITH_BODY:
+            own.append(("content-length", "0"))
+        async with session.request(
+            method,
+            URL(self._endpoint.url + target, encoded=True),
+            headers=[*own, *headers],
+            data=_data(body),
+            allow_redirects=False,
+            proxy=self._proxy,
+        ) as response:
+            received = tuple(
+                (name.decode("latin-1").lower(), value.decode("latin-1"))
+                for name, value in response.raw_headers
+            )
+            pieces, size = [], 0
+            async for piece in response.content.iter_any():
+                size += len(piece)
+                if size > self._limits.body_bytes:
+                    response.close()
+                    raise self._broken(f"a reply of more than {self._limits.body_bytes} bytes")
+                pieces.append(piece)
+            return Reply(response.status, received, b"".join(pieces))
+
+    async def _once(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Lets no error through that aiohttp takes for leave to send an idempotent request again:
+        a self-copy that comes twice makes two versions."""
+        try:
+            return await handler(request)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            raise self._broken(str(error) or "the connection ended") from error
+
+    def _broken(self, how: str) -> Unavailable:
+        return Unavailable(f"{self._endpoint.url}: {how}.")
+
+
+def _data(body: bytes) -> bytes | io.BytesIO | None:
+    if len(body) > _STREAMED_BYTES:
+        return io.BytesIO(body)
+    return body or None
+
+
+def _proxy(endpoint: Endpoint) -> str | None:
+    if urllib.request.proxy_bypass(endpoint.host):
+        return None
+    return urllib.request.getproxies().get(endpoint.scheme)

@@ -1,0 +1,26 @@
+"""Open the transport of a kind; a kind's module is imported when it is first asked for."""
+
+from __future__ import annotations
+
+from longshore.errors import InvalidArgument
+from longshore.stores.s3.endpoint import Endpoint, Limits
+from longshore.stores.s3.http import Transport
+
+KINDS = ("aiohttp",)
+
+
+def open_transport(
+    endpoint: Endpoint,
+    *,
+    kind: str = "aiohttp",
+    max_connections: int = 256,
+    limits: Limits | None = None,
+) -> Transport:
+    """A transport to ``endpoint`` by "aiohttp", which knows proxies. It connects when something is
+    sent, and belongs to the event loop that first sends."""
+    limits = limits or Limits()
+    if kind == "aiohttp":
+        from longshore.stores.s3.aiohttp_transport import AiohttpTransport
+
+        return AiohttpTransport(endpoint, max_connections=max_connections, limits=limits)
+    raise InvalidArgument(f"There is no transport {kind!r}; there are: {', '.join(KINDS)}.")
