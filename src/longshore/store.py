@@ -130,14 +130,16 @@ class Outcome:
 class Capabilities:
     """What a service can do; what it cannot is refused before an object is touched.
 
-    ``patch_columns``: the columns a Patch may change. ``preconditions``: whether a call that names
-    a generation has no effect on any other.
+    ``patch_columns``: the columns a Patch may change; ``copied_columns``: those of them whose
+    change makes a new generation, of the live version only. ``preconditions``: whether a call that
+    names a generation has no effect on any other.
     """
 
     patch_columns: frozenset[str]
     versions: bool
     rewrite: bool
     preconditions: bool
+    copied_columns: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +229,8 @@ class Store(Protocol):
         self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
     ) -> Outcome:
         """Change the metadata of each (name, generation), or with ``match_metageneration`` only
-        where the metageneration is the batch's as well. The generation stays."""
+        where the metageneration is the batch's as well. The generation stays, unless the patch
+        changes one of ``capabilities.copied_columns``."""
 
     async def rewrite_objects(
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""

@@ -10,8 +10,9 @@ open intent is settled (house rules: docs/decisions/0002); everything else is sh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from operator import eq
 from typing import NamedTuple, Protocol
 
 from longshore.errors import Unimplemented
@@ -70,7 +71,8 @@ class Transformation(Protocol):
 
     @property
     def keeps_checksum(self) -> bool:
-        """Whether settling needs the announced checksum (then it is among ``columns``)."""
+        """Whether it makes a new generation, which is told from others by the announced checksum
+        (then that is among ``columns``)."""
 
     @property
     def gone_is_done(self) -> bool:
@@ -82,6 +84,9 @@ class Transformation(Protocol):
 
     def check(self, capabilities: Capabilities) -> None:
         """Raises Unimplemented, with the reason, for what a store cannot do."""
+
+    def on(self, capabilities: Capabilities) -> Transformation:
+        """The same, as a store with these capabilities does it."""
 
     def plan(self, batch: Batch) -> Plan:
         """What doing it to ``batch``, all of which is there, will come to."""
@@ -121,6 +126,9 @@ class Delete:
     def check(self, capabilities: Capabilities) -> None:
         """Every store can delete."""
 
+    def on(self, capabilities: Capabilities) -> Delete:
+        return self
+
     def plan(self, batch: Batch) -> Plan:
         return Plan([True] * len(batch))
 
@@ -137,29 +145,39 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PatchObjects:
-    """Change metadata; the generation stays.
+    """Change metadata; the generation stays, but where the store makes a new one for the change.
 
     ``count_contexts`` gives the delta for the text of an object's ``contexts``; a patch with it is
-    done only at the metageneration that it was computed from.
+    done only at the metageneration that it was computed from. ``copies``: the store copies each
+    object onto itself for this, so that an open intent is settled like that of a Rewrite.
     """
 
     patch: Patch
     count_contexts: Callable[[str], ContextDelta] | None = None
+    copies: bool = False
 
     versions = False
     counts_bytes = False
-    keeps_checksum = False
     gone_is_done = False
     skips_noncurrent = False
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return tuple(self.patch.changes())
+        changed = tuple(self.patch.changes())
+        return (*changed, "checksum") if self.copies else changed
+
+    @property
+    def keeps_checksum(self) -> bool:
+        return self.copies
 
     def check(self, capabilities: Capabilities) -> None:
-        missing = sorted(set(self.columns) - capabilities.patch_columns)
+        missing = sorted(self.patch.changes().keys() - capabilities.patch_columns)
         if missing:
             raise Unimplemented(f"This store cannot change {', '.join(missing)} of an object.")
+
+    def on(self, capabilities: Capabilities) -> PatchObjects:
+        copies = not self.patch.changes().keys().isdisjoint(capabilities.copied_columns)
+        return replace(self, copies=copies)
 
     def plan(self, batch: Batch) -> Plan:
         needed = [not satisfied for satisfied in self.patch.satisfied(batch.columns, len(batch))]
@@ -174,8 +192,12 @@ class PatchObjects:
 
     def settle(self, announced: Announced, now: Batch) -> list[Verdict]:
         satisfied = self.patch.satisfied(now.columns, len(now))
-        rows = zip(announced.generations, now.generations, satisfied, strict=True)
-        return [_verdict(is_, done=was == is_ and wanted) for was, is_, wanted in rows]
+        if self.copies:
+            ours = map(eq, announced.checksums, now.columns["checksum"])
+        else:
+            ours = map(eq, announced.generations, now.generations)
+        rows = zip(now.generations, satisfied, ours, strict=True)
+        return [_verdict(is_, done=wanted and own) for is_, wanted, own in rows]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +217,9 @@ class Rewrite:
     def check(self, capabilities: Capabilities) -> None:
         if not capabilities.rewrite:
             raise Unimplemented("This store cannot rewrite objects.")
+
+    def on(self, capabilities: Capabilities) -> Rewrite:
+        return self
 
     def plan(self, batch: Batch) -> Plan:
         return Plan([not wanted for wanted in self._wanted(batch)])

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from longshore.errors import Code, DeadlineExceeded, Error, ResourceExhausted, Unavailable
 from longshore.patch import load_map
 from longshore.settings import Settings
-from longshore.store import Batch, Bucket, Failure, Outcome, Stores
+from longshore.store import ABSENT, Batch, Bucket, Failure, Outcome, Stores
 from longshore.stores.memory import MemoryStore
+from tests.copying_store import CopyingStore
 from tests.simulation.loop import Process
 
 if TYPE_CHECKING:
@@ -82,7 +83,8 @@ class Network:
     def __init__(self, world: World) -> None:
         self.world = world
         self.random = world.random
-        self.store = MemoryStore(world.true_clock)
+        kind = CopyingStore if world.plan.copies else MemoryStore
+        self.store = kind(world.true_clock)
         self.calls: list[Call] = []
         self.effects: list[Effect] = []
         self.fault_rate = 0.0
@@ -167,7 +169,7 @@ class Network:
         before = self._look(call.bucket, part)
         act = getattr(self.store, call.verb)
         outcome: Outcome = at_once(act(call.bucket, part, *args, **options))
-        after = self._look(call.bucket, part)
+        after = self._look(call.bucket, part, live=self.world.plan.copies)
         for place, index in enumerate(indexes):
             if place not in outcome.failures:
                 self._note(call, batch.names[index], before, after, place)
@@ -175,9 +177,10 @@ class Network:
         self.world.took_effect(call, changed)
         return {indexes[place]: failure for place, failure in outcome.failures.items()}
 
-    def _look(self, bucket: str, part: Batch) -> Batch:
+    def _look(self, bucket: str, part: Batch, *, live: bool = False) -> Batch:
+        generations = [ABSENT] * len(part) if live else part.generations
         return at_once(
-            self.store.read_objects(bucket, part.names, part.generations, columns=("contexts",))
+            self.store.read_objects(bucket, part.names, generations, columns=("contexts",))
         )
 
     def _note(self, call: Call, name: str, before: Batch, after: Batch, place: int) -> None:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from longshore.patch import MapPatch, Patch
+from tests.copying_store import IN_PLACE
 
 BUCKETS = ("harbour", "shipyard")
 PAPERS = "papers"
@@ -42,6 +43,11 @@ class Change:
     @property
     def kind(self) -> str:
         return next(iter(self.message))
+
+    @property
+    def copied(self) -> bool:
+        """Whether a store that copies makes a new version for it."""
+        return self.patch is not None and not IN_PLACE.issuperset(self.patch.changes())
 
 
 CHANGES = (
@@ -104,6 +110,8 @@ class Plan:
     users: bool
     capped: bool
     """Whether the store has a cap of objects per second; its workers look around more often."""
+    copies: bool
+    """Whether the store makes a new version for most changes of metadata."""
     spread: bool
     """Whether names are spread evenly, so that a middle is easily found, or are all alike."""
     agenda: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -136,6 +144,7 @@ def calm(message: str, **others: Any) -> Plan:
         "late_calls": False,
         "users": False,
         "capped": False,
+        "copies": False,
         "spread": True,
     }
     return Plan(**values | others)
@@ -203,6 +212,7 @@ def draw(seed: int) -> Plan:
         late_calls=random.random() < 0.15,
         users=users,
         capped=random.random() < 0.1,
+        copies=Random(f"copies of {seed}").random() < 0.3,  # so that seeds keep their stories
         spread=random.random() < 0.7,
         agenda=agenda,
     )

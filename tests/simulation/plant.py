@@ -115,8 +115,8 @@ BUGS = (
         edits=(
             Edit(
                 file="engine/intent.py",
-                old="names = [name.encode() for name in self.names]",
-                new='names = [b"" for _ in self.names]',
+                old='text = "".join(self.names)',
+                new='text = ""',
             ),
         ),
     ),
@@ -209,7 +209,9 @@ BUGS = (
         name="no deadline",
         edits=(
             Edit(
-                file="engine/calls.py", old="            self._running.deadline.check()\n", new=""
+                file="engine/calls.py",
+                old="                self._deadline.check()\n",
+                new="                pass\n",
             ),
         ),
     ),
@@ -365,6 +367,26 @@ def hand_back(connection""",
                 old="            self._tools.clock.now_us(),\n            error,\n        )\n",
                 new="            self._tools.clock.now_us(),\n            error,\n        )\n"
                 "        await self._write_records()\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="a change by copy is settled like one in place",
+        edits=(
+            Edit(
+                file="transformation.py",
+                old='            ours = map(eq, announced.checksums, now.columns["checksum"])\n',
+                new="            ours = map(eq, announced.generations, now.generations)\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="a named version that a copy of ours made noncurrent is judged itself",
+        edits=(
+            Edit(
+                file="engine/work.py",
+                old="bool(one) and not self.transformation.keeps_checksum for one",
+                new="bool(one) for one",
             ),
         ),
     ),

@@ -166,11 +166,25 @@ class Reckoning:
             _demand([tuple(v) for v in before if outside(v.name)] == now, "outside was touched")
 
     def _check_once(self) -> None:
-        """No version has been changed twice by calls that came in time."""
+        """No version has been changed twice by calls that came in time, nor an object of which
+        each change makes a new version."""
         for key, effects in self.effects.items():
             repeats = len(effects) - 1
             if repeats and self.plan.change.kind in COUNTED_TWICE_MATTERS:
                 raise Violated(f"{key} was acted upon twice: {effects}")
+        change = self.plan.change
+        if change.kind != "rewriteObject" and not (self.plan.copies and change.copied):
+            return
+        effects_of = Counter(key[:2] for key in self.effects)
+        made = Counter(key[:2] for key in self.world.history.sizes if key[:2] not in self.touched)
+        made.subtract(
+            (bucket, version.name)
+            for bucket, versions in self.initial.items()
+            for version in versions
+            if (bucket, version.name) not in self.touched
+        )
+        _demand(max(effects_of.values(), default=0) <= 1, f"copied twice: {effects_of}")
+        _demand(+made == effects_of, f"{+made} new versions by {effects_of}")
 
     def _check_dry_run(self) -> None:
         _demand(not self.world.network.calls, "a dry run has sent calls")

@@ -14,6 +14,7 @@ from longshore.errors import Code, Internal
 from longshore.model import Counters, State
 from longshore.patch import MapPatch, Patch
 from longshore.store import ABSENT, Failure, Outcome
+from tests.copying_store import CopyingStore
 from tests.faults import Crash
 from tests.house import BUCKET, House
 
@@ -171,6 +172,87 @@ async def test_a_named_version_is_patched_when_it_was_made_noncurrent(
     columns = ("temporary_hold", "live")
     now = await house.store.read_objects(BUCKET, ["d/02"], [generation], columns=columns)
     assert now.columns == {"temporary_hold": [True], "live": [False]}
+
+
+COPYING = ("put_metadata", {"content_type": "text/plain"})
+
+
+def _copying(house: House) -> None:
+    """Give the house, instead, a store that changes metadata by a copy, with the same objects."""
+    store = CopyingStore(house.store._clock)  # type: ignore[attr-defined]
+    store._buckets = house.store._buckets  # type: ignore[attr-defined]
+    house.store = house.mortal._store = store
+
+
+async def _versions(house: House, name: str) -> list[tuple[int, str, bool]]:
+    columns = ("content_type", "live")
+    pages = house.store.list_objects(BUCKET, prefix=name, versions=True, columns=columns)
+    return [
+        row
+        async for page in pages
+        for row in zip(page.generations, *map(page.columns.__getitem__, columns), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("versioning", [False, True])
+@pytest.mark.parametrize("named", [False, True], ids=["by prefix", "by generation"])
+async def test_a_copy_of_ours_is_told_after_a_crash_and_not_made_again(
+    house: House, named: bool, versioning: bool
+) -> None:
+    """By its state and its checksum, for it is of another generation."""
+    _copying(house)
+    await house.store.update_bucket(BUCKET, versioning=versioning)
+    source: Any = PREFIX
+    if named:
+        listed = [row async for row in house.store.list_objects(BUCKET, prefix="d/")]
+        rows = zip(listed[0].names, listed[0].generations, strict=True)
+        lines = [f"{BUCKET},{name},{generation}" for name, generation in rows]
+        await house.write("list.csv", "\n".join(lines).encode())
+        source = ("manifest", {"bucket": BUCKET, "name": "list.csv"})
+    job = await house.create(COPYING, source)
+    house.fate.at_boundary = _die(house, "after patch_objects")
+    assert not await house.run(job)
+    assert await house.run(job)
+    _, (counters, errors) = await house.job(job)
+    assert (counters.succeeded, errors) == (20, {})
+    assert len(house.mortal.journal) == 20
+    for number in range(20):
+        (new, *older) = await _versions(house, f"d/{number:02d}")
+        assert new[1:] == ("text/plain", True)
+        assert [old[1:] for old in older] == [("", False)] * versioning
+
+
+async def test_what_somebody_else_made_is_no_copy_of_ours(house: House) -> None:
+    """An upload in just the wanted state, while we are dead, of other bytes: a generation that the
+    user named has been left, and any other needs nothing."""
+    _copying(house)
+    there = await house.store.read_objects(BUCKET, ["d/01"], [ABSENT])
+    rows = [f"{BUCKET},d/01,{there.generations[0]}", f"{BUCKET},d/02", f"{BUCKET},d/03"]
+    await house.write("list.csv", "\n".join(rows).encode())
+    job = await house.create(COPYING, ("manifest", {"bucket": BUCKET, "name": "list.csv"}))
+    house.fate.at_boundary = _die(house, "before patch_objects")
+    assert not await house.run(job)
+    await house.write("d/01", b"other", content_type="text/plain")
+    await house.write("d/02", b"other", content_type="text/plain")
+    assert await house.run(job)
+    _, (counters, errors) = await house.job(job)
+    assert counters.succeeded == 2
+    assert {code: one.count for code, one in errors.items()} == {Code.FAILED_PRECONDITION: 1}
+    assert [entry["name"] for entry in house.mortal.journal] == ["d/03"]
+
+
+async def test_a_noncurrent_version_is_not_brought_back_by_a_copy(house: House) -> None:
+    _copying(house)
+    await house.store.update_bucket(BUCKET, versioning=True)
+    there = await house.store.read_objects(BUCKET, ["d/02"], [ABSENT])
+    await house.write("d/02", b"newer")
+    await house.write("list.csv", f"{BUCKET},d/02,{there.generations[0]}\n".encode())
+    job = await house.create(COPYING, ("manifest", {"bucket": BUCKET, "name": "list.csv"}))
+    assert await house.run(job)
+    _, (counters, errors) = await house.job(job)
+    assert (counters.succeeded, set(errors)) == (0, {Code.FAILED_PRECONDITION})
+    assert house.mortal.journal == []
+    assert [row[2] for row in await _versions(house, "d/02")] == [True, False]
 
 
 async def test_rows_that_name_nothing_share_no_fate(house: House) -> None:

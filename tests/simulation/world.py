@@ -145,6 +145,7 @@ class World:
         met.update(f"ends {row['state']}" for row in self.watch.jobs.values())
         met["halvings"] = self.watch.halvings
         met["projects"] = self.plan.project
+        met["stores that copy"] = self.plan.copies and self.plan.change.copied
         met["halvings of projects"] = self.watch.halvings * self.plan.project
         met["leases taken away or run out"] = self.expired
         met["late effects"] = sum(effect.late for effect in self.network.effects)

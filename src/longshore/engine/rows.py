@@ -84,7 +84,7 @@ class Rows:
         )
 
     def _refuse_noncurrent(self, bucket: str, needed: Sequence[bool]) -> None:
-        """Refuse to rewrite versions that are not live, as every store would. If a call were made
+        """Refuse to copy versions that are not live, as every store would. If a call were made
         and its reply lost, a look could take what somebody else has made of the object, or an
         earlier row of the job, for the effect of this one."""
         rows = zip(self.batch.generations, self.batch.columns["live"], needed, strict=True)

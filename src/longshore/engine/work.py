@@ -69,11 +69,10 @@ class Work:
         """Raises Unimplemented if the source or the transformation is not there."""
         name, data = shard.source
         self.source: Source = extensions.load("sources", name).open_source(data)
-        name, data = shard.transformation
-        self.transformation: Transformation = extensions.load(
-            "transformations", name
-        ).open_transformation(data)
         self.store: Store = stores.for_bucket(shard.bucket)
+        name, data = shard.transformation
+        asked: Transformation = extensions.load("transformations", name).open_transformation(data)
+        self.transformation = asked.on(self.store.capabilities)
         self.bucket = shard.bucket
         self.dry_run = shard.dry_run
 
@@ -244,7 +243,7 @@ class Work:
     async def _with_live(self, now: Batch, pinned: Sequence[int]) -> Batch:
         """``now`` with the live object of the name in each place where the announced generation is
         gone or has become noncurrent. A noncurrent version that the user named stays in view,
-        except for a rewrite, which makes its version noncurrent itself."""
+        except where we may have made it noncurrent ourselves, by a copy."""
         stays = [bool(one) and not self.transformation.keeps_checksum for one in pinned]
         rows = zip(now.generations, now.columns["live"], stays, strict=True)
         gone = [
