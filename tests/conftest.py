@@ -18,6 +18,7 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.services.postgresql import Postgresql
+    from tests.services.s3_servers import S3Server
 
 
 # A shell starts what it puts into the background with SIGINT ignored, and whatever that starts
@@ -57,6 +58,38 @@ def postgresql() -> Iterator[Postgresql]:
     with running() as server:
         if server is None:
             missing(f"PostgreSQL {OLDEST} or newer is not installed (Debian: postgresql)")
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """moto's S3 server."""
+    from tests.services import s3_servers
+
+    with s3_servers.moto(tmp_path_factory.mktemp("moto")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """rclone's S3 server."""
+    from tests.services import s3_servers
+
+    with s3_servers.rclone(tmp_path_factory.mktemp("rclone")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3rver(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[S3Server]:
+    """s3rver, for tests marked ``services``: npm fetches it."""
+    from tests.services import s3_servers
+
+    need("node", "npm")
+    with s3_servers.s3rver(
+        tmp_path_factory.mktemp("s3rver"), pytestconfig.cache.mkdir("s3rver")
+    ) as server:
         yield server
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import os
 import re
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.api.clients.drivers import RESOURCES, Client, Refused, Request, refuse
+from tests.services import npm
 
 HERE = Path(__file__).parent / "node"
 GCLOUD_METHODS = frozenset({"ListJobs", "GetJob", "CreateJob", "CancelJob", "DeleteJob"})
@@ -25,12 +22,10 @@ GCLOUD_METHODS = frozenset({"ListJobs", "GetJob", "CreateJob", "CancelJob", "Del
 def node(cache: Path, url: str) -> Iterator[Node]:
     """Node's client, which builds itself from our discovery document; its packages are kept in
     ``cache``."""
-    directory = cache / hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
-    if not directory.exists():
-        _install(directory)
+    modules = npm.installed(HERE, cache)
     environment = {
         **os.environ,
-        "NODE_PATH": str(directory / "node_modules"),
+        "NODE_PATH": str(modules),
         "NO_PROXY": "127.0.0.1",
     }
     command = ["node", str(HERE / "client.js"), f"{url}/$discovery/rest?version=v1"]
@@ -43,17 +38,6 @@ def node(cache: Path, url: str) -> Iterator[Node]:
         yield Node(process)
         process.stdin.close()
         assert process.wait(30) == 0
-
-
-def _install(directory: Path) -> None:
-    """All of it or nothing, whoever else does the same."""
-    with tempfile.TemporaryDirectory(dir=directory.parent) as scratch:
-        packages = Path(scratch) / "packages"
-        shutil.copytree(HERE, packages)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=packages, check=True, timeout=100)
-        with contextlib.suppress(OSError):  # somebody else was first
-            packages.rename(directory)
 
 
 class Node(Client):
