@@ -9,7 +9,7 @@ open intent is settled (house rules: docs/decisions/0002); everything else is sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from operator import eq
@@ -82,6 +82,10 @@ class Transformation(Protocol):
     def skips_noncurrent(self) -> bool:
         """Whether a noncurrent version that a manifest names is passed over and not counted."""
 
+    @property
+    def acts(self) -> Mapping[str, str]:
+        """What it comes to, in the words of ``proof.MustProve.prove``."""
+
     def check(self, capabilities: Capabilities) -> None:
         """Raises Unimplemented, with the reason, for what a store cannot do."""
 
@@ -122,6 +126,10 @@ class Delete:
     @property
     def skips_noncurrent(self) -> bool:
         return not self.permanent
+
+    @property
+    def acts(self) -> Mapping[str, str]:
+        return {"delete_permanently" if self.permanent else "delete": ""}
 
     def check(self, capabilities: Capabilities) -> None:
         """Every store can delete."""
@@ -170,6 +178,10 @@ class PatchObjects:
     def keeps_checksum(self) -> bool:
         return self.copies
 
+    @property
+    def acts(self) -> Mapping[str, str]:
+        return dict.fromkeys(self.patch.changes(), "")
+
     def check(self, capabilities: Capabilities) -> None:
         missing = sorted(self.patch.changes().keys() - capabilities.patch_columns)
         if missing:
@@ -213,6 +225,11 @@ class Rewrite:
     keeps_checksum = True
     gone_is_done = False
     skips_noncurrent = False
+
+    @property
+    def acts(self) -> Mapping[str, str]:
+        wanted = {"storage_class": self.storage_class, "kms_key": self.kms_key}
+        return {act: value for act, value in wanted.items() if value}
 
     def check(self, capabilities: Capabilities) -> None:
         if not capabilities.rewrite:

@@ -208,3 +208,14 @@ estimates = Table(
     Column("update_us", BigInteger, nullable=False),
     Index("estimates_by_time", "update_us"),
 )
+
+proofs = Table(
+    "proofs",
+    metadata,
+    Column("endpoint", Name, primary_key=True),
+    Column("server", Name, primary_key=True),  # the software that answered there
+    Column("call", Name, primary_key=True),
+    Column("effect", Text, nullable=False),
+    Column("why", Message, nullable=False),
+    Column("prove_us", BigInteger, nullable=False),
+)

@@ -10,9 +10,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, cast
 
-from longshore import extensions
+from longshore import extensions, telemetry
 from longshore.database import shards
 from longshore.engine.calls import Calls
+from longshore.engine.proving import prove
 from longshore.engine.running import Running, Tools
 from longshore.engine.work import Work
 from longshore.errors import Error, InvalidArgument
@@ -94,6 +95,11 @@ class Planning:
         """
         work, shard, tools = self._work, self._running.shard, self._tools
         work.transformation.check(work.store.capabilities)
+        for finding in await prove(work, tools):
+            if finding.weaker:
+                telemetry.warning(
+                    "promises less", bucket=shard.bucket, act=finding.act, why=finding.weaker
+                )
         ranges = await work.source.split(self._calls, shard.bucket)
         store = tools.stores.name_for(shard.bucket)
         planned = await tools.database.write(

@@ -13,6 +13,7 @@ from longshore.engine.action_log import ActionLog
 from longshore.engine.ahead import Ahead
 from longshore.engine.calls import Calls
 from longshore.engine.intent import Intent
+from longshore.engine.proving import prove
 from longshore.engine.retry import PATIENCE_SECONDS
 from longshore.engine.running import Running, Tools
 from longshore.engine.tally import Tally
@@ -64,6 +65,7 @@ class ShardRun:
         """
         if self._open is not None:
             await self._count(self._open, await self._work.settle(self._open))
+        await prove(self._work, self._tools)
         await self._ahead.begin(self._range, self._cursor)
         try:
             while prepared := await self._read():  # read

@@ -52,6 +52,15 @@ def upgrade() -> None:
         sa.Column("update_us", sa.BigInteger, nullable=False),
     )
     op.create_index("estimates_by_time", "estimates", ["update_us"])
+    op.create_table(
+        "proofs",
+        sa.Column("endpoint", _Name, primary_key=True),
+        sa.Column("server", _Name, primary_key=True),
+        sa.Column("call", _Name, primary_key=True),
+        sa.Column("effect", sa.Text, nullable=False),
+        sa.Column("why", sa.Text, nullable=False),
+        sa.Column("prove_us", sa.BigInteger, nullable=False),
+    )
 
 
 def _jobs() -> None:
