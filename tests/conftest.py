@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 if TYPE_CHECKING:
+    from tests.services.ceph import Ceph
     from tests.services.postgresql import Postgresql
     from tests.services.s3_servers import S3Server
 
@@ -91,6 +92,17 @@ def s3rver(
         tmp_path_factory.mktemp("s3rver"), pytestconfig.cache.mkdir("s3rver")
     ) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ceph]:
+    """A running Ceph, the same for all processes of a run."""
+    from tests.services.ceph import PROGRAMS, running
+
+    need(*PROGRAMS)
+    own = tmp_path_factory.getbasetemp()
+    with running(own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) as started:
+        yield started
 
 
 @pytest.fixture(scope="session")
