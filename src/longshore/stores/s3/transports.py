@@ -6,19 +6,23 @@ from longshore.errors import InvalidArgument
 from longshore.stores.s3.endpoint import Endpoint, Limits
 from longshore.stores.s3.http import Transport
 
-KINDS = ("aiohttp",)
+KINDS = ("lean", "aiohttp")
 
 
 def open_transport(
     endpoint: Endpoint,
     *,
-    kind: str = "aiohttp",
+    kind: str = "lean",
     max_connections: int = 256,
     limits: Limits | None = None,
 ) -> Transport:
-    """A transport to ``endpoint`` by "aiohttp", which knows proxies. It connects when something is
-    sent, and belongs to the event loop that first sends."""
+    """A transport to ``endpoint`` by our own connections ("lean") or by "aiohttp", which knows
+    proxies. It connects when something is sent, and belongs to the event loop that first sends."""
     limits = limits or Limits()
+    if kind == "lean":
+        from longshore.stores.s3.lean import LeanTransport
+
+        return LeanTransport(endpoint, max_connections=max_connections, limits=limits)
     if kind == "aiohttp":
         from longshore.stores.s3.aiohttp_transport import AiohttpTransport
 
