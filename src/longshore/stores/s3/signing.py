@@ -60,8 +60,8 @@ class Signer:
     def sign(self, request: Request, credentials: Credentials) -> Request:
         """The request with the headers that sign it: its method, target, headers and body.
 
-        The target must be encoded as ``targets`` does, header values be Latin-1, and no header
-        stand twice.
+        The target must be encoded as ``targets`` does, and no header stand twice. What is not ASCII
+        is signed as UTF-8.
         """
         second = self._clock.now_us() // 1_000_000
         if second != self._second or credentials is not self._credentials:
@@ -84,7 +84,7 @@ class Signer:
             query = _canonical(query)
         text = f"{method}\n{path}\n{query}\n{lines}\n{content}"
         inner = self._inner.copy()
-        inner.update(_sha256(text.encode("latin-1")).hexdigest().encode())
+        inner.update(_sha256(text.encode()).hexdigest().encode())
         outer = self._outer.copy()
         outer.update(inner.digest())
         added = (
