@@ -91,7 +91,7 @@ class StoreSettings(Caps):
     kind: str
     buckets: tuple[str, ...] = ()
     limits: Mapping[str, Caps] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold secrets
 
     def caps_of(self, bucket: str) -> Caps:
         """The caps of one bucket: each from the most specific pattern that matches and sets it, of
