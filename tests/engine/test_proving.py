@@ -25,6 +25,7 @@ class Suspicious(MemoryStore):
 
     endpoint = "http://suspicious"
     effect = Effect.WORKS
+    weaker = ""
     tried = 0
 
     def by_turns(self, turns: Turns) -> Suspicious:
@@ -39,7 +40,7 @@ class Suspicious(MemoryStore):
             self.tried += 1
             proof = Proof("PutObjectLegalHold", self.effect, "", "S")
         refusal = None if proof.effect is Effect.WORKS else FailedPrecondition(WHY)
-        return [Finding(act="temporary_hold", proofs=[proof], refusal=refusal)]
+        return [Finding(act="temporary_hold", proofs=[proof], refusal=refusal, weaker=self.weaker)]
 
 
 @pytest.fixture
@@ -104,3 +105,11 @@ async def test_a_dry_run_proves_nothing(house: House) -> None:
     assert await house.run(job)
     row, counters = await house.job(job)
     assert (row.state, counters[0].total, house.store.tried) == ("SUCCEEDED", 1, 0)
+
+
+async def test_a_promise_that_the_store_cannot_keep_stands_in_the_job_s_log(house: House) -> None:
+    house.store.weaker = "A legal hold protects one version, not the name."
+    await house.run(await house.create(HOLD, EVERYTHING))
+    note, done = house.records()
+    assert note["message"] == f"temporary_hold in {BUCKET}: {house.store.weaker}"
+    assert done["status"]["statusCode"] == "OK"

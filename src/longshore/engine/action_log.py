@@ -1,4 +1,5 @@
-"""The log of a job: one JSON line per attempted object, for jobs that ask for it.
+"""The log of a job: one JSON line per attempted object, for jobs that ask for it, and one for what
+the store of a bucket cannot promise.
 
 Lines lie in ``logs/<project>/<job>/shard-<id>.jsonl``, in the shape of Cloud Logging's entries of
 the Storage Batch Operations service. They are on the disk before the checkpoint that counts their
@@ -86,6 +87,17 @@ class ActionLog:
         os.fsync(file.fileno())
         if file.tell() >= self._limits.max_file_bytes:
             self._rotate()
+
+    def note(self, message: str, now_us: int) -> None:
+        """Make a remark durable that concerns all objects, if the job wants any record."""
+        if self.wanted:
+            time = _nanoseconds(now_us)
+            entry = {"severity": "NOTICE", "timestamp": time} | self._labels
+            payload = {"@type": _TYPE, "completeTime": time, "message": message}
+            file = self._open()
+            file.write(_json(entry | {"jsonPayload": payload}) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def _alike(self, intent: Intent, indexes: range, prefix: bytes) -> bytes:
         """The records of objects that simply succeeded: three times as fast as one by one."""

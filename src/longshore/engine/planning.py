@@ -6,17 +6,19 @@ that is found, and then the first shard of its ranges.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing, closing
 from typing import Final, cast
 
 from longshore import extensions, telemetry
 from longshore.database import shards
+from longshore.engine.action_log import ActionLog
 from longshore.engine.calls import Calls
 from longshore.engine.proving import prove
 from longshore.engine.running import Running, Tools
 from longshore.engine.work import Work
 from longshore.errors import Error, InvalidArgument
+from longshore.proof import Finding
 from longshore.source import BucketFinder
 from longshore.store import Bucket
 
@@ -95,11 +97,7 @@ class Planning:
         """
         work, shard, tools = self._work, self._running.shard, self._tools
         work.transformation.check(work.store.capabilities)
-        for finding in await prove(work, tools):
-            if finding.weaker:
-                telemetry.warning(
-                    "promises less", bucket=shard.bucket, act=finding.act, why=finding.weaker
-                )
+        self._warn(await prove(work, tools))
         ranges = await work.source.split(self._calls, shard.bucket)
         store = tools.stores.name_for(shard.bucket)
         planned = await tools.database.write(
@@ -111,6 +109,18 @@ class Planning:
             self._running.shard, self._running.store = planned, store
         else:
             await tools.database.write(shards.let_go, planned)
+
+    def _warn(self, findings: Iterable[Finding]) -> None:
+        """Say in both logs, the service's and the job's, where the store promises less."""
+        shard, tools = self._running.shard, self._tools
+        log = ActionLog(tools.logs_dir, tools.logs, shard)
+        with closing(log):
+            for finding in findings:
+                if finding.weaker:
+                    about = {"bucket": shard.bucket, "act": finding.act}
+                    telemetry.warning("promises less", **about, why=finding.weaker)
+                    message = f"{finding.act} in {shard.bucket}: {finding.weaker}"
+                    log.note(message, tools.clock.now_us())
 
     async def fail(self, error: Error) -> None:
         """End the bucket operation FAILED."""
