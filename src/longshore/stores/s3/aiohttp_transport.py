@@ -10,6 +10,7 @@ import io
 import urllib.request
 
 import aiohttp
+from aiohttp.connector import Connection
 from yarl import URL
 
 from longshore.errors import DeadlineExceeded, Unavailable
@@ -23,6 +24,16 @@ _STREAMED_BYTES = 1 << 20
 """What aiohttp would rather read as a file."""
 
 
+class _Request(aiohttp.ClientRequest):
+    """A request that refuses a connection on which a server has spoken unasked: aiohttp would take
+    what it said for the reply."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is None or conn.protocol.should_close:
+            raise aiohttp.ClientConnectionError("the server spoke unasked")
+        return await super().send(conn)
+
+
 class AiohttpTransport:
     """A Transport: see http.py."""
 
@@ -32,6 +43,7 @@ class AiohttpTransport:
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
         self._proxy = _proxy(endpoint)
+        self._under_way: set[asyncio.Timeout] = set()
         self._closed = False
 
     async def send(self, request: Request) -> Reply:
@@ -39,25 +51,30 @@ class AiohttpTransport:
             raise self._broken("closed")
         if self._session is None:
             self._session = self._open()
+        limit = asyncio.timeout(self._limits.reply_seconds)
         try:
-            return await self._exchange(self._session, request)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._closed or (task is not None and task.cancelling()):
-                raise
-            raise self._broken("closed") from None  # aiohttp cancels who waits for a connection
+            async with limit:
+                self._under_way.add(limit)
+                return await self._exchange(self._session, request)
         except aiohttp.ConnectionTimeoutError as error:
             raise self._broken("no connection in time") from error
         except TimeoutError as error:
+            if self._closed:
+                raise self._broken("closed") from error
             seconds = self._limits.reply_seconds
             raise DeadlineExceeded(
-                f"{self._endpoint.url} has not replied to {request.method} within {seconds:g} s."
+                f"{self._endpoint.url}: no whole reply within {seconds:g} s."
             ) from error
         except (aiohttp.ClientError, OSError) as error:
             raise self._broken(str(error) or type(error).__name__) from error
+        finally:
+            self._under_way.discard(limit)
 
     async def close(self) -> None:
         self._closed = True
+        for limit in self._under_way:
+            if not limit.expired():
+                limit.reschedule(0)
         if self._session is not None:
             await self._session.close()
 
@@ -72,9 +89,9 @@ class AiohttpTransport:
                 ssl=True if tls is None else tls,
             ),
             timeout=aiohttp.ClientTimeout(
-                total=limits.reply_seconds,
+                total=None,
                 sock_connect=limits.connect_seconds,
-                ceil_threshold=limits.reply_seconds + 1,  # not rounded up
+                ceil_threshold=limits.connect_seconds + 1,  # not rounded up
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             skip_auto_headers=_OURS,
@@ -82,6 +99,7 @@ class AiohttpTransport:
             max_line_size=limits.head_bytes,
             max_field_size=limits.head_bytes,
             middlewares=(self._once,),
+            request_class=_Request,
         )
 
     async def _exchange(self, session: aiohttp.ClientSession, request: Request) -> Reply:
@@ -98,6 +116,9 @@ class AiohttpTransport:
             allow_redirects=False,
             proxy=self._proxy,
         ) as response:
+            if response.status < 200:
+                response.close()
+                raise self._broken("a reply in another protocol")
             received = tuple(
                 (name.decode("latin-1").lower(), value.decode("latin-1"))
                 for name, value in response.raw_headers

@@ -36,7 +36,7 @@ class Connection(asyncio.BufferedProtocol):
 
     __slots__ = (
         *("deadline", "idle_since", "ended", "_url", "_limits", "_buffer", "_ready", "_gone"),
-        *("_loop", "_transport", "_future", "_head_only", "_large", "_parser", "_status"),
+        *("_loop", "_transport", "_raw", "_future", "_head_only", "_large", "_parser", "_status"),
         *("_headers", "_pieces", "_read_bytes", "_body_begun", "_complete", "_reusable"),
     )
 
@@ -57,7 +57,8 @@ class Connection(asyncio.BufferedProtocol):
         self._limits = limits
         self._buffer = buffer
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport  # from the first, see connection_made
+        self._raw: asyncio.Transport  # from the first, see connection_made
+        self._transport: asyncio.Transport  # the same, or TLS over it
         self._future: asyncio.Future[Reply] | None = None
         self._head_only = self._large = False
         self._parser = httptools.HttpResponseParser(self)
@@ -73,6 +74,10 @@ class Connection(asyncio.BufferedProtocol):
         self._status = 0
 
     # For the pool.
+
+    def secure(self, transport: asyncio.Transport) -> None:
+        """From now on, everything goes through this transport, which is above the one so far."""
+        self._transport = transport
 
     def start(self, request: bytes, *, head_only: bool, deadline: float) -> asyncio.Future[Reply]:
         """Send; the future of the reply. One that is waited for no more is to be ``abandon``ed."""
@@ -123,7 +128,7 @@ class Connection(asyncio.BufferedProtocol):
     # For the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)
+        self._raw = self._transport = cast("asyncio.Transport", transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -214,13 +219,17 @@ class Connection(asyncio.BufferedProtocol):
             ],
             b"" if not pieces else pieces[0] if len(pieces) == 1 else b"".join(pieces),
         )
-        if not self._reusable or (self._large and self._transport.get_write_buffer_size()):
+        if not self._reusable or (self._large and self._unsent()):
             self.drop()  # also what replied before it had the request, whose rest is not wanted
         else:
             self._next()
             self._ready(self)
         if future is not None and not future.done():
             future.set_result(reply)
+
+    def _unsent(self) -> int:
+        over = 0 if self._transport is self._raw else self._transport.get_write_buffer_size()
+        return over + self._raw.get_write_buffer_size()
 
     def _next(self) -> None:
         if self._head_only:  # the parser waits for a body

@@ -10,7 +10,7 @@ import asyncio
 import math
 import socket
 from collections import deque
-from functools import cache, partial
+from functools import cache
 
 from longshore.errors import DeadlineExceeded, Unavailable
 from longshore.stores.s3.connection import Connection
@@ -160,10 +160,6 @@ class LeanTransport:
 
     async def _reach(self, latest: float) -> Connection:
         """A connection to the first address that takes one; each has its share of the time."""
-        endpoint, tls = self._endpoint, self._endpoint.tls()
-        make = partial(
-            Connection, endpoint.url, self._limits, self._buffer, self._hand_on, self._gone
-        )
         failed: Exception | None = None
         try:
             addresses = await self._resolve()
@@ -173,20 +169,26 @@ class LeanTransport:
             seconds = (latest - asyncio.get_running_loop().time()) / (len(addresses) - number)
             try:
                 async with asyncio.timeout(seconds):
-                    _, connection = await asyncio.get_running_loop().create_connection(
-                        make,
-                        address,
-                        endpoint.port,
-                        ssl=tls,
-                        server_hostname=endpoint.host if tls else None,
-                    )
-                if connection.alive:
-                    return connection
-                failed = ConnectionError("it ended at once")
+                    return await self._open_to(address)
             except OSError as error:
                 failed = error
             self._forget(address)
         raise self._unavailable(f"no connection: {failed or 'it has no address'}") from failed
+
+    async def _open_to(self, address: str) -> Connection:
+        loop, endpoint = asyncio.get_running_loop(), self._endpoint
+        connection = Connection(endpoint.url, self._limits, self._buffer, self._hand_on, self._gone)
+        raw, _ = await loop.create_connection(lambda: connection, address, endpoint.port)
+        if (tls := endpoint.tls()) is not None:
+            # In two steps, since what TLS has written is only known to be sent by the transport
+            # below it.
+            secure = await loop.start_tls(raw, connection, tls, server_hostname=endpoint.host)
+            if secure is None:
+                raise ConnectionError("it ended at once")
+            connection.secure(secure)
+        if not connection.alive:
+            raise ConnectionError("it ended at once")
+        return connection
 
     async def _resolve(self) -> list[str]:
         """The addresses of the host, in turn a different one first."""
