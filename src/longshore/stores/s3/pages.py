@@ -1,42 +1,27 @@
-"""Pages of listings as columns: ListObjectsV2 and ListObjectVersions.
-
-Servers put the same elements in orders of their own, so the pattern that reads a page is made from
-the page's first entry, and kept. It must account for each entry of the page; else lxml reads it.
-"""
+"""Pages of listings as columns: ListObjectsV2 and ListObjectVersions."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from longshore.errors import FailedPrecondition
 from longshore.stores.s3 import markup
+from longshore.stores.s3.entries import Columns, Kind, read_entries
 from longshore.stores.s3.markup import Element
 
-_OBJECT = ("Key", "LastModified", "ETag", "Size", "StorageClass")
-_VERSION = (*_OBJECT, "VersionId", "IsLatest")
-_MARKER = ("Key", "LastModified", "VersionId", "IsLatest")
-_OPTIONAL = "StorageClass"
+_NAMES = ("Key", "LastModified")
+_OPTIONAL = frozenset({"StorageClass"})
+_OBJECT = Kind("Contents", (*_NAMES, "ETag", "Size", "StorageClass"), _OPTIONAL)
+_VERSION = Kind("Version", (*_OBJECT.names, "VersionId", "IsLatest"), _OPTIONAL)
+_MARKER = Kind("DeleteMarker", (*_NAMES, "VersionId", "IsLatest"))
 _LISTS = ("ListBucketResult", "ListObjectsV2Result")
 _VERSION_LISTS = ("ListVersionsResult", "ListObjectVersionsResult")
-_OPENING = re.compile(r"<([A-Za-z]+)>", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
-_QUOTED = {
-    "&quot;": "&quot;([^&]*+)&quot;",
-    "&#34;": "&#34;([^&]*+)&#34;",
-    '"': '"([^"]*+)"',
-    "": "([^<]*+)",
-}
-"""An ETag by what it is quoted with. That a text has no reference is seen by the column: to exclude
-two characters takes a pattern twice as long."""
 _MAX_TIMES = 10_000
-
-_Columns = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +66,7 @@ class VersionsPage:
 def read_page(body: bytes) -> Page:
     """A reply to ListObjectsV2; raises Internal for what is none, and FailedPrecondition for a
     name that is no UTF-8."""
-    (objects,), root = _read(body, {"Contents": _OBJECT}, _LISTS)
+    (objects,), root = _read(body, (_OBJECT,), _LISTS)
     token = root.first("NextContinuationToken").text if _goes_on(root) else ""
     if not token and _goes_on(root):
         raise markup.unreadable(body, "a list that goes on without a token")
@@ -90,8 +75,7 @@ def read_page(body: bytes) -> Page:
 
 def read_versions_page(body: bytes) -> VersionsPage:
     """A reply to ListObjectVersions; raises as ``read_page`` does."""
-    kinds = {"Version": _VERSION, "DeleteMarker": _MARKER}
-    (versions, markers), root = _read(body, kinds, _VERSION_LISTS)
+    (versions, markers), root = _read(body, (_VERSION, _MARKER), _VERSION_LISTS)
     next_key = next_version_id = ""
     if _goes_on(root):
         raw = root.first("NextKeyMarker").text
@@ -121,98 +105,18 @@ def _next_key(raw: str, names: Sequence[str]) -> str:
 
 
 def _read(
-    body: bytes, kinds: Mapping[str, Sequence[str]], roots: Sequence[str]
+    body: bytes, kinds: Sequence[Kind], roots: Sequence[str]
 ) -> tuple[list[Entries], Element]:
     """The entries of each kind, and the document without them."""
-    text = markup.decode(body)
-    plain = _read_plain(text, kinds) if text is not None else None
-    if plain is None:
-        root = markup.read_any(body)
-        of_lxml = {
-            kind: {
-                name: [entry.first(name).text for entry in root.all(kind) if entry.children]
-                for name in names
-            }
-            for kind, names in kinds.items()
-        }
-        plain = of_lxml, root
-    columns, root = plain
-    if root.name not in roots:
-        raise markup.unreadable(body, f"<{root.name}>")
+    columns, root = read_entries(body, kinds, roots, "IsTruncated")
     encoded = _is_encoded(root)
     try:
-        return [_entries(columns[kind], encoded) for kind in kinds], root
+        return [_entries(of_kind, encoded) for of_kind in columns], root
     except (ValueError, TypeError) as error:
         raise markup.unreadable(body, "a list with an odd size or time") from error
 
 
-def _read_plain(
-    text: str, kinds: Mapping[str, Sequence[str]]
-) -> tuple[Mapping[str, _Columns], Element] | None:
-    """What ``_read`` gives, by patterns; None if they do not account for all of it."""
-    columns: dict[str, _Columns] = {}
-    starts, ends = [], []
-    for kind, names in kinds.items():
-        found = _columns(text, kind, names)
-        if found is None:
-            return None
-        columns[kind] = found
-        if found["Key"]:
-            starts.append(text.index(f"<{kind}>"))
-            ends.append(text.rindex(f"</{kind}>") + len(kind) + 3)
-    without = text[: min(starts)] + text[max(ends) :] if starts else text
-    root = markup.read_plain(without)
-    # What stands between entries would be lost; this much stands outside in each known list.
-    if root is None or not root.get("IsTruncated"):
-        return None
-    return columns, root
-
-
-def _columns(text: str, kind: str, names: Sequence[str]) -> _Columns | None:
-    """The columns of the entries of a kind; None if there are others than the pattern finds."""
-    tags = text.count(f"{kind}>")
-    start = text.find(f"<{kind}>")
-    if start < 0:
-        return None if tags else dict.fromkeys(names, ())
-    entry = text[start : text.find(f"</{kind}>", start)]
-    order = [name for name in _OPENING.findall(entry) if name in names]
-    if _OPTIONAL in names and _OPTIONAL not in order:
-        order.append(_OPTIONAL)
-    if sorted(order) != sorted(names):
-        return None
-    quote = next(quote for quote in _QUOTED if f"<ETag>{quote}" in entry or not quote)
-    for others in (False, True):
-        pattern = _pattern(kind, tuple(order), quote, others)
-        rows = pattern.findall(text) if pattern.match(text, start) else []
-        # One that the pattern does not find has its tags all the same.
-        if 2 * len(rows) == tags:
-            return _unescaped(dict(zip(order, zip(*rows, strict=True), strict=True)))
-    return None
-
-
-def _unescaped(columns: _Columns) -> _Columns | None:
-    """Columns without references; None if that takes lxml."""
-    if not any("&" in "".join(column) for column in columns.values()):
-        return columns
-    texts = {name: list(map(markup.unescape, column)) for name, column in columns.items()}
-    known = {name: [text for text in column if text is not None] for name, column in texts.items()}
-    return known if known == texts else None
-
-
-@lru_cache(maxsize=64)
-def _pattern(kind: str, order: tuple[str, ...], quote: str, others: bool) -> re.Pattern[str]:
-    """An entry whose known elements stand in that order, perhaps with others between them."""
-    known = "|".join(order)
-    between = rf"(?:\s++|<(?!(?:{known})>|/?{kind}>)[^>]*+>[^<]*+)*+" if others else ""
-    contents = {"ETag": _QUOTED[quote], "Size": "([0-9]++)"}
-    parts = []
-    for name in order:
-        part = f"<{name}>{contents.get(name, '([^<]*+)')}</{name}>"
-        parts.append(f"(?:{part})?+" if name == _OPTIONAL else part)
-    return re.compile(f"<{kind}>{between}{between.join(parts)}{between}</{kind}>", re.ASCII)
-
-
-def _entries(columns: _Columns, encoded: bool) -> Entries:
+def _entries(columns: Columns, encoded: bool) -> Entries:
     """Columns of texts as columns of values."""
     raw = columns["Key"]
     return Entries(
