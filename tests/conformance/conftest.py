@@ -5,14 +5,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.shelf import STORES, Shelf, TurnedClock
+from tests.conformance.shelf import STORES, Shelf, TurnedClock, on_ceph
 
 
-@pytest.fixture(params=STORES)
+@pytest.fixture(params=[*STORES, pytest.param("ceph", marks=pytest.mark.services)])
 async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
     """A store of each kind, without a bucket."""
     clock = TurnedClock()
-    store = STORES[request.param](tmp_path, clock)
+    if request.param == "ceph":
+        store = on_ceph(request.getfixturevalue("ceph"))
+    else:
+        store = STORES[request.param](tmp_path, clock)
     yield Shelf(store, clock)
     await store.close()
 

@@ -8,13 +8,18 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from longshore.clock import Clock, SystemClock
 from longshore.patch import Patch
+from longshore.settings import StoreSettings
 from longshore.store import ABSENT, Batch, Bucket, Failure, Store
+from longshore.stores import s3
 from longshore.stores.local.store import LocalStore
 from longshore.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from tests.services.ceph import Ceph
 
 BUCKET = "shelf"
 
@@ -22,6 +27,17 @@ STORES: Mapping[str, Callable[[Path, Clock], Store]] = {
     "local": LocalStore,
     "memory": lambda _directory, clock: MemoryStore(clock),
 }
+
+
+def on_ceph(ceph: Ceph) -> Store:
+    """The store of an account of its own, so that every test may call its bucket BUCKET."""
+    account = ceph.new_account()
+    options = {
+        "endpoint": account.endpoint,
+        "access_key": account.access_key,
+        "secret_key": account.secret_key,
+    }
+    return s3.open_store(StoreSettings(name="ceph", kind="s3", options=options), ceph.directory)
 
 
 class TurnedClock(SystemClock):

@@ -1,0 +1,188 @@
+"""Signed requests to one S3 service, each in its turn, with refusals as errors of longshore."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+from longshore.clock import SYSTEM_CLOCK, Clock
+from longshore.errors import Code
+from longshore.store import UNSENT, Turns
+from longshore.stores.s3.credentials import Credentials, CredentialSource
+from longshore.stores.s3.failures import Unsent, is_error, region_in, translate
+from longshore.stores.s3.http import Reply, Request, Transport
+from longshore.stores.s3.options import S3Settings
+from longshore.stores.s3.signing import Signer
+from longshore.stores.s3.targets import Address
+from longshore.stores.s3.transports import open_transport
+
+T = TypeVar("T")
+LANES = 128
+"""How many requests of one call of the store may be under way; what the service takes, and its
+caps, usually allow fewer."""
+_ELSEWHERE = (301, 307, 400)
+_REGION = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
+
+
+class Call(NamedTuple):
+    """A request before it is addressed and signed.
+
+    ``verb``: S3's name of the operation, by which turns, counters and messages go. ``query``:
+    encoded and in order as ``targets.query`` has it. Header names are in lower case.
+    """
+
+    verb: str
+    method: str
+    bucket: str = ""
+    key: str = ""
+    query: str = ""
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+
+
+class _Home(NamedTuple):
+    """Where the requests for a bucket go."""
+
+    region: str
+    address: Address
+    signer: Signer
+    transport: Transport
+
+    async def send(self, call: Call, credentials: Credentials) -> Reply:
+        target = self.address.target(call.key, call.query)
+        request = Request(call.method, target, tuple(call.headers.items()), call.body)
+        return await self.transport.send(self.signer.sign(request, credentials))
+
+
+class Service:
+    """The connections to a service, and what is known of it, shared by all who use it."""
+
+    def __init__(
+        self, settings: S3Settings, credentials: CredentialSource, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.key_names = {key: name for name, key in settings.kms_keys.items()}
+        """What jobs call the service's keys of encryption."""
+        self.versioned: dict[str, tuple[bool, float]] = {}
+        """Whether a bucket has, or had, versions, and until when that is believed."""
+        self._credentials = credentials
+        self._homes: dict[str, _Home] = {}
+        self._transports: dict[str, Transport] = {}
+
+    async def send(self, call: Call) -> Reply:
+        """Whatever is answered. A request that the service refuses, but says in which region it
+        would not, is sent there."""
+        credentials = await self._credentials.get()
+        home = self._homes.get(call.bucket) or self._settle(call.bucket, self.settings.region)
+        reply = await home.send(call, credentials)
+        if reply.status in _ELSEWHERE and call.bucket:
+            region = reply.header("x-amz-bucket-region") or region_in(reply)
+            if region != home.region and _REGION.fullmatch(region):
+                reply = await self._settle(call.bucket, region).send(call, credentials)
+        return reply
+
+    async def close(self) -> None:
+        """Close all connections."""
+        transports = list(self._transports.values())
+        self._transports.clear()
+        self._homes.clear()
+        for transport in transports:
+            await transport.close()
+
+    def _settle(self, bucket: str, region: str) -> _Home:
+        """From now on, requests for ``bucket`` ("": for the service itself) go to ``region``."""
+        settings = self.settings
+        if region != settings.region:
+            # Where hosts are called after their regions, as AWS's are.
+            was = settings.endpoint
+            host = was.host.replace(f".{settings.region}.", f".{region}.")
+            settings = replace(settings, endpoint=replace(was, host=host), region=region)
+        endpoint, address = settings.endpoint_of(bucket), settings.address_of(bucket)
+        transport = self._transports.get(endpoint.url)
+        if transport is None:
+            transport = open_transport(endpoint, kind=settings.transport)
+            self._transports[endpoint.url] = transport
+        signer = Signer(address.host, region, clock=self.clock)
+        home = self._homes[bucket] = _Home(region, address, signer, transport)
+        return home
+
+
+class Client:
+    """The requests of one user of a service."""
+
+    def __init__(self, service: Service, turns: Turns | None = None) -> None:
+        self.service = service
+        self._turns = turns
+
+    def by_turns(self, turns: Turns) -> Client:
+        """The same, each of whose requests waits for its turn."""
+        return Client(self.service, turns)
+
+    async def ask(self, call: Call) -> Reply:
+        """Whatever is answered, out of turn; raises Unavailable or DeadlineExceeded if nothing
+        is."""
+        return await self.service.send(call)
+
+    async def read(self, call: Call) -> Reply:
+        """The reply to a request that changes nothing; raises an errors.Error for a refusal."""
+        if self._turns is None:
+            return _granted(call, await self.service.send(call))
+        async with self._turns.read(call.verb):
+            return _granted(call, await self.service.send(call))
+
+    async def change(
+        self,
+        call: Call,
+        *,
+        objects: int = 1,
+        judge: Callable[[Reply], Code | None] | None = None,
+    ) -> Reply:
+        """The reply to a request that changes so many objects. Raises an errors.Error for a
+        refusal, and Unsent if it was not sent.
+
+        ``judge`` says what a reply that is no refusal tells of the service, for ``Turn.ended``.
+        """
+        if self._turns is None:
+            reply = _granted(call, await self.service.send(call))
+            if judge is not None:
+                judge(reply)
+            return reply
+        async with self._turns.change(call.verb, objects) as turn:
+            if not turn.permitted:
+                raise Unsent(UNSENT.message)
+            reply = _granted(call, await self.service.send(call))
+            if judge is not None:
+                turn.ended(judge(reply))
+            return reply
+
+
+def _granted(call: Call, reply: Reply) -> Reply:
+    if reply.status >= 300 or (call.verb != "GetObject" and is_error(reply)):
+        raise translate(reply, call.verb, call.bucket, call.key)
+    return reply
+
+
+async def in_lanes(
+    items: Iterable[T], work: Callable[[T], Awaitable[None]], count: int = LANES
+) -> None:
+    """``work`` upon each item, ``count`` of them at a time. The first exception ends them all."""
+    rest = iter(items)
+
+    async def lane(item: T) -> None:
+        await work(item)
+        for following in rest:
+            await work(following)
+
+    lanes = [asyncio.create_task(lane(item)) for item in islice(rest, count)]
+    try:
+        await asyncio.gather(*lanes)
+    except BaseException:
+        for task in lanes:
+            task.cancel()
+        await asyncio.gather(*lanes, return_exceptions=True)
+        raise

@@ -1,0 +1,218 @@
+"""Listing: pages of live objects, or of all versions, between two bounds."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator, Mapping, Sequence
+from itertools import accumulate
+from typing import NamedTuple
+
+from longshore.errors import Internal
+from longshore.store import PAGE_BYTES, Batch
+from longshore.stores.s3 import buckets, heads, targets
+from longshore.stores.s3.client import Call, Client
+from longshore.stores.s3.pages import Entries, read_page, read_versions_page
+from longshore.stores.s3.versions import (
+    VERSION,
+    Rows,
+    check_columns,
+    fingerprints,
+    of_objects,
+    of_page,
+    pick,
+    seconds_of,
+)
+
+MAX_KEYS = 1000
+HIDDEN = ".longshore-probe/"
+"""What calls are tried on has names that begin so; nobody else sees them."""
+_AFTER_HIDDEN = HIDDEN[:-1] + chr(ord("/") + 1)
+
+
+class Range(NamedTuple):
+    """Names that begin with ``prefix`` and lie after ``after`` and before ``before``."""
+
+    prefix: str = ""
+    after: str = ""
+    before: str | None = None
+
+
+class Listed(NamedTuple):
+    """What one request listed, and where the next goes on; None: that was all."""
+
+    entries: Entries
+    following: Mapping[str, str] | None
+
+
+async def pages(
+    client: Client,
+    bucket: str,
+    names: Range,
+    *,
+    after_generation: int | None,
+    versions: bool,
+    columns: Sequence[str],
+    page_size: int,
+) -> AsyncIterator[Batch]:
+    """Pages as of ``Store.list_objects``."""
+    check_columns(columns)
+    versioned = await buckets.keeps_versions(client, bucket)
+    held: Batch | None = None
+    if versions and after_generation is not None and names.after:
+        older = await _older(client, bucket, names, after_generation)
+        held = (await _filled(client, bucket, older, columns)) if older.names else None
+    async for listed, last in _ranged(client, bucket, names, versioned, min(page_size, MAX_KEYS)):
+        entries = listed
+        if versioned and not versions:
+            entries = pick(listed, [i for i, live in enumerate(listed.latest) if live])
+        batch = await _filled(client, bucket, entries, columns)
+        batch = held + batch if held else batch
+        start = 0
+        while start < len(batch):
+            end = _cut(batch, start, page_size, versions=versions, last=last)
+            if end == start:
+                break
+            yield batch.pick(range(start, end)) if end - start < len(batch) else batch
+            start = end
+        held = batch.pick(range(start, len(batch))) if start < len(batch) else None
+
+
+async def _filled(client: Client, bucket: str, entries: Entries, columns: Sequence[str]) -> Batch:
+    """The entries with all ``columns``, without those that have gone meanwhile."""
+    rows = Rows.listed(entries, columns)
+    await heads.fill(client, bucket, rows)
+    batch = rows.batch()
+    if all(batch.generations):
+        return batch
+    return batch.pick([i for i, generation in enumerate(batch.generations) if generation])
+
+
+def _cut(batch: Batch, start: int, page_size: int, *, versions: bool, last: bool) -> int:
+    """Where the page that begins at ``start`` ends; ``start`` if it must wait for what follows.
+
+    Versions of a name stay together as far as they can, or else those of a second: who goes on
+    after a version that is gone by then can only go by its name and its second.
+    """
+    texts = [batch.names, *(column for name, column in batch.columns.items() if name != VERSION)]
+    texts = [column for column in texts if isinstance(column[0], str)]
+    end = min(len(batch), start + page_size)
+    if sum(sum(map(len, column[start:end])) for column in texts) > PAGE_BYTES:
+        lengths = accumulate(sum(len(column[i]) for column in texts) for i in range(start, end))
+        end = start + max(1, bisect_right(list(lengths), PAGE_BYTES))
+    if not versions or (last and end == len(batch)):
+        return end
+    for key in (batch.names, [seconds_of(one) for one in batch.generations]):
+        for cut in range(end, start, -1):
+            if cut < len(batch) and key[cut] != key[cut - 1]:
+                return cut
+        if end == len(batch) and end - start < page_size:
+            return start
+    return end
+
+
+async def _ranged(
+    client: Client, bucket: str, names: Range, versioned: bool, page_size: int
+) -> AsyncIterator[tuple[Entries, bool]]:
+    """What lies in the range, page by page, and whether it is the last."""
+    at: Mapping[str, str] | None = start_after(names.after, versioned)
+    if names.before is not None and names.before <= max(names.after, names.prefix):
+        at = None
+    last_name = names.after
+    while at is not None:
+        entries, at = await page(client, bucket, versioned, names.prefix, at, page_size)
+        if entries.names:
+            _check_order(bucket, last_name, entries.names, versioned)
+            last_name = entries.names[-1]
+            if names.before is not None and last_name >= names.before:
+                at = None
+                entries = pick(entries, range(bisect_left(entries.names, names.before)))
+            entries = _without_hidden(entries)
+        if entries.names or at is None:
+            yield entries, at is None
+
+
+def start_after(name: str, versioned: bool) -> dict[str, str]:
+    """Where a listing begins that has what lies after ``name``."""
+    return {"key-marker" if versioned else "start-after": name} if name else {}
+
+
+async def page(
+    client: Client,
+    bucket: str,
+    versioned: bool,
+    prefix: str,
+    at: Mapping[str, str],
+    max_keys: int = MAX_KEYS,
+) -> Listed:
+    """One page of what begins with ``prefix``, from ``at`` on."""
+    query = {"encoding-type": "url", "max-keys": str(max_keys), "prefix": prefix, **at}
+    if not prefix:
+        del query["prefix"]
+    if not versioned:
+        query["list-type"] = "2"
+        call = Call("ListObjectsV2", "GET", bucket, query=targets.query(query))
+        listed = read_page((await client.read(call)).body)
+        token = {"continuation-token": listed.next_token} if listed.next_token else None
+        return Listed(of_objects(listed.objects), token)
+    query["versions"] = ""
+    call = Call("ListObjectVersions", "GET", bucket, query=targets.query(query))
+    found = read_versions_page((await client.read(call)).body)
+    following = {"key-marker": found.next_key, "version-id-marker": found.next_version_id}
+    following = {name: text for name, text in following.items() if text}
+    return Listed(of_page(found), following or None)
+
+
+async def _older(client: Client, bucket: str, names: Range, generation: int) -> Entries:
+    """The versions of the name ``names.after`` that are older than ``generation``."""
+    name = names.after
+    if not name.startswith(names.prefix) or (names.before is not None and name >= names.before):
+        return Entries(names=[], modified=[])
+    versions = await of_name(client, bucket, name)
+    known = fingerprints(versions)
+    if generation in known:
+        return pick(versions, range(known.index(generation) + 1, len(known)))
+    older = seconds_of(generation)
+    return pick(versions, (i for i, one in enumerate(known) if seconds_of(one) < older))
+
+
+async def of_name(client: Client, bucket: str, name: str) -> Entries:
+    """All versions of one name, newest first."""
+    found: list[Entries] = []
+    at: Mapping[str, str] | None = {}
+    while at is not None:
+        entries, at = await page(client, bucket, True, name, at)
+        end = len(entries)
+        while end and entries.names[end - 1] != name:
+            end -= 1
+        found.append(pick(entries, range(end)))
+        if end < len(entries):
+            break
+    return Entries(
+        names=[one for entries in found for one in entries.names],
+        modified=[one for entries in found for one in entries.modified],
+        etags=[one for entries in found for one in entries.etags],
+        sizes=[one for entries in found for one in entries.sizes],
+        classes=[one for entries in found for one in entries.classes],
+        version_ids=[one for entries in found for one in entries.version_ids],
+        latest=[one for entries in found for one in entries.latest],
+    )
+
+
+def _check_order(bucket: str, before: str, names: Sequence[str], versioned: bool) -> None:
+    """Raises Internal if a listing is not in order: what a shard has done is known by the last
+    name that it has listed."""
+    first = names[0]
+    in_order = before <= first if versioned else before < first
+    if not (in_order or not before) or list(names) != sorted(names):
+        raise Internal(
+            f"The store does not list bucket '{bucket}' in the order of names: longshore cannot"
+            " work on it."
+        )
+
+
+def _without_hidden(entries: Entries) -> Entries:
+    names = entries.names
+    start, end = bisect_left(names, HIDDEN), bisect_left(names, _AFTER_HIDDEN)
+    if start == end:
+        return entries
+    return pick(entries, (*range(start), *range(end, len(names))))
