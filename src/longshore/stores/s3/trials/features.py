@@ -1,0 +1,109 @@
+"""What a service may be able to do, and what came of trying."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from longshore.errors import FailedPrecondition, PermissionDenied, Unavailable
+from longshore.proof import Effect
+from longshore.stores.s3.http import Reply
+from longshore.stores.s3.scratch import PASSING, Cargo, Scratch, said, text
+
+NAMESPACE: Final = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
+WRONG_ETAG: Final = '"00000000000000000000000000000000"'
+
+
+class Feature(StrEnum):
+    """A call, or what a service makes of a header of it; what proofs are named after."""
+
+    LEGAL_HOLD = "PutObjectLegalHold"
+    RETENTION = "PutObjectRetention"
+    RETENTION_GUARD = "PutObjectRetention bypass"
+    TAGGING = "PutObjectTagging"
+    UNTAGGING = "PutObjectTagging without tags"
+    ACL = "PutObjectAcl"
+    COPY = "CopyObject onto itself"
+    COPY_IF_MATCH = "CopyObject if-match"
+    COPY_TAGS = "CopyObject keeps tags"
+    COPY_LOCKS = "CopyObject holds"
+    COPY_KMS = "CopyObject KMS key"
+    COPY_CLASS = "CopyObject storage class"  # with the name of the class behind it
+    PART_COPY = "UploadPartCopy"
+    DELETE = "DeleteObjects"
+    DELETE_QUIET = "DeleteObjects quiet"
+    DELETE_ETAG = "DeleteObjects etag"
+    DELETE_VERSION = "DeleteObjects version"
+    DELETE_IF_MATCH = "DeleteObject if-match"
+
+
+class Seen(NamedTuple):
+    """What came of a trial; ``why`` goes on after the name of the call."""
+
+    effect: Effect
+    why: str = ""
+
+
+WORKS: Final = Seen(Effect.WORKS)
+NO_EFFECT: Final = "is answered as done, and has no effect"
+
+Trial = Callable[[Scratch, str], Awaitable[Seen]]
+"""Gets the value of the act: the wanted storage class or key."""
+
+
+async def kept(scratch: Scratch, cargo: Cargo, told: Reply) -> Seen:
+    """WORKS if a sub-resource was taken and the object is what it was."""
+    look = await scratch.look(cargo.live)
+    if look.body != cargo.content:
+        return Seen(Effect.DESTROYS, "replaces the content of the object by the request's")
+    if cargo.metadata.items() - look.headers.items():
+        return Seen(Effect.DESTROYS, "loses metadata of the object")
+    return WORKS if told.status < 300 else refused(told)
+
+
+def refused(told: Reply) -> Seen:
+    """What an error says of the service; raises where it is about something else."""
+    why, error = said(told), text(told.body, "Code")
+    if told.status == 403:
+        raise PermissionDenied(f"The credentials are not allowed to: {why}")
+    if told.status in PASSING:
+        raise Unavailable(f"The service did not answer a trial: {why}")
+    if error == "AccessControlListNotSupported":
+        raise FailedPrecondition(f"The bucket has no ACLs: {why}")
+    return Seen(Effect.REFUSED, f"is refused: {why}")
+
+
+def is_error(reply: Reply) -> bool:
+    """Copies may say 200 first, and then that they failed."""
+    return reply.status >= 300 or b"<Error" in reply.body[:200]
+
+
+def need_locks(scratch: Scratch) -> None:
+    """Raises FailedPrecondition in a bucket whose objects cannot be locked."""
+    if not scratch.facts.locks:
+        raise FailedPrecondition(
+            f"The bucket {scratch.bucket} has no object lock, which is needed to try this."
+        )
+
+
+async def tagged(scratch: Scratch, cargo: Cargo, pairs: Mapping[str, str]) -> Seen:
+    """WORKS if the object now has these tags and no others, and else is what it was."""
+    told = await scratch.put(cargo, "tagging", _tagging(pairs))
+    seen = await kept(scratch, cargo, told)
+    if seen is WORKS and await scratch.tags(cargo) != pairs:
+        return Seen(Effect.IGNORED, NO_EFFECT)
+    return seen
+
+
+def _tagging(pairs: Mapping[str, str]) -> str:
+    tags = "".join(
+        f"<Tag><Key>{name}</Key><Value>{value}</Value></Tag>" for name, value in pairs.items()
+    )
+    return f"<Tagging {NAMESPACE}><TagSet>{tags}</TagSet></Tagging>"
+
+
+def time_text(time: datetime) -> str:
+    """A time as S3 writes it."""
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,108 @@
+"""Requests for scratch objects, and what boto3 sees of the users' ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from longshore.stores.s3.credentials import Credentials
+from longshore.stores.s3.endpoint import Endpoint
+from longshore.stores.s3.http import Reply, Request
+from longshore.stores.s3.scratch import PREFIX
+from longshore.stores.s3.signing import Signer
+from longshore.stores.s3.targets import Address, query
+from longshore.stores.s3.transports import open_transport
+from tests.services.s3_servers import S3Server
+
+REGION = "us-east-1"
+_CONFIG = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
+_OF_THE_REPLY = {"date", "x-amz-request-id", "x-amz-id-2", "x-amzn-requestid", "connection"}
+
+
+class Asking:
+    """An Ask over a connection of its own, which counts and may meet another ``server``."""
+
+    def __init__(self, there: S3Server) -> None:
+        self._endpoint = Endpoint.parse(there.endpoint)
+        self._transport = open_transport(self._endpoint)
+        self._signer = Signer(self._endpoint.authority, REGION)
+        self._keys = Credentials(access_key=there.access_key, secret_key=there.secret_key)
+        self.requests: list[tuple[str, str, str]] = []
+        self.server: str | None = None
+
+    async def __call__(
+        self,
+        method: str,
+        bucket: str,
+        key: str = "",
+        *,
+        query: Mapping[str, str] = {},
+        headers: Mapping[str, str] = {},
+        body: bytes = b"",
+    ) -> Reply:
+        self.requests.append((method, bucket, key))
+        address = Address(self._endpoint.authority).bucket(bucket, virtual=False)
+        request = Request(method, address.target(key, _query(query)), tuple(headers.items()), body)
+        reply = await self._transport.send(self._signer.sign(request, self._keys))
+        if self.server is None:
+            return reply
+        others = [pair for pair in reply.headers if pair[0] != "server"]
+        return reply._replace(headers=[*others, ("server", self.server)])
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+
+_query = query
+
+
+def client_of(there: S3Server) -> Any:
+    return boto3.client(
+        "s3",
+        endpoint_url=there.endpoint,
+        aws_access_key_id=there.access_key,
+        aws_secret_access_key=there.secret_key,
+        region_name=REGION,
+        config=_CONFIG,
+    )
+
+
+def contents(client: Any, bucket: str) -> dict[tuple[str, str], Any]:
+    """All that there is to be seen of each version of each object, by name and version; delete
+    markers too."""
+    found: dict[tuple[str, str], Any] = {}
+    try:
+        listed = client.list_object_versions(Bucket=bucket)
+    except ClientError:  # a server without versions
+        listed = {"Versions": client.list_objects_v2(Bucket=bucket).get("Contents", [])}
+    for one in listed.get("DeleteMarkers", []):
+        found[one["Key"], one["VersionId"]] = one["LastModified"]
+    for one in listed.get("Versions", []):
+        which = {"Bucket": bucket, "Key": one["Key"]}
+        if one.get("VersionId", "null") != "null":
+            which["VersionId"] = one["VersionId"]
+        got = client.get_object(**which)
+        headers = got["ResponseMetadata"]["HTTPHeaders"]
+        seen: dict[str, Any] = {
+            "content": got["Body"].read(),
+            "headers": {key: headers[key] for key in headers.keys() - _OF_THE_REPLY},
+        }
+        for look in ("get_object_tagging", "get_object_acl", "get_object_legal_hold"):
+            with suppress(ClientError):
+                answer = getattr(client, look)(**which)
+                seen[look] = {key: answer[key] for key in answer if key != "ResponseMetadata"}
+        found[one["Key"], one.get("VersionId", "")] = seen
+    return found
+
+
+def leftovers(client: Any, bucket: str) -> list[Any]:
+    """What is still there of scratch objects, uploads among it."""
+    left: list[Any] = [name for name, _ in contents(client, bucket) if name.startswith(PREFIX)]
+    with suppress(ClientError):
+        left += client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+    return left
