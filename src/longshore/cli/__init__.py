@@ -28,6 +28,7 @@ from longshore.cli import (
     objects,
     operations,
     serve,
+    stores,
 )
 from longshore.cli.help import use_everywhere
 from longshore.cli.output import printable
@@ -48,6 +49,7 @@ app.command("restore", epilog=database.RESTORE_EXAMPLE)(database.restore)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(bucket_operations.app, name="bucket-operations")
 app.add_typer(operations.app, name="operations")
+app.add_typer(stores.app, name="stores")
 app.add_typer(buckets.app, name="buckets")
 app.add_typer(objects.app, name="objects")
 app.add_typer(database.app, name="database")

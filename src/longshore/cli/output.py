@@ -187,6 +187,10 @@ STATE_STYLES: Mapping[str, str] = {
     "SUCCEEDED": "green",
     "FAILED": "bold red",
     "CANCELED": "magenta",
+    "works": "green",
+    "weaker": "yellow",
+    "refused": "bold red",
+    "not tried": "dim",
 }
 
 
