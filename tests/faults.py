@@ -61,6 +61,13 @@ class MortalDatabase(Database):
         await self._fate.boundary(f"after {name}")
         return answer
 
+    async def jot(self, quick: Any, thorough: Any, *args: Any, **kwargs: Any) -> Any:
+        name = thorough.__name__
+        await self._fate.boundary(f"before {name}")
+        answer = await super().jot(quick, thorough, *args, **kwargs)
+        await self._fate.boundary(f"after {name}")
+        return answer
+
 
 class MortalStore:
     """A real store whose caller may die around each act; keeps a journal of what took effect."""

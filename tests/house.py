@@ -69,8 +69,8 @@ class House:
         self.database = MortalDatabase(self.settings.database_path, self.fate)
         self.outside = Database(self.settings.database_path)  # of the API: it meets no boundary
         for one in (self.database, self.outside):
-            one._reader = one._reader.execution_options(compiled_cache=STATEMENTS)
-            one._writer = one._writer.execution_options(compiled_cache=STATEMENTS)
+            for kept in (one._reader, one._writer):
+                kept.engine = kept.engine.execution_options(compiled_cache=STATEMENTS)
         self._workers = 0
         self.stop = asyncio.Event()
         """Of the run that is on: set it to drain the worker."""

@@ -8,10 +8,11 @@ columns it must see, and which objects already are as it wants them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from operator import and_
 from typing import Any, Final, TypeVar
 
 import orjson
@@ -47,15 +48,10 @@ def load_map(text: str) -> dict[str, str]:
     return dict(orjson.loads(text)) if text else {}
 
 
-def memoised(function: Callable[[str], T], column: Iterable[str]) -> list[T]:
+def memoised(function: Callable[[str], T], column: Sequence[str]) -> list[T]:
     """``function`` over a column, called once per distinct text: metadata repeats a great deal."""
-    known: dict[str, T] = {}
-    values = []
-    for text in column:
-        if text not in known:
-            known[text] = function(text)
-        values.append(known[text])
-    return values
+    known = {text: function(text) for text in dict.fromkeys(column)}
+    return [known[text] for text in column]
 
 
 def parse_time(text: str) -> int:
@@ -163,13 +159,19 @@ class Patch:
         return wanted
 
     def satisfied(self, columns: Mapping[str, list[Any]], count: int) -> list[bool]:
-        """For each of ``count`` objects: whether its columns already are as this patch wants."""
+        """For each of ``count`` objects: whether its columns already are as this patch wants.
+
+        Looks at each distinct value once, and at the objects only where they are not all alike.
+        """
         answer = [True] * count
         for name, wanted in self.changes().items():
-            column = columns[name]
+            distinct = set(columns[name])
             if isinstance(wanted, MapPatch):
-                equal = memoised(wanted.leaves, column)
+                good = set(filter(wanted.leaves, distinct))
             else:
-                equal = [value == wanted for value in column]
-            answer = [a and b for a, b in zip(answer, equal, strict=True)]
+                good = distinct & {wanted}
+            if not good:
+                return [False] * count
+            if len(good) < len(distinct):
+                answer = list(map(and_, answer, map(good.__contains__, columns[name])))
         return answer

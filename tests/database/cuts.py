@@ -21,7 +21,7 @@ from longshore.database import Database
 def cut(database: Database, *, after: bool, times: int = 1) -> Iterator[list[str]]:
     """The next ``times`` commits of writes lose their connection, ``after`` they took effect or
     before; what is given has an entry for each that did."""
-    dialect: Any = database._writer.dialect
+    dialect: Any = database._writer.engine.dialect
     commit = dialect.do_commit
     cuts: list[str] = []
 

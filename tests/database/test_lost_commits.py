@@ -116,6 +116,12 @@ async def _checkpoint(database: Database) -> Any:
     )
 
 
+async def _quick_checkpoint(database: Database) -> Any:
+    (shard,) = await running(database)
+    both = shards.quick_checkpoint, shards.checkpoint
+    return await database.jot(*both, shard, COUNTED, {}, announcement(5, b"i", "c"), 8)
+
+
 async def _last_checkpoint(database: Database) -> Any:
     (shard,) = await running(database)
     await database.write(jobs.cancel_job, shard.job, 7)
@@ -188,6 +194,7 @@ WRITES: dict[str, Write] = {
     for function in (
         *(_create, _create_with_id, _create_job, _begin, _remember, _cancel, _delete),
         *(_delete_operation, _claim, _checkpoint, _last_checkpoint, _finish, _hand_back),
+        _quick_checkpoint,
         *(_let_go, _finish_search, _finish_plan, _give_up, _renew, _release, _bury),
         *(_hand_over, _ask_to_halve, _remove_some),
     )
@@ -207,11 +214,17 @@ class Cutting:
         return getattr(self._database, name)
 
     async def write(self, *arguments: Any, **keywords: Any) -> Any:
+        return await self._cut(self._database.write, *arguments, **keywords)
+
+    async def jot(self, *arguments: Any, **keywords: Any) -> Any:
+        return await self._cut(self._database.jot, *arguments, **keywords)
+
+    async def _cut(self, write: Any, *arguments: Any, **keywords: Any) -> Any:
         self._left -= 1
         if self._left:
-            return await self._database.write(*arguments, **keywords)
+            return await write(*arguments, **keywords)
         with cut(self._database, after=self._after, times=2) as self.cuts:
-            return await self._database.write(*arguments, **keywords)
+            return await write(*arguments, **keywords)
 
 
 class Counting(Cutting):
@@ -219,9 +232,9 @@ class Counting(Cutting):
         super().__init__(database, after=False, count=0)
         self.writes = 0
 
-    async def write(self, *arguments: Any, **keywords: Any) -> Any:
+    async def _cut(self, write: Any, *arguments: Any, **keywords: Any) -> Any:
         self.writes += 1
-        return await self._database.write(*arguments, **keywords)
+        return await write(*arguments, **keywords)
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -233,7 +246,7 @@ async def test_a_write_whose_connection_breaks_takes_effect_once(
     name: str,
     after: bool,
 ) -> None:
-    if after and database._writer.dialect.name == "sqlite":
+    if after and database._writer.engine.dialect.name == "sqlite":
         after = False  # there is nothing between the commit and us that could break
     undisturbed = Database(new_database() or tmp_path / "undisturbed.sqlite")
     await undisturbed.create()
@@ -243,7 +256,11 @@ async def test_a_write_whose_connection_breaks_takes_effect_once(
     await undisturbed.close()
     cutting: Any = Cutting(database, after=after, count=counting.writes)
     answer = await WRITES[name](cutting)
-    assert await everything(database) == expected
+    found = await everything(database)
+    for one in (*found["shards"], *expected["shards"]):
+        if name == "quick_checkpoint":
+            del one["checkpoint"]  # that the lease has moved may be said twice
+    assert found == expected
     assert _plain(answer) == _plain(expected_answer)
     # Asking what became of the first one met the second cut.
     assert len(cutting.cuts) == 2

@@ -46,7 +46,7 @@ class Stand:
         self.go = threading.Event()
         self._count = count
         self._mine: Any = None
-        event.listen(database._writer, "after_cursor_execute", self._after)
+        event.listen(database._writer.engine, "after_cursor_execute", self._after)
 
     def _after(self, connection: Connection, *_: Any) -> None:
         if self._mine is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -15,6 +17,19 @@ from longshore.database.tables import shards as table
 from longshore.errors import Code, Internal, NotFound
 from longshore.model import Counters, ErrorSummary, Shard, State
 from tests.database.rows import announcement, claim, create, new_job, plan, row, running, states
+
+Checkpoint = Callable[..., Awaitable[Any]]
+
+
+def _thorough(database: Database, *args: Any) -> Awaitable[Any]:
+    return database.write(shards.checkpoint, *args)
+
+
+def _quick(database: Database, *args: Any) -> Awaitable[Any]:
+    return database.jot(shards.quick_checkpoint, shards.checkpoint, *args)
+
+
+either_way = pytest.mark.parametrize("checkpoint", [_thorough, _quick], ids=["thorough", "quick"])
 
 
 async def test_poll_sees_a_free_shard_and_no_cancelled_job(database: Database) -> None:
@@ -90,22 +105,28 @@ async def test_claim_leaves_what_is_leased_and_what_has_ended(database: Database
     assert await claim(database, "v") == []
 
 
-async def test_claim_fences_the_attempt_before(database: Database) -> None:
+@either_way
+async def test_claim_fences_the_attempt_before(database: Database, checkpoint: Checkpoint) -> None:
     (old,) = await running(database)
     await database.write(leases.release, "w")
     (new,) = await claim(database, "v")
     assert new.attempt == old.attempt + 1
+    before = await row(database, table, old.id)
     with pytest.raises(LeaseLost):
-        await database.write(shards.checkpoint, old, Counters(), {}, announcement(), 4)
+        await checkpoint(database, old, Counters(), {}, announcement(), 4)
+    assert await row(database, table, old.id) == before
 
 
-async def test_checkpoint_keeps_all_that_the_next_run_needs(database: Database) -> None:
+@either_way
+async def test_checkpoint_keeps_all_that_the_next_run_needs(
+    database: Database, checkpoint: Checkpoint
+) -> None:
     (shard,) = await running(database)
     summary = ErrorSummary(code=Code.NOT_FOUND, count=2, samples=(("gs://b/\0?é", "no \0"),))
     errors = {Code.NOT_FOUND: summary}
     counters = Counters(total=5, succeeded=3, failed=2, bytes_found=50, contexts_updated=1 << 40)
     announced = announcement(7, b"\0\xffintent", "d/\0x\u2028é")
-    answer = await database.write(shards.checkpoint, shard, counters, errors, announced, 4)
+    answer = await checkpoint(database, shard, counters, errors, announced, 4)
     assert answer is Answer.GO_ON
     again = await database.read(shards.reload, shard)
     assert again.counters == Counters(
@@ -115,21 +136,39 @@ async def test_checkpoint_keeps_all_that_the_next_run_needs(database: Database) 
     assert again.cursor == {"after": "d/\0x\u2028é"}
 
 
-async def test_checkpoint_moves_the_lease(database: Database) -> None:
+async def test_a_quick_checkpoint_leaves_to_the_thorough_one_only_what_is_unusual(
+    database: Database,
+) -> None:
+    def unusual(_connection: Any, *_: Any) -> str:
+        return "unusual"
+
+    (shard,) = await running(database)
+    given = (Counters(), {}, announcement(), 4)
+    quick = shards.quick_checkpoint
+    assert await database.jot(quick, unusual, shard, *given) is Answer.GO_ON
+    older = replace(shard, attempt=shard.attempt - 1)
+    assert await database.jot(quick, unusual, older, *given) == "unusual"
+    await database.write(job_statements.cancel_job, shard.job, 5)
+    assert await database.jot(quick, unusual, shard, *given) == "unusual"
+
+
+@either_way
+async def test_checkpoint_moves_the_lease(database: Database, checkpoint: Checkpoint) -> None:
     (shard,) = await running(database)
     (before,) = await database.read(leases.leases)
-    await database.write(shards.checkpoint, shard, Counters(), {}, announcement(), 4)
+    await checkpoint(database, shard, Counters(), {}, announcement(), 4)
     (after,) = await database.read(leases.leases)
     assert after == before._replace(checkpoint=before.checkpoint + 1)
 
 
-async def test_checkpoint_stops_and_ends_a_shard_of_a_cancelled_job(database: Database) -> None:
+@either_way
+async def test_checkpoint_stops_and_ends_a_shard_of_a_cancelled_job(
+    database: Database, checkpoint: Checkpoint
+) -> None:
     (shard,) = await running(database)
     await database.write(job_statements.cancel_job, shard.job, 4)
     counters = Counters(total=3, succeeded=3)
-    answer = await database.write(
-        shards.checkpoint, shard, counters, {}, announcement(9, b"intent"), 5
-    )
+    answer = await checkpoint(database, shard, counters, {}, announcement(9, b"intent"), 5)
     assert answer is Answer.STOP
     ended = await row(database, table, shard.id)
     assert (ended.state, ended.intent, ended.total) == ("CANCELED", None, 3)

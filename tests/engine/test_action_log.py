@@ -133,7 +133,7 @@ def test_files_rotate_and_the_oldest_go(tmp_path: Path) -> None:
     limits = LogSettings(max_file_bytes=1_000, max_shard_bytes=5_000)
     log = ActionLog(tmp_path, limits, _shard(frozenset({"SUCCEEDED"})))
     for number in range(60):
-        one = Intent(names=[f"n{number:02d}"], generations=[1], sizes=[0], flags=[NEEDED])
+        one = Intent(names=[f"n{number:02d}"], generations=[1], sizes=[0], flags=bytes([NEEDED]))
         log.write(one, {}, set(), now_us=0, settled=())
     log.close()
     files = sorted(tmp_path.glob("*/*/*.jsonl"))

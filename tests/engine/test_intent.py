@@ -39,8 +39,8 @@ def test_what_is_unpacked_is_what_was_packed(
         names=columns[0],
         generations=columns[1],
         sizes=columns[2],
-        flags=columns[3],
-        contexts=columns[4] if contexts and rows else (),
+        flags=bytes(columns[3]),
+        contexts=list(map(list, zip(*columns[4], strict=True))) if contexts and rows else (),
         checksums=columns[5] if checksums and rows else (),
         refused={0: failure} if refused and rows else {},
     )
@@ -49,7 +49,8 @@ def test_what_is_unpacked_is_what_was_packed(
 
 def test_names_of_1024_bytes_with_any_character_survive() -> None:
     long = ["\x00\x1f" + "é" * 511, "\n" * 1024, "😀" * 256]
-    intent = Intent(names=long, generations=[3, 2, 1], sizes=[0, 0, 0], flags=[NEEDED, PINNED, 0])
+    flags = bytes([NEEDED, PINNED, 0])
+    intent = Intent(names=long, generations=[3, 2, 1], sizes=[0, 0, 0], flags=flags)
     assert Intent.unpack(intent.pack()) == intent
 
 
@@ -58,7 +59,7 @@ def _thousand(names_: list[str]) -> Intent:
     first = 1_795_000_000_000_000
     generations = [first + choose.randrange(86_400_000_000) for _ in names_]
     sizes = [choose.randrange(1 << 20) for _ in names_]
-    flags = [NEEDED] * len(names_)
+    flags = bytes([NEEDED]) * len(names_)
     return Intent(names=names_, generations=generations, sizes=sizes, flags=flags)
 
 

@@ -15,7 +15,6 @@ from random import Random
 from typing import Any
 
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.exc import OperationalError
 
 from longshore.clock import SystemClock
 from longshore.database import Database
@@ -86,8 +85,22 @@ class _Doom:
     """"undone" or "done": the connection is lost at the commit, which has taken effect or not."""
 
 
+class _Cursor(sqlite3.Cursor):
+    """A cursor whose statements may fail."""
+
+    def execute(self, statement: str, parameters: Any = ()) -> Any:
+        if _Doom.statements_left:
+            _Doom.statements_left -= 1
+            if not _Doom.statements_left:
+                raise _lost()
+        return super().execute(statement, parameters)
+
+
 class _Connection(sqlite3.Connection):
     """A connection that may be lost at a commit."""
+
+    def cursor(self, factory: Any = _Cursor) -> Any:
+        return super().cursor(factory)
 
     def commit(self) -> None:
         doom, _Doom.commit = _Doom.commit, ""
@@ -103,16 +116,6 @@ class _Connection(sqlite3.Connection):
 def _connect(_dialect: Any, _record: Any, arguments: Any, options: dict[str, Any]) -> None:
     if arguments and _PREFIX in str(arguments[0]):
         options["factory"] = _Connection
-
-
-@event.listens_for(Engine, "before_cursor_execute")
-def _before_statement(
-    _connection: Any, _cursor: Any, statement: str, _parameters: Any, _context: Any, _many: Any
-) -> None:
-    if _Doom.statements_left:
-        _Doom.statements_left -= 1
-        if not _Doom.statements_left:
-            raise OperationalError(statement, {}, _lost())
 
 
 def _lost() -> sqlite3.OperationalError:
@@ -137,7 +140,8 @@ class NumberedWriting(Writing[Any]):
 
     def _has_committed(self, number: str) -> bool:
         query = f"SELECT 1 FROM commits WHERE number = {int(number)}"
-        with self._engine.begin() as connection:
+        connection = self._kept.connection()
+        with connection.begin():
             return connection.exec_driver_sql(query).first() is not None
 
 
@@ -161,6 +165,11 @@ class SimulatedDatabase(Database):
     async def write(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         doomed = self._doomed(function, "statement", "done", "undone")
         return await super().write(doomed, *args, **kwargs)
+
+    async def jot(self, quick: Any, thorough: Any, *args: Any, **kwargs: Any) -> Any:
+        kinds = ("statement", "done", "undone")
+        doomed = (self._doomed(function, *kinds) for function in (quick, thorough))
+        return await super().jot(*doomed, *args, **kwargs)
 
     def _doomed(self, function: Any, *kinds: str) -> Any:
         asked = self.loop.time()

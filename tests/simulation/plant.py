@@ -115,8 +115,8 @@ BUGS = (
         edits=(
             Edit(
                 file="engine/intent.py",
-                old='text = "".join(self.names)',
-                new='text = ""',
+                old="_compress(names)",
+                new='_compress(b"")',
             ),
         ),
     ),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool, QueuePool
 
 from longshore.errors import FailedPrecondition
@@ -15,6 +17,7 @@ from longshore.errors import FailedPrecondition
 BUSY_TIMEOUT_SECONDS = 30.0
 CACHE_KIB = 256
 """Of each connection: SQLite's own default of 2 MB would count four times in every worker."""
+_BEGIN = "BEGIN IMMEDIATE"
 _DRIVER = "postgresql+psycopg"
 _CONNECT: dict[str, Any] = {
     "application_name": "longshore",
@@ -47,13 +50,15 @@ _JSON: dict[str, Any] = {"json_serializer": _to_json, "json_deserializer": orjso
 
 class Engines(NamedTuple):
     """A database's ways in, and how many threads may use each at a time. ``glancer``, which has as
-    many as ``reader``, knows no transactions: every statement is one."""
+    many as ``reader``, knows no transactions: every statement is one. ``begin``: how the driver is
+    told to begin a transaction that writes; "": it is not."""
 
     reader: Engine
     glancer: Engine
     reader_threads: int
     writer: Engine
     writer_threads: int
+    begin: str
 
 
 def sqlite(path: Path) -> Engines:
@@ -64,8 +69,9 @@ def sqlite(path: Path) -> Engines:
         _sqlite_engine(path, "BEGIN", readers),
         _sqlite_engine(path, None, readers),
         readers,
-        _sqlite_engine(path, "BEGIN IMMEDIATE", 1),
+        _sqlite_engine(path, _BEGIN, 1),
         1,
+        _BEGIN,
     )
 
 
@@ -92,6 +98,7 @@ def postgresql(url: str) -> Engines:
         readers,
         engine.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False),
         writers,
+        "",
     )
 
 
@@ -140,6 +147,9 @@ def _sqlite_engine(path: Path, begin: str | None, size: int) -> Engine:
         @event.listens_for(engine, "begin")
         def _begin(connection: Connection) -> None:
             # Not by SQLAlchemy's way, which takes longer than the statement.
-            connection.connection.cursor().execute(begin)
+            try:
+                connection.connection.cursor().execute(begin)
+            except sqlite3.OperationalError as error:
+                raise OperationalError(begin, None, error) from error
 
     return engine

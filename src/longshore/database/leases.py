@@ -8,7 +8,8 @@ one. ``attempt`` counts both how often a shard was leased and how often it has h
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
@@ -120,10 +121,15 @@ def poll(connection: Connection, carried: Carried, at_once: int) -> Poll:
     """What is new for a worker that has ``at_once`` places for shards of each store."""
     cancelled = frozenset(connection.execute(_CANCELLED).scalars())
     full = _full(carried, at_once)
-    # In the order of their index, or PostgreSQL may hope to meet one soon among all shards.
-    free = select(shards.c.id).where(_FREE, *_not_of(full)).order_by(*_TURNS).limit(1)
-    some = connection.execute(free).first() is not None
+    some = connection.execute(_any_free(tuple(full))).first() is not None
     return Poll(cancelled, some, _starved(connection, full) if full else ())
+
+
+@lru_cache(maxsize=64)
+def _any_free(full: tuple[str | None, ...]) -> Select[Any]:
+    """Built once for each combination of stores: every worker asks twenty times a second."""
+    # In the order of their index, or PostgreSQL may hope to meet one soon among all shards.
+    return select(shards.c.id).where(_FREE, *_not_of(full)).order_by(*_TURNS).limit(1)
 
 
 def _starved(connection: Connection, full: list[str | None]) -> tuple[str | None, ...]:
@@ -274,7 +280,7 @@ def _full(carried: Carried, at_once: int) -> list[str | None]:
     return [store for store, count in carried.items() if count >= at_once]
 
 
-def _not_of(full: list[str | None]) -> list[ColumnElement[bool]]:
+def _not_of(full: Sequence[str | None]) -> list[ColumnElement[bool]]:
     """Conditions that leave out the shards of some stores, and with None those to be planned."""
     conditions: list[ColumnElement[bool]] = []
     if None in full:

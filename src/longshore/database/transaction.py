@@ -9,6 +9,8 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
+from longshore.database.failures import Trouble, trouble
+
 T = TypeVar("T")
 
 _NUMBER = "SELECT pg_current_xact_id_if_assigned()::text"
@@ -19,49 +21,104 @@ class Undecided(Exception):
     """PostgreSQL is still at a commit whose reply was lost."""
 
 
+class Kept:
+    """A connection for each thread, which keeps it: to take one from the pool and to give it back
+    costs more than the few statements that it is for. Where one is lost, so are the others."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._mine = threading.local()
+        self._all: set[Connection] = set()
+        self._losses = 0
+
+    def connection(self) -> Connection:
+        """This thread's connection."""
+        connection: Connection | None = getattr(self._mine, "connection", None)
+        if connection is not None and self._mine.losses == self._losses:
+            return connection
+        if connection is not None:
+            self._drop()
+        self._mine.losses, connection = self._losses, self.engine.connect()
+        self._mine.connection = connection
+        self._all.add(connection)
+        return connection
+
+    def lose(self) -> None:
+        """Drop this thread's connection, whatever state it is in, and have the others replaced."""
+        self._losses += 1
+        if getattr(self._mine, "connection", None) is not None:
+            self._drop()
+
+    def _drop(self) -> None:
+        connection, self._mine.connection = self._mine.connection, None
+        if connection in self._all:
+            self._all.remove(connection)
+            _end(connection)
+
+    def close(self) -> None:
+        """Close all connections, while no thread runs."""
+        self._losses += 1
+        while self._all:
+            _end(self._all.pop())
+        self.engine.dispose()
+
+
+def _end(connection: Connection) -> None:
+    """Close it for good; the pool, which may be gone, does not get it back."""
+    connection.invalidate()
+    connection.close()
+
+
 class Reading(Generic[T]):
     """A function on one consistent view of the database."""
 
-    def __init__(self, engine: Engine, function: Callable[[Connection], T]) -> None:
-        self._engine = engine
+    def __init__(self, kept: Kept, function: Callable[[Connection], T]) -> None:
+        self._kept = kept
         self._function = function
 
     def attempt(self) -> T:
         """Run it; it may be run again."""
-        with self._engine.begin() as connection:
-            return self._function(connection)
-
-
-class Glances:
-    """A connection without transactions for each thread, which keeps it: to take one from the pool
-    and to begin and end a transaction costs more than the one statement that it is for."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._mine = threading.local()
-        self._all: set[Connection] = set()
-
-    def run(self, function: Callable[[Connection], T]) -> T:
-        """``function`` on this thread's connection."""
-        connection: Connection | None = getattr(self._mine, "connection", None)
-        if connection is None:
-            connection = self._mine.connection = self._engine.connect()
-            self._all.add(connection)
+        connection = self._kept.connection()
         try:
-            return function(connection)
+            with connection.begin():
+                return self._function(connection)
         except DBAPIError:
-            # Whatever state it is in: the next one gets another.
-            del self._mine.connection
-            self._all.discard(connection)
-            connection.invalidate()
-            connection.close()
+            self._kept.lose()
             raise
 
-    def close(self) -> None:
-        """Close all connections, when no thread runs any more."""
-        for connection in self._all:
-            connection.close()
-        self._engine.dispose()
+
+def glance(kept: Kept, function: Callable[[Connection], T]) -> T:
+    """``function``, which has one statement, on connections that know no transactions."""
+    try:
+        return function(kept.connection())
+    except DBAPIError:
+        kept.lose()
+        raise
+
+
+def jot(kept: Kept, begin: str, function: Callable[[Connection], T | None]) -> T | None:
+    """``function``, whose statements are all Prepared, in a transaction of the driver's own, which
+    spares the half of a Writing that is not the database's.
+
+    None, and nothing has happened, if that is what it gives. None as well if the database failed:
+    then it may have taken effect, so the Writing that follows must be one that does no harm twice.
+    """
+    try:
+        connection = kept.connection()
+        dialect, driver = connection.dialect, connection.connection
+        if begin:
+            driver.cursor().execute(begin)
+        answer = function(connection)
+        if answer is None:
+            dialect.do_rollback(driver)
+        else:
+            dialect.do_commit(driver)
+    except BaseException as error:
+        kept.lose()
+        if isinstance(error, (DBAPIError, kept.engine.dialect.loaded_dbapi.Error)):
+            return None
+        raise
+    return answer
 
 
 class Writing(Generic[T]):
@@ -73,8 +130,8 @@ class Writing(Generic[T]):
     this process: there a commit that fails has not taken effect.
     """
 
-    def __init__(self, engine: Engine, function: Callable[[Connection], T]) -> None:
-        self._engine = engine
+    def __init__(self, kept: Kept, function: Callable[[Connection], T]) -> None:
+        self._kept = kept
         self._function = function
         self._doubtful: tuple[str, T] | None = None
 
@@ -88,17 +145,23 @@ class Writing(Generic[T]):
             if self._has_committed(number):
                 return answer
             self._doubtful = None
-        with self._engine.connect() as connection, connection.begin() as transaction:
-            answer = self._function(connection)
-            written = self._number(connection)
-            try:
-                transaction.commit()
-            except DBAPIError:
-                # What state it is in, nobody knows; SQLite's may still be in the transaction.
-                connection.invalidate()
-                if written is not None:
-                    self._doubtful = (written, answer)
-                raise
+        connection = self._kept.connection()
+        try:
+            with connection.begin() as transaction:
+                answer = self._function(connection)
+                written = self._number(connection)
+                try:
+                    transaction.commit()
+                except DBAPIError:
+                    if written is not None:
+                        self._doubtful = (written, answer)
+                    # What state it is in, nobody knows; SQLite's may still be in the transaction.
+                    connection.invalidate()
+                    raise
+        except DBAPIError as error:
+            if trouble(error) is not Trouble.CONFLICT:
+                self._kept.lose()
+            raise
         return answer
 
     def _number(self, connection: Connection) -> str | None:
@@ -113,7 +176,8 @@ class Writing(Generic[T]):
         return None if number is None else str(number)
 
     def _has_committed(self, number: str) -> bool:
-        with self._engine.begin() as connection:
+        connection = self._kept.connection()
+        with connection.begin():
             status = connection.execute(_STATUS, {"number": number}).scalar_one()
         if status == "in progress":
             raise Undecided(number)

@@ -1,19 +1,18 @@
 """The intent: what a batch is about to do, as columns, and as few bytes in the database.
 
-Packed, an object takes its name (compressed by zstd with its neighbours), its generation as the
-difference to the one before or to the lowest, whichever is shorter, and next to nothing for columns
-that do not vary. Names may hold any character, so they are told apart by their lengths. Integers
-are stored byte plane by byte plane: the planes that are all zero then vanish in the compression.
+Packed, an object takes its name (compressed by zstd with its neighbours), what its generation has
+not in common with theirs, and next to nothing for columns that do not vary. Names may hold any
+character, so they are told apart by their lengths. Integers are stored byte plane by byte plane:
+the planes that are all alike, as the upper ones of times are, then vanish in the compression.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, chain, pairwise
-from operator import sub
+from itertools import accumulate, pairwise
 
 import orjson
 import zstandard
@@ -32,12 +31,11 @@ PINNED = 0x40
 TRIES = 0x0F
 """Mask: how often the object has been announced before."""
 
-_FORMAT = 1
+_FORMAT = 2
 _PREFIX = struct.Struct("<BI")
-_HEADER = struct.Struct("<BqIII")
+_HEADER = struct.Struct("<BIII")
 _HAS_CONTEXTS = 1
 _HAS_CHECKSUMS = 2
-_IN_STEPS = 4
 _compress = zstandard.ZstdCompressor(level=1).compress
 _decompress = zstandard.ZstdDecompressor().decompress
 
@@ -47,15 +45,16 @@ class Intent:
     """Announced objects, as columns of equal length.
 
     ``generations``: ABSENT where there was nothing. ``sizes``: the bytes that the counters will
-    gain, 0 where none. ``contexts`` and ``checksums`` are empty where the transformation needs
-    none. ``refused``: entries that cannot be tried at all, by index.
+    gain, 0 where none. ``contexts``: a column for each field of ContextDelta. They and
+    ``checksums`` are empty where the transformation needs none. ``refused``: entries that cannot be
+    tried at all, by index.
     """
 
     names: Sequence[str]
     generations: Sequence[int]
     sizes: Sequence[int]
-    flags: Sequence[int]
-    contexts: Sequence[ContextDelta] = ()
+    flags: bytes
+    contexts: Sequence[Sequence[int]] = ()
     checksums: Sequence[str] = ()
     refused: Mapping[int, Failure] = field(default_factory=dict)
 
@@ -64,32 +63,24 @@ class Intent:
 
     def pack(self) -> bytes:
         """The bytes for the database."""
-        text = "".join(self.names)
-        joined = text.encode()
-        if len(joined) == len(text):  # then characters are bytes
-            lengths = map(len, self.names)
-        else:
-            lengths = map(len, map(str.encode, self.names))
+        names, lengths = _joined(self.names)
         refused = [[index, one.code, one.message] for index, one in self.refused.items()]
         refused_json = orjson.dumps(refused) if refused else b""
-        base, generations, kinds = _near(self.generations)
-        sums = [text.encode() for text in self.checksums]
-        kinds |= (_HAS_CONTEXTS if self.contexts else 0) | (_HAS_CHECKSUMS if sums else 0)
-        sums_joined = b"".join(sums)
+        kinds = (_HAS_CONTEXTS if self.contexts else 0) | (_HAS_CHECKSUMS if self.checksums else 0)
+        checksums, checksum_lengths = _joined(self.checksums)
         parts = [
-            _HEADER.pack(kinds, base, len(self.names), len(sums_joined), len(refused_json)),
+            _HEADER.pack(kinds, len(self.names), len(checksums), len(refused_json)),
             _planes(lengths, "H"),
-            _planes(generations, "q"),
+            _planes(self.generations, "q"),
             _planes(self.sizes, "q"),
-            bytes(self.flags),
+            self.flags,
+            *(_planes(column, "I") for column in self.contexts),
+            _planes(checksum_lengths, "H"),
+            checksums,
+            refused_json,
         ]
-        if self.contexts:
-            parts += [_planes(column, "I") for column in zip(*self.contexts, strict=True)]
-        if sums:
-            parts += [_planes(map(len, sums), "H"), sums_joined]
-        parts.append(refused_json)
         # Names by themselves: what is rare in one kind of data is common in the other.
-        packed_names = _compress(joined)
+        packed_names = _compress(names)
         return _PREFIX.pack(_FORMAT, len(packed_names)) + packed_names + _compress(b"".join(parts))
 
     @staticmethod
@@ -101,19 +92,14 @@ class Intent:
         numbers = _PREFIX.size + names_size
         joined = _decompress(data[_PREFIX.size : numbers])
         reader = _Reader(_decompress(data[numbers:]))
-        kinds, base, count, sums_size, refused_size = _HEADER.unpack(reader.take(_HEADER.size))
+        kinds, count, sums_size, refused_size = _HEADER.unpack(reader.take(_HEADER.size))
         names = _split(joined, reader.column("H", count))
         generations = reader.column("q", count)
-        if kinds & _IN_STEPS:
-            generations = list(accumulate(generations, initial=base))[1:]
-        else:
-            generations = [base + above for above in generations]
         sizes = reader.column("q", count)
-        flags = list(reader.take(count))
-        contexts: Sequence[ContextDelta] = ()
+        flags = reader.take(count)
+        contexts: Sequence[Sequence[int]] = ()
         if kinds & _HAS_CONTEXTS:
-            columns = [reader.column("I", count) for _ in ContextDelta._fields]
-            contexts = [ContextDelta(*row) for row in zip(*columns, strict=True)]
+            contexts = [reader.column("I", count) for _ in ContextDelta._fields]
         checksums: Sequence[str] = ()
         if kinds & _HAS_CHECKSUMS:
             lengths = reader.column("H", count)
@@ -128,16 +114,6 @@ class Intent:
             checksums=checksums,
             refused={index: Failure(Code(code), message) for index, code, message in rows},
         )
-
-
-def _near(generations: Sequence[int]) -> tuple[int, list[int], int]:
-    """A base and small numbers that stand for ``generations``: the steps from one to the next if
-    they mostly are in order, else what each is above the lowest."""
-    base = min(generations, default=0)
-    steps = list(map(sub, generations, chain((base,), generations)))
-    if sum(map(abs, steps)) * 8 < (max(generations, default=0) - base) * len(steps):
-        return base, steps, _IN_STEPS
-    return base, [generation - base for generation in generations], 0
 
 
 class _Reader:
@@ -160,12 +136,27 @@ class _Reader:
         return column.tolist()
 
 
-def _planes(values: Iterable[int], kind: str) -> bytes:
-    column = array(kind, values)
+def _planes(values: Sequence[int], kind: str) -> bytes:
+    if values and values[0] == values[-1] and values.count(values[0]) == len(values):
+        column = array(kind, values[:1]) * len(values)
+    else:
+        column = array(kind, values)
     raw = column.tobytes()
     return b"".join(raw[plane :: column.itemsize] for plane in range(column.itemsize))
 
 
+def _joined(texts: Sequence[str]) -> tuple[bytes, list[int]]:
+    """All texts in one, and the bytes of each."""
+    text = "".join(texts)
+    joined = text.encode()
+    if len(joined) == len(text):  # then characters are bytes
+        return joined, list(map(len, texts))
+    return joined, [len(one.encode()) for one in texts]
+
+
 def _split(joined: bytes, lengths: Sequence[int]) -> list[str]:
     ends = accumulate(lengths, initial=0)
+    text = joined.decode()
+    if len(joined) == len(text):
+        return [text[start:end] for start, end in pairwise(ends)]
     return [joined[start:end].decode() for start, end in pairwise(ends)]

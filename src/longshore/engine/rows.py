@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from operator import mul, or_
 
 from longshore.engine.intent import NEEDED, PINNED, Intent
 from longshore.object_rules import noncurrent
 from longshore.source import Selection
 from longshore.store import ABSENT, Batch, Failure
-from longshore.transformation import Transformation
+from longshore.transformation import ContextDelta, Transformation
+
+_PIN = bytes([0, PINNED]) + bytes(254)
+_NEED = bytes([0, NEEDED]) + bytes(254)
+"""What becomes of a column of True and False, each a byte."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -19,14 +24,14 @@ class Rows:
     that they are done, with the generation and size that were announced for them."""
 
     batch: Batch
-    flags: list[int]
+    flags: bytes
     refused: dict[int, Failure] = field(default_factory=dict)
     settled: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     @staticmethod
     def of(selection: Selection) -> Rows:
         pinned = selection.pinned
-        flags = [PINNED * one for one in pinned] if pinned else [0] * len(selection.batch)
+        flags = bytes(pinned).translate(_PIN) if pinned else bytes(len(selection.batch))
         return Rows(batch=selection.batch, flags=flags, refused=dict(selection.refused))
 
     def join(self, other: Rows) -> Rows:
@@ -56,34 +61,33 @@ class Rows:
     ) -> Intent:
         batch = self.batch
         plan = transformation.plan(batch)
-        needed = list(plan.needed)
-        if transformation.keeps_checksum:
+        needed = bytearray(plan.needed)
+        if transformation.keeps_checksum and not all(batch.columns["live"]):
             self._refuse_noncurrent(bucket, needed)
         for index in chain(_absent(batch), self.refused, self.settled, follows):
             needed[index] = False
         sizes = [0] * len(batch)
         if transformation.counts_bytes:
-            sizes = [size * one for size, one in zip(batch.sizes, needed, strict=True)]
+            sizes = _where(needed, batch.sizes)
         generations = batch.generations
         if self.settled:
-            generations = list(generations)
+            generations, sizes = list(generations), list(sizes)
             for index, (generation, size) in self.settled.items():
                 generations[index], sizes[index] = generation, size
-        contexts = plan.contexts or ()
-        if contexts and not all(needed):
-            none = type(contexts[0])()
-            contexts = [c if one else none for c, one in zip(contexts, needed, strict=True)]
+        flags = needed.translate(_NEED)
+        if any(self.flags):
+            flags = bytearray(map(or_, flags, self.flags))
         return Intent(
             names=batch.names,
             generations=generations,
             sizes=sizes,
-            flags=[f | NEEDED * one for f, one in zip(self.flags, needed, strict=True)],
-            contexts=contexts,
+            flags=bytes(flags),
+            contexts=[_where(needed, column) for column in _columns(plan.contexts or ())],
             checksums=batch.columns["checksum"] if transformation.keeps_checksum else (),
             refused=self.refused,
         )
 
-    def _refuse_noncurrent(self, bucket: str, needed: Sequence[bool]) -> None:
+    def _refuse_noncurrent(self, bucket: str, needed: bytearray) -> None:
         """Refuse to copy versions that are not live, as every store would. If a call were made
         and its reply lost, a look could take what somebody else has made of the object, or an
         earlier row of the job, for the effect of this one."""
@@ -92,6 +96,18 @@ class Rows:
             if need and not live and generation != ABSENT and index not in self.settled:
                 path = f"{bucket}/{self.batch.names[index]}"
                 self.refused.setdefault(index, noncurrent(path))
+
+
+def _where(needed: bytearray, values: list[int]) -> list[int]:
+    """``values``, but 0 where nothing is needed."""
+    return list(map(mul, needed, values)) if False in needed else values
+
+
+def _columns(contexts: Sequence[ContextDelta]) -> Sequence[list[int]]:
+    """Deltas, most of which are alike, as columns."""
+    if contexts and contexts.count(contexts[0]) == len(contexts):
+        return [[one] * len(contexts) for one in contexts[0]]
+    return list(map(list, zip(*contexts, strict=True)))
 
 
 def _absent(batch: Batch) -> Iterable[int]:

@@ -185,7 +185,8 @@ class ShardRun:
             got_on=self.progressed or self._tally.counters.done > self._shard.counters.done,
         )
         asked = self._tools.clock.monotonic()
-        answer = await self._tools.database.write(
+        answer = await self._tools.database.jot(
+            shards.quick_checkpoint,
             shards.checkpoint,
             self._shard,
             self._tally.counters,
@@ -273,5 +274,5 @@ def _left_over(again: Again) -> Intent:
         names=again.names,
         generations=again.generations,
         sizes=[0] * len(again),
-        flags=again.flags,
+        flags=bytes(again.flags),
     )

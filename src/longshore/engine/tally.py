@@ -52,8 +52,7 @@ class Tally:
 
     def _count_contexts(self, intent: Intent, left_out: set[int]) -> None:
         created, deleted, updated = (
-            sum(column) - sum(column[i] for i in left_out)
-            for column in zip(*intent.contexts, strict=True)
+            sum(column) - sum(column[i] for i in left_out) for column in intent.contexts
         )
         self.counters = replace(
             self.counters,

@@ -128,7 +128,7 @@ class Work:
             if again:
                 rows = (await self._read_again(again)).join(rows)
             batch = rows.batch
-            follows = rows.follows()
+            follows = rows.follows() if self.source.repeats else {}
             intent = rows.intent(self.transformation, self.bucket, follows)
             settled = rows.settled.keys()
         return Prepared(
@@ -151,7 +151,9 @@ class Work:
         """
         gone_is_done = self.transformation.gone_is_done
         failures = _known_failures(intent, self.bucket)
-        indexes = [i for i, flags in enumerate(intent.flags) if flags & NEEDED]
+        indexes: Sequence[int] = range(len(intent))
+        if min(intent.flags, default=0) < NEEDED:
+            indexes = [i for i, flags in enumerate(intent.flags) if flags & NEEDED]
         again: dict[int, int] = {}
         unknown: dict[int, Failure | None] = {}
         turned_away = unsent = 0
@@ -268,7 +270,7 @@ class Work:
             for generation, flags in zip(again.generations, again.flags, strict=True)
         ]
         batch = await self._read(again.names, wanted)
-        rows = Rows(batch=batch, flags=list(again.flags))
+        rows = Rows(batch=batch, flags=bytes(again.flags))
         for index, flags in enumerate(again.flags):
             there = batch.generations[index] != ABSENT
             if keep:

@@ -219,8 +219,8 @@ def down(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
     where = tmp_path_factory.mktemp("down") / "longshore.sqlite"
     both = Both(where)
     both.start()
-    both.database._reader.dispose()
-    both.database._writer.dispose()
+    both.database._reader.close()
+    both.database._writer.close()
     for file in where.parent.iterdir():
         file.unlink()
     where.mkdir()

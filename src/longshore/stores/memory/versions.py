@@ -181,10 +181,11 @@ class MemoryBucket:
         version.metageneration = 1
         version.retained_from_us = version.create_time_us = version.update_time_us = now_us
         self.live[version.name] = version
-        if self._names and version.name <= self._names[-1]:
-            self._sorted = False
-        else:
+        if not self._names or version.name > self._names[-1]:
             self._names.append(version.name)
+        elif self._sorted:
+            at = bisect_left(self._names, version.name)
+            self._sorted = self._names[at] == version.name
         return version.generation
 
     def _retire(self, live: Version) -> Failure | None:
