@@ -1,6 +1,5 @@
 """Signatures against botocore's own signer, and the spelling of targets."""
 
-import asyncio
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -16,24 +15,9 @@ from longshore.stores.s3.credentials import Credentials
 from longshore.stores.s3.http import Request
 from longshore.stores.s3.signing import Signer
 from longshore.stores.s3.targets import Address, query, quote_path, quote_value
+from tests.s3.instant import Instant
 
 ODD = "+ %\n\r\tü&<>~=;:@!$'()*,?#[]{}|\\^`\"\x01\x7f日本🙂\u2028é/.-_aZ09"
-
-
-class Instant:
-    """A clock that stands where it is put."""
-
-    def __init__(self, second: int) -> None:
-        self.second = second
-
-    def now_us(self) -> int:
-        return self.second * 1_000_000 + 999_999
-
-    def monotonic(self) -> float:
-        return float(self.second)
-
-    async def wait(self, event: asyncio.Event, seconds: float) -> bool:
-        raise NotImplementedError
 
 
 def requests(seed: int, count: int) -> Iterator[tuple[str, Request]]:
