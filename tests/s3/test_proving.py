@@ -13,8 +13,8 @@ import pytest
 from longshore.errors import Code
 from longshore.proof import Effect
 from longshore.stores.s3 import scratch
+from longshore.stores.s3.features import Feature, Verdicts
 from longshore.stores.s3.proving import ACTS, Proving
-from longshore.stores.s3.trials.features import Feature
 from tests.s3.asking import Asking, client_of, contents, leftovers
 from tests.services.s3_servers import S3Server
 
@@ -39,6 +39,7 @@ EXPECTED: dict[str, dict[str, Effect]] = {
         Feature.COPY_TAGS: WORKS,
         Feature.COPY_LOCKS: REFUSED,
         Feature.PART_COPY: WORKS,
+        Feature.PART_COPY_NAMES: WORKS,
         Feature.TAGGING: WORKS,
         Feature.UNTAGGING: REFUSED,
         Feature.ACL: IGNORED,
@@ -56,6 +57,7 @@ EXPECTED: dict[str, dict[str, Effect]] = {
         Feature.COPY_IF_MATCH: IGNORED,
         Feature.COPY_TAGS: REFUSED,
         Feature.PART_COPY: DESTROYS,
+        Feature.PART_COPY_NAMES: DESTROYS,
         Feature.TAGGING: DESTROYS,
         Feature.ACL: DESTROYS,
         f"{Feature.COPY_CLASS} STANDARD_IA": IGNORED,
@@ -68,10 +70,7 @@ EXPECTED: dict[str, dict[str, Effect]] = {
         Feature.DELETE_IF_MATCH: IGNORED,
         Feature.LEGAL_HOLD: REFUSED,
         Feature.RETENTION: REFUSED,
-        Feature.COPY: WORKS,
-        Feature.COPY_IF_MATCH: IGNORED,
-        Feature.COPY_TAGS: WORKS,
-        Feature.PART_COPY: REFUSED,
+        Feature.COPY: DESTROYS,  # y+ is taken for y%2B
         Feature.TAGGING: WORKS,
         Feature.UNTAGGING: WORKS,
         Feature.ACL: REFUSED,
@@ -92,6 +91,7 @@ EXPECTED: dict[str, dict[str, Effect]] = {
         Feature.COPY_TAGS: IGNORED,
         Feature.COPY_LOCKS: IGNORED,
         Feature.PART_COPY: WORKS,
+        Feature.PART_COPY_NAMES: DESTROYS,
         Feature.TAGGING: WORKS,
         Feature.UNTAGGING: WORKS,
         Feature.ACL: WORKS,
@@ -153,6 +153,11 @@ class Place:
                 Bucket=self.bucket, Key="a", Tagging={"TagSet": [{"Key": "k", "Value": "v"}]}
             )
 
+    def proving(self, probe_bucket: str = "") -> Proving:
+        """One that knows nothing yet."""
+        self.verdicts = Verdicts()
+        return Proving(self.ask, self.verdicts, "main", probe_bucket)
+
     async def close(self) -> None:
         self.client.close()
         await self.ask.close()
@@ -177,7 +182,7 @@ async def test_verdicts_are_right_and_users_objects_as_they_were(name: str, plac
     place.fill()
     before = contents(place.client, place.bucket)
     assert len(before) >= 6
-    findings = await Proving("main").prove(place.ask, place.bucket, acts_of(name), [])
+    findings = await place.proving().prove(place.bucket, acts_of(name), [])
     proofs = {proof.call: proof for one in findings for proof in one.proofs}
     assert {call: proof.effect for call, proof in proofs.items()} == EXPECTED[name]
     assert all(proof.why for proof in proofs.values() if proof.effect is not WORKS)
@@ -187,7 +192,7 @@ async def test_verdicts_are_right_and_users_objects_as_they_were(name: str, plac
 
 @everywhere
 async def test_what_is_not_proven_is_refused_with_the_reason(name: str, place: Place) -> None:
-    found = await Proving("main").prove(place.ask, place.bucket, acts_of(name), [])
+    found = await place.proving().prove(place.bucket, acts_of(name), [])
     refused = {one.act: one.refusal for one in found if one.refusal is not None}
     assert (
         set(refused)
@@ -197,7 +202,10 @@ async def test_what_is_not_proven_is_refused_with_the_reason(name: str, place: P
                 *("temporary_hold", "retention", "contexts", "acl"),
                 *("storage_class", "kms_key", "event_based_hold"),
             },
-            "s3rver": {"temporary_hold", "retention", "acl", "kms_key", "event_based_hold"},
+            "s3rver": {
+                *("temporary_hold", "retention", "acl", "event_based_hold"),
+                *(act for act, calls in ACTS.items() if Feature.COPY in calls.needs),
+            },
             "ceph": {"kms_key", "event_based_hold"},
         }[name]
     )
@@ -205,8 +213,8 @@ async def test_what_is_not_proven_is_refused_with_the_reason(name: str, place: P
     assert refused["kms_key"].code is Code.UNIMPLEMENTED
     if name == "rclone":
         assert refused["temporary_hold"].message == (
-            "This service is not to be trusted with temporary_hold: PutObjectLegalHold replaces"
-            " the content of the object by the request's."
+            "On this service PutObjectLegalHold replaces the content of the object by the"
+            " request's."
         )
 
 
@@ -214,15 +222,15 @@ async def test_what_is_not_proven_is_refused_with_the_reason(name: str, place: P
 async def test_a_bucket_that_keeps_everything_is_never_written_to(name: str, place: Place) -> None:
     keeps = place.new_bucket(default_retention=True)
     hold = {"temporary_hold": ""}
-    (found,) = await Proving("main").prove(place.ask, keeps, hold, [])
+    (found,) = await place.proving().prove(keeps, hold, [])
     assert found.refusal is not None
     assert found.refusal.code is Code.FAILED_PRECONDITION
     assert "set stores.main.probe_bucket" in found.refusal.message
     assert not found.proofs
-    proving = Proving("main", probe_bucket=place.bucket)
-    (found,) = await proving.prove(place.ask, keeps, hold, [])
+    proving = place.proving(probe_bucket=place.bucket)
+    (found,) = await proving.prove(keeps, hold, [])
     assert found.refusal is None
-    assert proving.works(Feature.LEGAL_HOLD)
+    assert place.verdicts.works(Feature.LEGAL_HOLD)
     assert contents(place.client, keeps) == {}
     assert leftovers(place.client, place.bucket) == []
     assert {bucket for method, bucket, _ in place.ask.requests if method != "GET"} == {place.bucket}
@@ -233,9 +241,9 @@ async def test_locks_are_a_buckets_own(name: str, place: Place) -> None:
     """What the service can is known from another bucket; this one can't."""
     place.locks = False
     without = place.new_bucket()
-    proving = Proving("main", probe_bucket=place.bucket)
+    proving = place.proving(probe_bucket=place.bucket)
     for bucket, code in ((place.bucket, None), (without, Code.FAILED_PRECONDITION)):
-        (found,) = await proving.prove(place.ask, bucket, {"temporary_hold": ""}, [])
+        (found,) = await proving.prove(bucket, {"temporary_hold": ""}, [])
         assert (found.refusal and found.refusal.code) == code
         assert [proof.effect for proof in found.proofs] == [WORKS]
     assert "has no object lock" in str(found.refusal)
@@ -243,43 +251,41 @@ async def test_locks_are_a_buckets_own(name: str, place: Place) -> None:
 
 @pytest.mark.parametrize("name", ["rclone"])
 async def test_what_is_known_of_this_server_is_not_tried_again(name: str, place: Place) -> None:
-    proving, acts = Proving("main"), {"delete": "", "temporary_hold": ""}
+    proving, acts = place.proving(), {"delete": "", "temporary_hold": ""}
     place.ask.server = "one"
-    first = await proving.prove(place.ask, place.bucket, acts, [])
+    first = await proving.prove(place.bucket, acts, [])
     known = [proof for one in first for proof in one.proofs]
     assert {proof.server for proof in known} == {"one"}
     place.ask.requests.clear()
-    assert [one.proofs for one in await proving.prove(place.ask, place.bucket, acts, known)] == [
+    assert [one.proofs for one in await proving.prove(place.bucket, acts, known)] == [
         one.proofs for one in first
     ]
     assert {method for method, _, _ in place.ask.requests} == {"GET"}
     assert {key for _, _, key in place.ask.requests} == {""}
     place.ask.server = "another"
-    again = await proving.prove(place.ask, place.bucket, acts, known)
+    again = await proving.prove(place.bucket, acts, known)
     assert {proof.server for one in again for proof in one.proofs} == {"another"}
 
 
 @pytest.mark.parametrize("name", ["rclone"])
 async def test_a_store_is_used_only_as_far_as_it_is_proven(name: str, place: Place) -> None:
-    proving = Proving("main")
-    assert not proving.works(Feature.DELETE_QUIET)
-    await proving.require(place.ask, place.bucket, {"delete": ""})
-    assert proving.works(Feature.DELETE_QUIET)
-    assert not proving.works(Feature.DELETE_ETAG)
+    proving = place.proving()
+    assert not place.verdicts.works(Feature.DELETE_QUIET)
+    await proving.require(place.bucket, {"delete": ""})
+    assert place.verdicts.works(Feature.DELETE_QUIET)
+    assert not place.verdicts.works(Feature.DELETE_ETAG)
     place.ask.requests.clear()
-    await proving.require(place.ask, place.bucket, {"delete": ""})
+    await proving.require(place.bucket, {"delete": ""})
     assert not place.ask.requests
-    with pytest.raises(Exception, match="not to be trusted with contexts"):
-        await proving.require(place.ask, place.bucket, {"contexts": ""})
-    assert proving.works(Feature.DELETE_QUIET)
+    with pytest.raises(Exception, match="PutObjectTagging replaces the content"):
+        await proving.require(place.bucket, {"contexts": ""})
+    assert place.verdicts.works(Feature.DELETE_QUIET)
 
 
 @pytest.mark.parametrize("name", ["moto"])
 async def test_two_who_prove_at_once_do_not_disturb_each_other(name: str, place: Place) -> None:
     acts = {"delete_permanently": "", "temporary_hold": ""}
-    found = await asyncio.gather(
-        *(Proving("main").prove(place.ask, place.bucket, acts, []) for _ in range(3))
-    )
+    found = await asyncio.gather(*(place.proving().prove(place.bucket, acts, []) for _ in range(3)))
     assert found[0] == found[1] == found[2]
     assert all(one.refusal is None for one in found[0])
     assert contents(place.client, place.bucket) == {}
@@ -293,11 +299,11 @@ async def test_what_a_crash_left_behind_is_removed_a_day_later(
     for key in (left, f"{scratch.PREFIX}mine", f"{scratch.PREFIX}{'0' * 32}/three"):
         place.client.put_object(Bucket=place.bucket, Key=key, Body=b"x")
     place.client.put_object_legal_hold(Bucket=place.bucket, Key=left, LegalHold={"Status": "ON"})
-    proving, acts = Proving("main"), {"delete": ""}
-    await proving.prove(place.ask, place.bucket, acts, [])
+    proving, acts = place.proving(), {"delete": ""}
+    await proving.prove(place.bucket, acts, [])
     assert len(leftovers(place.client, place.bucket)) == 3
     monkeypatch.setattr(scratch, "_OLD", timedelta(days=-1))
-    await proving.prove(place.ask, place.bucket, acts, [])
+    await proving.prove(place.bucket, acts, [])
     assert sorted(leftovers(place.client, place.bucket)) == [
         f"{scratch.PREFIX}{'0' * 32}/three",
         f"{scratch.PREFIX}mine",
@@ -319,7 +325,7 @@ async def test_who_may_not_write_proves_nothing(name: str, place: Place) -> None
         ],
     }
     place.client.put_bucket_policy(Bucket=place.bucket, Policy=json.dumps(policy))
-    (found,) = await Proving("main").prove(place.ask, place.bucket, {"delete": ""}, [])
+    (found,) = await place.proving().prove(place.bucket, {"delete": ""}, [])
     assert found.refusal is not None
     assert found.refusal.code is Code.PERMISSION_DENIED
     assert place.bucket in found.refusal.message

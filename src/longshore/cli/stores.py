@@ -32,7 +32,7 @@ app = typer.Typer(
 
 
 class Change(NamedTuple):
-    """A line of the table: what a transformation changes, and what that is in acts of a store."""
+    """A line of the table: a transformation, of what if it has several, and which act that is."""
 
     transformation: str
     of: str
@@ -40,16 +40,16 @@ class Change(NamedTuple):
 
 
 CHANGES = (
-    Change("deleteObject", "live objects", "delete"),
-    Change("deleteObject", "every version", "delete_permanently"),
+    Change("deleteObject", "", "delete"),
+    Change("deleteObject", "all versions", "delete_permanently"),
     Change("putObjectHold", "temporary hold", "temporary_hold"),
     Change("putObjectHold", "event-based hold", "event_based_hold"),
-    Change("putMetadata", "metadata", "custom_metadata"),
+    Change("putMetadata", "", "custom_metadata"),
     Change("putMetadata", "retention", "retention"),
     Change("rewriteObject", "storage class", "storage_class"),
     Change("rewriteObject", "KMS key", "kms_key"),
-    Change("updateObjectCustomContext", "contexts", "contexts"),
-    Change("setObjectAcls", "ACLs", "acl"),
+    Change("updateObjectCustomContext", "", "contexts"),
+    Change("setObjectAcls", "", "acl"),
 )
 PATIENCE_SECONDS = 5.0
 _REWRITES = {"storage_class": "--storage-class", "kms_key": "--kms-key"}
@@ -57,8 +57,7 @@ _REWRITES = {"storage_class": "--storage-class", "kms_key": "--kms-key"}
 
 
 CHECK_COLUMNS = (
-    Column("TRANSFORMATION", field("transformation")),
-    Column("OF", field("of")),
+    Column("TRANSFORMATION", lambda row: _named(row["transformation"], row["of"])),
     Column("VERDICT", field("verdict")),
     Column("WHY", lambda row: row["reason"] or row["weaker"], folds=True),
     Column("NEEDS", lambda row: ", ".join(row["needs"]), style="dim", folds=True, extra=True),
@@ -69,14 +68,18 @@ LIST_COLUMNS = (
     Column("KIND", field("kind"), style="dim"),
     Column("SERVICE", field("endpoint"), folds=True),
     Column("BUCKETS", lambda row: ", ".join(row["buckets"]), folds=True),
-    Column("PROVEN", lambda row: _summary(row["proofs"])),
+    Column("PROVEN", lambda row: _summary(row["proofs"]) if row["endpoint"] else ""),
     output.time_column("SINCE", "since"),
 )
 
 
+def _named(transformation: str, of: str) -> str:
+    return f"{transformation}: {of}" if of else transformation
+
+
 def _summary(proofs: Sequence[Row]) -> str:
     works = sum(proof["effect"] == "works" for proof in proofs)
-    return f"{works} of {len(proofs)} calls" if proofs else ""
+    return f"{works} of {len(proofs)} calls" if proofs else "nothing yet"
 
 
 @app.command("list", epilog=LIST_EXAMPLE)
@@ -310,7 +313,7 @@ def _progress(bucket: str) -> Iterator[Callable[[int, Change], None]]:
         task = progress.add_task("", total=len(CHANGES), what="")
 
         def show(number: int, change: Change) -> None:
-            what = f"trying {change.transformation} ({change.of}) in {bucket}"
+            what = f"trying {_named(change.transformation, change.of)} in {bucket}"
             progress.update(task, completed=number, what=what)
 
         yield show

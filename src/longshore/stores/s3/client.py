@@ -14,6 +14,7 @@ from longshore.errors import Code
 from longshore.store import UNSENT, Turns
 from longshore.stores.s3.credentials import Credentials, CredentialSource
 from longshore.stores.s3.failures import Unsent, is_error, region_in, translate
+from longshore.stores.s3.features import Verdicts
 from longshore.stores.s3.http import Reply, Request, Transport
 from longshore.stores.s3.options import S3Settings
 from longshore.stores.s3.signing import Signer
@@ -25,6 +26,7 @@ LANES = 128
 """How many requests of one call of the store may be under way; what the service takes, and its
 caps, usually allow fewer."""
 _ELSEWHERE = (301, 307, 400)
+_BUSY = (429, 503)
 _REGION = re.compile(r"[A-Za-z0-9-]{1,63}", re.ASCII)
 
 
@@ -68,6 +70,7 @@ class Service:
         self.clock = clock
         self.key_names = {key: name for name, key in settings.kms_keys.items()}
         """What jobs call the service's keys of encryption."""
+        self.verdicts = Verdicts()
         self.versioned: dict[str, tuple[bool, float]] = {}
         """Whether a bucket has, or had, versions, and until when that is believed."""
         self._credentials = credentials
@@ -124,9 +127,15 @@ class Client:
         return Client(self.service, turns)
 
     async def ask(self, call: Call) -> Reply:
-        """Whatever is answered, out of turn; raises Unavailable or DeadlineExceeded if nothing
-        is."""
-        return await self.service.send(call)
+        """Whatever is answered, in the turn of a request that changes no user's object; raises
+        Unavailable or DeadlineExceeded if nothing is."""
+        if self._turns is None:
+            return await self.service.send(call)
+        async with self._turns.read(call.verb) as turn:
+            reply = await self.service.send(call)
+            if reply.status in _BUSY:
+                turn.ended(Code.UNAVAILABLE)
+            return reply
 
     async def read(self, call: Call) -> Reply:
         """The reply to a request that changes nothing; raises an errors.Error for a refusal."""

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 
 from longshore.errors import Error, FailedPrecondition, PermissionDenied, Unimplemented
 from longshore.proof import Effect, Finding, Proof
+from longshore.stores.s3.features import Feature, Verdicts, works
 from longshore.stores.s3.scratch import Ask, Facts, Scratch, open_scratch, read_facts
 from longshore.stores.s3.trials import TRIALS
-from longshore.stores.s3.trials.features import Feature
 
 
 class Act(NamedTuple):
@@ -36,6 +36,7 @@ _COPY = Act(
         Feature.TAGGING,
         Feature.COPY_LOCKS,
         Feature.PART_COPY,
+        Feature.PART_COPY_NAMES,
     ),
 )
 _DELETE = (Feature.DELETE_QUIET, Feature.DELETE_ETAG, Feature.DELETE_IF_MATCH)
@@ -76,47 +77,44 @@ _WITHOUT: Final[Mapping[Feature, str]] = {
 
 
 class Proving:
-    """What one service has shown, for all who use a store in this process."""
+    """Asks a service, by ``ask``, what it is able to do; what it shows goes into ``verdicts``.
 
-    def __init__(self, store: str, probe_bucket: str = "") -> None:
-        """``store`` is its name in the settings."""
+    ``store`` is its store's name in the settings.
+    """
+
+    def __init__(self, ask: Ask, verdicts: Verdicts, store: str, probe_bucket: str = "") -> None:
+        self._ask = ask
+        self._verdicts = verdicts
         self._store = store
         self._probe_bucket = probe_bucket
-        self._proofs: dict[str, Proof] = {}
-        self._cleared: set[tuple[str, str]] = set()
 
-    def works(self, call: Feature) -> bool:
-        """Whether the call was seen to work; where nobody knows it does not."""
-        proof = self._proofs.get(call)
-        return proof is not None and proof.effect is Effect.WORKS
-
-    async def require(self, ask: Ask, bucket: str, acts: Mapping[str, str]) -> None:
+    async def require(self, bucket: str, acts: Mapping[str, str]) -> None:
         """Raises the reason why one of ``acts`` may not be done; free where ``prove`` has said
         that they may."""
-        if all((bucket, act) in self._cleared for act in acts):
+        if all((bucket, act) in self._verdicts.cleared for act in acts):
             return
-        for finding in await self.prove(ask, bucket, acts, list(self._proofs.values())):
+        for finding in await self.prove(bucket, acts, list(self._verdicts.proofs.values())):
             if finding.refusal is not None:
                 raise finding.refusal
 
     async def prove(
-        self, ask: Ask, bucket: str, acts: Mapping[str, str], known: Sequence[Proof]
+        self, bucket: str, acts: Mapping[str, str], known: Sequence[Proof]
     ) -> list[Finding]:
         """As proof.MustProve has it."""
-        facts = await read_facts(ask, bucket)
+        facts = await read_facts(self._ask, bucket)
         proofs = {proof.call: proof for proof in known if proof.server == facts.server}
         async with AsyncExitStack() as stack:
-            places = _Places(ask, stack, {bucket: facts}, self._probe_bucket, self._store)
+            places = _Places(self._ask, stack, {bucket: facts}, self._probe_bucket, self._store)
             findings = [
                 await _Inquiry(bucket, facts, places, proofs).find(act, value)
                 for act, value in acts.items()
             ]
-        self._proofs = proofs
+        self._verdicts.learn(proofs)
         for finding in findings:
             if finding.refusal is None:
-                self._cleared.add((bucket, finding.act))
+                self._verdicts.cleared.add((bucket, finding.act))
             else:
-                self._cleared.discard((bucket, finding.act))
+                self._verdicts.cleared.discard((bucket, finding.act))
         return findings
 
 
@@ -198,7 +196,7 @@ class _Inquiry:
                 continue
             found.append(proof)
             if proof.effect is not Effect.WORKS:
-                refusal = refusal or Unimplemented(_unfit(name, proof))
+                refusal = refusal or Unimplemented(f"On this service {proof.call} {proof.why}.")
         if refusal is None and not self._facts.locks and _LOCKS.intersection(act.needs):
             refusal = FailedPrecondition(
                 f"The bucket {self._bucket} has no object lock, without which its objects can't be"
@@ -236,8 +234,7 @@ class _Inquiry:
         told = [act.weaker] if act.weaker else []
         for call in act.helped_by:
             kept = call is Feature.DELETE_ETAG and self._facts.versioned  # as a noncurrent version
-            proof = self._proofs.get(call)
-            if call in _WITHOUT and not kept and not (proof and proof.effect is Effect.WORKS):
+            if call in _WITHOUT and not kept and not works(call, self._proofs.values()):
                 told.append(_WITHOUT[call])
         return " ".join(told)
 
@@ -253,7 +250,3 @@ def _no_such(act: str) -> Error:
             " both would release both at once."
         )
     return Unimplemented(f"S3 objects have no {act}.")
-
-
-def _unfit(act: str, proof: Proof) -> str:
-    return f"This service is not to be trusted with {act}: {proof.call} {proof.why}."

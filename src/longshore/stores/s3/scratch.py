@@ -15,11 +15,16 @@ from uuid import uuid4
 from longshore import telemetry
 from longshore.errors import Error, FailedPrecondition, NotFound, PermissionDenied, Unavailable
 from longshore.stores.s3.http import Reply
+from longshore.stores.s3.listing import HIDDEN
 from longshore.stores.s3.targets import quote_path
 
-PREFIX: Final = ".longshore-probe/"
+PREFIX: Final = HIDDEN
 """Names that begin so are longshore's own: no listing has them, and no job finds them."""
-_OURS = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{32}}/\d+")
+_ODD = "%41 +&"
+_MISTAKEN = ("A +&", "%41 %2B%26", "%2541%20%2B%26", "%41  &")
+"""A name that goes wrong where it is decoded twice, half, not at all, or as forms are; and what it
+is then taken for."""
+_OURS = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{32}}/\d+[AB0-9%+& ]*")
 _OLD = timedelta(days=1)
 """How old what others left behind is; until then, they may still be at it."""
 
@@ -128,6 +133,14 @@ class Scratch:
     def _new_key(self) -> str:
         self._keys.append(f"{self._prefix}{len(self._keys)}")
         return self._keys[-1]
+
+    async def write_odd(self) -> Cargo:
+        """A new object with a name that services mistake, beside those that it is taken for."""
+        name = self._new_key()
+        for end in (*_MISTAKEN, _ODD):
+            self._keys.append(f"{name}{end}")
+            cargo = await self.write(key=self._keys[-1])
+        return cargo
 
     async def write(self, *, key: str = "") -> Cargo:
         """A new object, or a new version of ``key``; raises what keeps it from being written."""

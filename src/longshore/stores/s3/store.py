@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from longshore.errors import Unimplemented
 from longshore.patch import Patch
+from longshore.proof import Finding, Proof
 from longshore.store import (
     ABSENT,
     PAGE_SIZE,
@@ -17,8 +19,10 @@ from longshore.store import (
     Outcome,
     Turns,
 )
-from longshore.stores.s3 import buckets, deleting, listing, reading, writing
-from longshore.stores.s3.client import Client
+from longshore.stores.s3 import buckets, deleting, listing, reading, targets, writing
+from longshore.stores.s3.client import Call, Client
+from longshore.stores.s3.http import Reply
+from longshore.stores.s3.proving import Proving
 
 
 class S3Store:
@@ -26,10 +30,40 @@ class S3Store:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        settings, verdicts = client.service.settings, client.service.verdicts
+        self._proving = Proving(self._ask, verdicts, settings.name, settings.probe_bucket or "")
 
     def by_turns(self, turns: Turns) -> S3Store:
         """The same store, each of whose requests waits for its turn."""
         return S3Store(self._client.by_turns(turns))
+
+    @property
+    def endpoint(self) -> str:
+        """The service that proofs are about."""
+        return self._client.service.settings.endpoint.url
+
+    async def prove(
+        self, bucket: str, acts: Mapping[str, str], known: Sequence[Proof]
+    ) -> list[Finding]:
+        """As ``proof.MustProve.prove``; what nobody has asked it for is proven when it is first
+        done."""
+        names = self._client.service.settings.kms_keys
+        if key := acts.get("kms_key"):
+            acts = {**acts, "kms_key": names.get(key, key)}
+        return await self._proving.prove(bucket, acts, known)
+
+    async def _ask(
+        self,
+        method: str,
+        bucket: str,
+        key: str = "",
+        *,
+        query: Mapping[str, str] = MappingProxyType({}),
+        headers: Mapping[str, str] = MappingProxyType({}),
+        body: bytes = b"",
+    ) -> Reply:
+        call = Call("Trial", method, bucket, key, targets.query(query), headers, body)
+        return await self._client.ask(call)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -89,6 +123,8 @@ class S3Store:
 
     async def delete_objects(self, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
         """Delete each (name, generation)."""
+        act = "delete_permanently" if permanent else "delete"
+        await self._proving.require(bucket, {act: ""})
         return await deleting.delete(self._client, bucket, batch, permanent=permanent)
 
     async def patch_objects(

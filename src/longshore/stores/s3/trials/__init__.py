@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from longshore.stores.s3.features import Feature
 from longshore.stores.s3.trials import attached, copies, deletes
-from longshore.stores.s3.trials.features import Feature, Trial
+from longshore.stores.s3.trials.seen import Trial
 
 TRIALS: Mapping[Feature, Trial] = {
     Feature.LEGAL_HOLD: attached.legal_hold,
@@ -26,6 +27,7 @@ TRIALS: Mapping[Feature, Trial] = {
     Feature.COPY_CLASS: copies.copy_class,
     Feature.COPY_KMS: copies.copy_kms,
     Feature.PART_COPY: copies.part_copy,
+    Feature.PART_COPY_NAMES: copies.part_copy_names,
     Feature.DELETE: deletes.delete,
     Feature.DELETE_QUIET: deletes.delete_quiet,
     Feature.DELETE_ETAG: deletes.delete_etag,

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from longshore.proof import Effect
 from longshore.stores.s3.http import Reply
 from longshore.stores.s3.scratch import Cargo, Scratch, said, text
-from longshore.stores.s3.trials.features import (
+from longshore.stores.s3.trials.seen import (
     NAMESPACE,
     NO_EFFECT,
     WORKS,

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from longshore.errors import FailedPrecondition
 from longshore.proof import Effect
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.scratch import METADATA, Scratch, said, text
-from longshore.stores.s3.trials.features import (
+from longshore.stores.s3.scratch import METADATA, Cargo, Scratch, said, text
+from longshore.stores.s3.trials.seen import (
     NO_EFFECT,
     WORKS,
     WRONG_ETAG,
@@ -22,6 +22,7 @@ from longshore.stores.s3.trials.features import (
 )
 
 _CONDITIONS = ("x-amz-copy-source-if-match", "x-amz-copy-if-match")  # Ceph reads the second
+_CHANGES = "changes the content of the object, or takes another one's"
 _NO_CLASS = "LONGSHORE_NO_CLASS"
 _NO_KEY = "longshore-no-key"
 _RETENTION = timedelta(days=1)
@@ -29,13 +30,13 @@ _RETENTION = timedelta(days=1)
 
 async def copy(scratch: Scratch, _: str) -> Seen:
     """New metadata in the place of the old, and the same content."""
-    cargo = await scratch.write()
+    cargo = await scratch.write_odd()
     wanted = {**METADATA, "content-type": "text/x-longshore-2", "x-amz-meta-first": "changed"}
     wanted["x-amz-meta-third"] = wanted.pop("x-amz-meta-second")
     told = await scratch.copy(cargo, wanted)
     look = await scratch.look(cargo.live)
     if look.body != cargo.content:
-        return Seen(Effect.DESTROYS, "changes the content of the object")
+        return Seen(Effect.DESTROYS, _CHANGES)
     if is_error(told):
         return refused(told)
     shown = {name: value for name, value in look.headers.items() if _is_metadata(name)}
@@ -101,7 +102,7 @@ async def copy_class(scratch: Scratch, value: str) -> Seen:
         return Seen(Effect.IGNORED, "is shown whatever it is, even if there is no such class")
     shown, told = await _copied_with(scratch, {name: value}, name)
     if shown is None:
-        return Seen(Effect.DESTROYS, "changes the content of the object")
+        return Seen(Effect.DESTROYS, _CHANGES)
     if is_error(told):
         return refused(told)
     return WORKS if (shown or "STANDARD") == value else Seen(Effect.IGNORED, NO_EFFECT)
@@ -115,7 +116,7 @@ async def copy_kms(scratch: Scratch, value: str) -> Seen:
         return Seen(Effect.IGNORED, "is shown whatever it is, even if there is no such key")
     shown, told = await _copied_with(scratch, {algorithm: "aws:kms", name: value}, name)
     if shown is None:
-        return Seen(Effect.DESTROYS, "changes the content of the object")
+        return Seen(Effect.DESTROYS, _CHANGES)
     if is_error(told) and text(told.body, "Code").startswith("KMS."):
         raise FailedPrecondition(f"The service does not take the key {value!r}: {said(told)}")
     if is_error(told):
@@ -135,14 +136,22 @@ async def _copied_with(
 
 async def part_copy(scratch: Scratch, _: str) -> Seen:
     """A part of an object becomes another one's content."""
-    cargo = await scratch.write()
-    other, told = await scratch.copy_part(cargo, first=2, last=9)
+    return await _part_of(scratch, await scratch.write())
+
+
+async def part_copy_names(scratch: Scratch, _: str) -> Seen:
+    """The same, whatever the object is called."""
+    return await _part_of(scratch, await scratch.write_odd())
+
+
+async def _part_of(scratch: Scratch, cargo: Cargo) -> Seen:
+    other, told = await scratch.copy_part(cargo, first=2, last=len(cargo.content) - 2)
     if told.status >= 300:
         return refused(told)
     look = await scratch.look(other)
-    if look.body == cargo.content[2:10]:
+    if look.body == cargo.content[2:-1]:
         return WORKS
-    return Seen(Effect.DESTROYS, "makes another content")
+    return Seen(Effect.DESTROYS, "takes another content")
 
 
 def _is_metadata(name: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from longshore.errors import FailedPrecondition
 from longshore.proof import Effect
 from longshore.stores.s3.scratch import Cargo, Scratch
-from longshore.stores.s3.trials.features import (
+from longshore.stores.s3.trials.seen import (
     NAMESPACE,
     NO_EFFECT,
     WORKS,

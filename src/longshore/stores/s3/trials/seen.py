@@ -1,10 +1,9 @@
-"""What a service may be able to do, and what came of trying."""
+"""What came of trying, and how it is seen."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from enum import StrEnum
 from typing import Final, NamedTuple
 
 from longshore.errors import FailedPrecondition, PermissionDenied, Unavailable
@@ -14,29 +13,6 @@ from longshore.stores.s3.scratch import PASSING, Cargo, Scratch, said, text
 
 NAMESPACE: Final = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 WRONG_ETAG: Final = '"00000000000000000000000000000000"'
-
-
-class Feature(StrEnum):
-    """A call, or what a service makes of a header of it; what proofs are named after."""
-
-    LEGAL_HOLD = "PutObjectLegalHold"
-    RETENTION = "PutObjectRetention"
-    RETENTION_GUARD = "PutObjectRetention bypass"
-    TAGGING = "PutObjectTagging"
-    UNTAGGING = "PutObjectTagging without tags"
-    ACL = "PutObjectAcl"
-    COPY = "CopyObject onto itself"
-    COPY_IF_MATCH = "CopyObject if-match"
-    COPY_TAGS = "CopyObject keeps tags"
-    COPY_LOCKS = "CopyObject holds"
-    COPY_KMS = "CopyObject KMS key"
-    COPY_CLASS = "CopyObject storage class"  # with the name of the class behind it
-    PART_COPY = "UploadPartCopy"
-    DELETE = "DeleteObjects"
-    DELETE_QUIET = "DeleteObjects quiet"
-    DELETE_ETAG = "DeleteObjects etag"
-    DELETE_VERSION = "DeleteObjects version"
-    DELETE_IF_MATCH = "DeleteObject if-match"
 
 
 class Seen(NamedTuple):
