@@ -160,8 +160,8 @@ async def _hand_over(database: Database) -> Any:
 
 
 async def _ask_to_halve(database: Database) -> Any:
-    await running(database)
-    return await database.write(leases.ask_to_halve, {}, 4)
+    (shard,) = await running(database)
+    return await database.write(leases.ask_to_halve, shard.id)
 
 
 async def _remove_some(database: Database) -> Any:
@@ -276,7 +276,7 @@ async def test_every_writing_function_is_among_them() -> None:
     reads = {"poll", "reload", "leases", "existing_shards", "roll_up", "lock_job"}
     reads |= {"lock_parts", "fold", "fold_canceled"}
     reads |= {"job_by_row_id", "ended", "count_jobs", "count_bucket_operations", "replayed"}
-    reads |= {"who_leases", "overdue", "expired", "shard_of", "open_jobs"}
+    reads |= {"who_leases", "worth_halving", "overdue", "expired", "shard_of", "open_jobs"}
     reads |= {"open_operations"}
     public = {
         name

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import leases, shards
@@ -111,6 +111,26 @@ async def test_many_jobs_go_on_side_by_side(tmp_path: Path, monkeypatch: Any) ->
     states = select(t.jobs.c.state)
     found = await house.outside.read(lambda one: one.execute(states).scalars().all())
     assert set(found) == {"SUCCEEDED"}
+    await house.close()
+
+
+async def test_an_idle_worker_writes_nothing_where_nothing_runs(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(worker_module, "IDLE_SECONDS", 0.0)
+    house = House(tmp_path)
+    await house.open()
+    begun: Counter[str] = Counter()
+    for kind, kept in (("read", house.outside._reader), ("write", house.outside._writer)):
+        event.listen(kept.engine, "begin", lambda _, kind=kind: begun.update([kind]))
+    stop = asyncio.Event()
+    worker = Worker("w", house.settings, house.outside, house.stores, house.clock)
+    running = asyncio.create_task(worker.run(stop))
+    while begun["read"] < 40 and not running.done():
+        await asyncio.sleep(0.002)
+    stop.set()
+    await running
+    assert begun["write"] == 0
     await house.close()
 
 

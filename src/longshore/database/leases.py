@@ -214,9 +214,10 @@ def _jobs_with_free_shards(full: list[str | None]) -> Select[Any]:
     )
 
 
-def ask_to_halve(connection: Connection, carried: Carried, at_once: int) -> None:
-    """Ask a running shard, of a store of which this worker could carry more, for half of what it
-    has left: the one that has done least, since it has most left as far as anybody knows."""
+def worth_halving(connection: Connection, carried: Carried, at_once: int) -> int | None:
+    """The running shard, of a store of which this worker could carry more, that is to be asked for
+    half of what it has left: the one that has done least, since it has most left as far as anybody
+    knows. None where nothing runs, or all have been asked."""
     running = (
         select(shards.c.id)
         .join(jobs, jobs.c.id == shards.c.job)
@@ -230,10 +231,13 @@ def ask_to_halve(connection: Connection, carried: Carried, at_once: int) -> None
         .order_by(shards.c.total, shards.c.id)
         .limit(1)
     )
-    shard = connection.execute(running).scalar_one_or_none()
-    if shard is not None:
-        asked = update(shards).where(shards.c.id == shard, shards.c.halving.is_(None), _LEASED)
-        connection.execute(asked.values(halving=Halving.ASKED.value))
+    return connection.execute(running).scalar_one_or_none()
+
+
+def ask_to_halve(connection: Connection, shard: int) -> None:
+    """Ask for half of what a running shard has left, unless somebody has."""
+    asked = update(shards).where(shards.c.id == shard, shards.c.halving.is_(None), _LEASED)
+    connection.execute(asked.values(halving=Halving.ASKED.value))
 
 
 def who_leases(connection: Connection) -> list[Leased]:
