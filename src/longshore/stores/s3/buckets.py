@@ -10,11 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 from longshore import object_rules as rules
-from longshore.errors import FailedPrecondition, InvalidArgument, NotFound, Unimplemented
+from longshore.errors import (
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    PermissionDenied,
+    Unimplemented,
+)
 from longshore.patch import parse_time
 from longshore.store import Bucket
 from longshore.stores.s3 import markup, targets
-from longshore.stores.s3.client import Call, Client
+from longshore.stores.s3.client import Call, Client, Traits
+from longshore.stores.s3.markup import Element
 
 BELIEVED_SECONDS = 30.0
 """How long it is believed that a bucket keeps versions, or does not."""
@@ -29,6 +36,19 @@ async def keeps_versions(client: Client, bucket: str) -> bool:
     if known is None or known[1] < now:
         known = await _versioning(client, bucket) != "", now + BELIEVED_SECONDS
         client.service.versioned[bucket] = known
+    return known[0]
+
+
+async def traits_of(client: Client, bucket: str) -> Traits:
+    """What decides how the bucket's objects are changed."""
+    known, now = client.service.traits.get(bucket), client.service.clock.monotonic()
+    if known is None or known[1] < now:
+        lock = await _object_lock(client, bucket)
+        traits = Traits(
+            locks=lock.get("ObjectLockEnabled") == "Enabled",
+            has_acls=await _has_acls(client, bucket),
+        )
+        known = client.service.traits[bucket] = traits, now + BELIEVED_SECONDS
     return known[0]
 
 
@@ -150,17 +170,33 @@ async def _versioning(client: Client, bucket: str) -> str:
     return markup.read(reply.body, "VersioningConfiguration").get("Status")
 
 
-async def _retention_seconds(client: Client, bucket: str) -> int:
-    """The default retention of new objects."""
+async def _object_lock(client: Client, bucket: str) -> Element:
+    """The configuration of the bucket's Object Lock; an empty one where there is none."""
     call = Call("GetObjectLockConfiguration", "GET", bucket, query="object-lock")
     try:
         reply = await client.read(call)
     except (NotFound, Unimplemented, FailedPrecondition):
-        return 0
-    rule = markup.read(reply.body, "ObjectLockConfiguration").first("Rule")
-    default = rule.first("DefaultRetention")
+        return Element("ObjectLockConfiguration")
+    return markup.read(reply.body, "ObjectLockConfiguration")
+
+
+async def _retention_seconds(client: Client, bucket: str) -> int:
+    """The default retention of new objects."""
+    default = (await _object_lock(client, bucket)).first("Rule").first("DefaultRetention")
     days = int(default.get("Days") or 0) + _YEAR_DAYS * int(default.get("Years") or 0)
     return days * _DAY_SECONDS
+
+
+async def _has_acls(client: Client, bucket: str) -> bool:
+    """Whether objects have ACLs of their own, as far as the service says: not where they all belong
+    to the bucket's owner, as they do in new buckets of AWS. Many services do not know the question,
+    and answer with anything."""
+    call = Call("GetBucketOwnershipControls", "GET", bucket, query="ownershipControls")
+    try:
+        reply = await client.read(call)
+    except (NotFound, Unimplemented, FailedPrecondition, InvalidArgument, PermissionDenied):
+        return True
+    return b"<ObjectOwnership>BucketOwnerEnforced<" not in reply.body
 
 
 async def _location(client: Client, bucket: str) -> str:

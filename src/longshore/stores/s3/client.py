@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +22,9 @@ from longshore.stores.s3.targets import Address
 from longshore.stores.s3.transports import open_transport
 
 T = TypeVar("T")
+COPY_BYTES = 5 << 30
+"""What one CopyObject can copy; more is copied in parts."""
+PART_BYTES = 256 << 20
 LANES = 128
 """How many requests of one call of the store may be under way; what the service takes, and its
 caps, usually allow fewer."""
@@ -44,6 +47,25 @@ class Call(NamedTuple):
     query: str = ""
     headers: Mapping[str, str] = {}
     body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traits:
+    """What decides how the objects of a bucket are changed; what is not proven is False.
+
+    ``locks``: whether they can be held and retained. ``has_acls``: whether they have ACLs of their
+    own. ``keeps_tags``, ``takes_locks``: whether a copy keeps tags, and takes holds and retentions,
+    all in one step. ``finds_parts``: whether what a part is copied from is found under any name:
+    Ceph 16 decodes names twice there, and so may take another object.
+    """
+
+    locks: bool = False
+    has_acls: bool = True
+    keeps_tags: bool = False
+    takes_locks: bool = False
+    finds_parts: bool = False
+    copy_bytes: int = COPY_BYTES
+    part_bytes: int = PART_BYTES
 
 
 class _Home(NamedTuple):
@@ -73,6 +95,8 @@ class Service:
         self.verdicts = Verdicts()
         self.versioned: dict[str, tuple[bool, float]] = {}
         """Whether a bucket has, or had, versions, and until when that is believed."""
+        self.traits: dict[str, tuple[Traits, float]] = {}
+        """The same of what decides how its objects are changed."""
         self._credentials = credentials
         self._homes: dict[str, _Home] = {}
         self._transports: dict[str, Transport] = {}

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from types import MappingProxyType
 from typing import Any
 
-from longshore.errors import Unimplemented
 from longshore.patch import Patch
 from longshore.proof import Finding, Proof
 from longshore.store import (
@@ -19,9 +18,11 @@ from longshore.store import (
     Outcome,
     Turns,
 )
-from longshore.stores.s3 import buckets, deleting, listing, reading, targets, writing
+from longshore.stores.s3 import buckets, deleting, listing, patching, reading, targets, writing
+from longshore.stores.s3.carrying import COPIED
 from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.http import Reply
+from longshore.stores.s3.patching import PATCHED
 from longshore.stores.s3.proving import Proving
 
 
@@ -68,7 +69,11 @@ class S3Store:
     @property
     def capabilities(self) -> Capabilities:
         return Capabilities(
-            patch_columns=frozenset(), versions=True, rewrite=False, preconditions=False
+            patch_columns=PATCHED,
+            copied_columns=COPIED,
+            versions=True,
+            rewrite=True,
+            preconditions=False,
         )
 
     def list_objects(
@@ -130,14 +135,18 @@ class S3Store:
     async def patch_objects(
         self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
     ) -> Outcome:
-        """Refused: no column is among the capabilities."""
-        raise Unimplemented("This store cannot change objects.")
+        """Change metadata: that of COPIED by a copy, which makes a new generation."""
+        return await patching.patch_objects(
+            self._client, bucket, batch, patch, match_metageneration=match_metageneration
+        )
 
     async def rewrite_objects(
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
     ) -> Outcome:
-        """Refused, as the capabilities say."""
-        raise Unimplemented("This store cannot rewrite objects.")
+        """Copy each live object onto itself."""
+        return await patching.rewrite_objects(
+            self._client, bucket, batch, storage_class=storage_class, kms_key=kms_key
+        )
 
     def list_buckets(self) -> AsyncIterator[Bucket]:
         """Every bucket that the keys' owner has, by name."""

@@ -1,0 +1,177 @@
+"""What hangs on a version of an object and is changed in place: tags, ACL, hold and retention."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from longshore.errors import Code, DataLoss, Error, NotFound, Unimplemented
+from longshore.patch import Retention
+from longshore.stores.s3 import documents, heads, targets
+from longshore.stores.s3.client import Call, Client
+from longshore.stores.s3.documents import Acl
+from longshore.stores.s3.heads import Head
+
+T = TypeVar("T")
+
+TRIES: Final = 6
+FIRST_PAUSE_SECONDS: Final = 0.2
+_PASSING: Final = frozenset(
+    {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN}
+)
+
+
+class Attached:
+    """Reads and changes of what hangs on the objects of one bucket.
+
+    ``version_id`` "" stands for the live object. ``finish``: the change ends what was begun and
+    must not be left half done, so it is sent although the shard is to stop.
+    """
+
+    def __init__(self, client: Client, bucket: str) -> None:
+        self._client = client
+        self._bucket = bucket
+
+    async def head(self, name: str, version_id: str = "") -> Head:
+        """How the object looks; raises NotFound."""
+        headers = {"x-amz-checksum-mode": "ENABLED"}
+        query = targets.query(_version(version_id))
+        call = Call("HeadObject", "HEAD", self._bucket, name, query, headers)
+        return Head(await self._client.read(call))
+
+    async def tags(self, name: str, version_id: str) -> str:
+        """The tags of a version, as the column ``contexts`` has them."""
+        query = targets.query({"tagging": "", **_version(version_id)})
+        call = Call("GetObjectTagging", "GET", self._bucket, name, query)
+        return heads.tags((await self._client.read(call)).body)
+
+    async def acl(self, name: str, version_id: str) -> bytes:
+        """The document of a version's ACL."""
+        query = targets.query({"acl": "", **_version(version_id)})
+        call = Call("GetObjectAcl", "GET", self._bucket, name, query)
+        return (await self._client.read(call)).body
+
+    async def set_tags(
+        self, name: str, version_id: str, tags: Mapping[str, str], *, finish: bool = False
+    ) -> None:
+        """Give a version these tags, and no others."""
+        body = documents.tagging(tags)
+        await self._put("PutObjectTagging", "tagging", name, version_id, body, finish=finish)
+
+    async def set_acl(self, name: str, version_id: str, acl: Acl) -> None:
+        """Give a version this ACL."""
+        body = documents.access_control_policy(acl)
+        await self._put("PutObjectAcl", "acl", name, version_id, body)
+
+    async def hold(self, name: str, version_id: str, *, held: bool, finish: bool = False) -> None:
+        """Place or release the hold of a version."""
+        body = documents.legal_hold(held=held)
+        await self._put("PutObjectLegalHold", "legal-hold", name, version_id, body, finish=finish)
+
+    async def retain(
+        self, name: str, version_id: str, before: str, after: str, *, finish: bool = False
+    ) -> None:
+        """Turn the retention of a version, which is as the column ``before`` says, into ``after``.
+
+        The right to bypass it is used only where that is what was asked for.
+        """
+        headers = {}
+        if _needs_bypass(Retention.load(before), Retention.load(after)):
+            headers["x-amz-bypass-governance-retention"] = "true"
+        try:
+            await self._put(
+                "PutObjectRetention",
+                "retention",
+                name,
+                version_id,
+                documents.retention(after),
+                headers=headers,
+                finish=finish,
+            )
+        except Error as error:
+            if after == "" and "MalformedXML" in error.message:
+                raise Unimplemented(
+                    f"The store does not remove the retention of '{self._bucket}/{name}': it can"
+                    " only be moved to an earlier time."
+                ) from error
+            raise
+
+    async def lock(self, name: str, head: Head, wanted: Mapping[str, Any]) -> None:
+        """Hold and retain the version of ``head`` as these columns say, where it is not yet so."""
+        has, version_id = head.columns({}), head.version.version_id
+        if has["retention"] != wanted["retention"]:
+            await self.retain(name, version_id, has["retention"], wanted["retention"])
+        if has["temporary_hold"] != wanted["temporary_hold"]:
+            await self.hold(name, version_id, held=wanted["temporary_hold"])
+
+    async def protect(self, name: str, head: Head, wanted: Mapping[str, Any]) -> None:
+        """Hold and retain a copy as these columns say, as long at least: its bucket may retain new
+        versions for longer."""
+        has, version_id = head.columns({}), head.version.version_id
+        asked, given = Retention.load(wanted["retention"]), Retention.load(has["retention"])
+        over = asked is None or asked.until_us <= self._client.service.clock.now_us()
+        if asked and not over and not _outlasts(given, asked):
+            before, after = has["retention"], wanted["retention"]
+            await self.retain(name, version_id, before, after, finish=True)
+        if wanted["temporary_hold"] and not has["temporary_hold"]:
+            await self.hold(name, version_id, held=True, finish=True)
+
+    async def insist(self, what: str, do: Callable[[], Awaitable[T]]) -> T:
+        """What ``do`` gives, tried again where it fails in a way that passes: this is the one place
+        where nobody else could end what was begun. Raises DataLoss, which says ``what`` was not
+        done, and NotFound if the object is gone."""
+        pause = FIRST_PAUSE_SECONDS
+        for tries in range(TRIES):
+            try:
+                return await do()
+            except NotFound:
+                raise
+            except Error as error:
+                if error.code not in _PASSING or tries + 1 == TRIES:
+                    raise DataLoss(f"After a copy onto itself: {what}. {error.message}") from error
+            await asyncio.sleep(pause)
+            pause *= 2
+        raise AssertionError("the last try returns or raises")
+
+    async def _put(
+        self,
+        verb: str,
+        resource: str,
+        name: str,
+        version_id: str,
+        body: bytes,
+        *,
+        headers: Mapping[str, str] | None = None,
+        finish: bool = False,
+    ) -> None:
+        query = targets.query({resource: "", **_version(version_id)})
+        signed = {**(headers or {}), "content-md5": _md5(body)}
+        call = Call(verb, "PUT", self._bucket, name, query, signed, body)
+        # Turns of reads are not refused.
+        await (self._client.read(call) if finish else self._client.change(call))
+
+
+def _version(version_id: str) -> dict[str, str]:
+    """The parameter of a request that names a version."""
+    return {"versionId": version_id} if version_id else {}
+
+
+def _needs_bypass(before: Retention | None, after: Retention | None) -> bool:
+    if before is None or before.mode == "Locked":
+        return False
+    return after is None or after.until_us < before.until_us or after.mode != before.mode
+
+
+def _outlasts(has: Retention | None, wanted: Retention) -> bool:
+    return (
+        has is not None
+        and has.until_us >= wanted.until_us
+        and (has.mode == "Locked" or wanted.mode == "Unlocked")
+    )
+
+
+def _md5(body: bytes) -> str:
+    return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()

@@ -1,0 +1,282 @@
+"""Objects copied onto themselves: the one way to other metadata, another class or another key.
+
+Nothing that was there may be lost. Where a service's copies lose what they should keep (Ceph 16
+forgets tags, holds and retentions), that is put back at once, and looked at again, before the
+object counts as done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from longshore import object_rules as rules
+from longshore.errors import Aborted, Error, FailedPrecondition, NotFound, OutOfRange, Unimplemented
+from longshore.patch import load_map
+from longshore.store import Failure
+from longshore.stores.s3 import documents, markup, targets
+from longshore.stores.s3.attached import Attached
+from longshore.stores.s3.carrying import (
+    COPIED,
+    Wanted,
+    columns_of,
+    headers_of,
+    refuse_archived,
+    tags_of,
+)
+from longshore.stores.s3.client import Call, Client, Traits, in_lanes
+from longshore.stores.s3.heads import Head
+from longshore.stores.s3.http import Reply
+from longshore.stores.s3.targets import quote_path
+
+MAX_PARTS: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What a copy is to change: columns as of ``Patch.changes``; class and key, as the service
+    calls them, are "" where they stay."""
+
+    columns: Mapping[str, Any]
+    override: bool = False
+    storage_class: str = ""
+    kms_key: str = ""
+
+
+class Copier:
+    """Copies objects of one bucket onto themselves."""
+
+    def __init__(self, client: Client, bucket: str, traits: Traits) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._traits = traits
+        self._attached = Attached(client, bucket)
+
+    async def copy(self, name: str, generation: int, change: Change) -> None:
+        """Make the change in the live object of that generation; without a request that changes
+        anything where it already is so.
+
+        Raises Aborted or NotFound where that is not what is live, and an errors.Error for whatever
+        else keeps the object as it was, or for what then became of it.
+        """
+        path = f"{self._bucket}/{name}"
+        head = await self._look(name, generation)
+        before = columns_of(head)
+        after = rules.apply_changes(before, change.columns)
+        if failure := rules.refuse_change(path, before, after, override=change.override):
+            raise error_of(failure)
+        wanted = Wanted(columns=after, storage_class=change.storage_class, kms_key=change.kms_key)
+        if not _takes_a_copy(before, wanted):
+            await self._attached.lock(name, head, after)
+            return
+        refuse_archived(head, path)
+        whole = head.size <= self._traits.copy_bytes
+        tags: Mapping[str, str] = {}
+        if tags_of(head) and not (whole and self._traits.keeps_tags):
+            tags = load_map(await self._attached.tags(name, head.version.version_id))
+        if self._traits.has_acls:
+            wanted = replace(wanted, grants=await self._grants(name, head))
+        headers = headers_of(head, wanted, path, self._client.service.clock.now_us())
+        if whole:
+            made = await self._at_once(name, head, headers)
+        else:
+            made = await self._in_parts(name, head, headers, tags)
+        await self._see_to_it(name, head, wanted, tags, made)
+
+    async def _look(self, name: str, generation: int) -> Head:
+        """The live object; raises Aborted if it is of another generation."""
+        head = await self._attached.head(name)
+        if head.generation != generation:
+            raise Aborted(rules.missing(f"{self._bucket}/{name}", live=True).message)
+        return head
+
+    async def _grants(self, name: str, head: Head) -> Mapping[str, str]:
+        try:
+            body = await self._attached.acl(name, head.version.version_id)
+        except Error as error:
+            if documents.has_no_acls(error):
+                return {}
+            raise
+        return documents.grant_headers(documents.read_acl(body))
+
+    # The copy itself.
+
+    async def _at_once(self, name: str, head: Head, headers: Mapping[str, str]) -> Made:
+        said = {**headers, "x-amz-metadata-directive": "REPLACE", **self._source(name, head)}
+        call = Call("CopyObject", "PUT", self._bucket, name, headers=said)
+        return Made.of(await self._client.change(call), "CopyObjectResult", "CopyResult")
+
+    def _source(self, name: str, head: Head) -> dict[str, str]:
+        """What is copied, as long as it is what was looked at. Ceph knows the condition by another
+        name than everybody else."""
+        etag = f'"{head.version.etag}"'
+        return {
+            "x-amz-copy-source": f"/{quote_path(self._bucket)}/{quote_path(name)}",
+            "x-amz-copy-source-if-match": etag,
+            "x-amz-copy-if-match": etag,
+        }
+
+    async def _in_parts(
+        self, name: str, head: Head, headers: Mapping[str, str], tags: Mapping[str, str]
+    ) -> Made:
+        """Copy what is too large for one request; where that fails no parts are left behind."""
+        if tags and self._traits.keeps_tags:
+            headers = {**headers, "x-amz-tagging": targets.query(tags)}
+        if "%" in name and not self._traits.finds_parts:
+            raise Unimplemented(
+                f"Object '{self._bucket}/{name}' is too large to be copied in one request, and with"
+                " the '%' in its name this store might copy parts of another object."
+            )
+        call = Call("CreateMultipartUpload", "POST", self._bucket, name, "uploads", headers)
+        reply = await self._client.change(call)
+        upload = markup.read(reply.body, "InitiateMultipartUploadResult").get("UploadId")
+        query = targets.query({"uploadId": upload})
+        try:
+            body = await self._copy_parts(name, head, upload)
+            # Ceph judges neither the condition of a part nor that of the whole.
+            await self._look(name, head.generation)
+            if_match = {"if-match": f'"{head.version.etag}"'}
+            verb = "CompleteMultipartUpload"
+            call = Call(verb, "POST", self._bucket, name, query, if_match, body)
+            reply = await self._client.change(call)
+        except BaseException as failure:
+            left = await asyncio.shield(self._abort(name, query))
+            if left and isinstance(failure, Error):
+                failure.message += left
+            raise
+        return Made.of(reply, "CompleteMultipartUploadResult")
+
+    async def _abort(self, name: str, query: str) -> str:
+        """Remove the parts of an upload; if that cannot be done, says so."""
+        call = Call("AbortMultipartUpload", "DELETE", self._bucket, name, query)
+        try:
+            await self._attached.insist("its parts stay", lambda: self._client.read(call))
+        except NotFound:
+            return ""  # its end came through, and only the reply was lost
+        except Error as error:
+            return f" The parts of the unfinished upload {query} stay: {error.message}"
+        return ""
+
+    async def _copy_parts(self, name: str, head: Head, upload: str) -> bytes:
+        """Copy the parts, many at a time; gives the document that completes the upload."""
+        size = max(self._traits.part_bytes, -(-head.size // MAX_PARTS))
+        starts = range(0, head.size, size)
+        parts = [""] * len(starts)
+
+        async def copy_part(index: int) -> None:
+            start = starts[index]
+            last = min(start + size, head.size) - 1
+            query = targets.query({"partNumber": str(index + 1), "uploadId": upload})
+            said = {**self._source(name, head), "x-amz-copy-source-range": f"bytes={start}-{last}"}
+            call = Call("UploadPartCopy", "PUT", self._bucket, name, query, said)
+            result = markup.read((await self._client.change(call)).body, "CopyPartResult")
+            sums = "".join(
+                f"<{one.name}>{markup.escape(one.text)}</{one.name}>"
+                for one in result.children
+                if one.name == "ETag" or one.name.startswith("Checksum")
+            )
+            parts[index] = f"<Part><PartNumber>{index + 1}</PartNumber>{sums}</Part>"
+
+        try:
+            await in_lanes(range(len(starts)), copy_part)
+        except OutOfRange:  # there is less to copy by now
+            await self._look(name, head.generation)
+            raise
+        document = f'<CompleteMultipartUpload xmlns="{markup.NAMESPACE}">{"".join(parts)}'
+        return f"{document}</CompleteMultipartUpload>".encode()
+
+    # What came of it.
+
+    async def _see_to_it(
+        self, name: str, old: Head, wanted: Wanted, tags: Mapping[str, str], made: Made
+    ) -> None:
+        """Look at the copy where the service may not have obeyed, or may have lost something, and
+        put that back; then let go of the hold of the version that it replaced."""
+        was_held = columns_of(old)["temporary_hold"]
+        locked = bool(wanted.columns["temporary_hold"] or wanted.columns["retention"])
+        unsure = locked and not self._traits.takes_locks
+        if not (tags or unsure or was_held or wanted.storage_class or wanted.kms_key):
+            return
+        path, attached = f"{self._bucket}/{name}", self._attached
+        new = await attached.insist(
+            f"it was not looked at what became of '{path}'",
+            lambda: attached.head(name, made.version_id),
+        )
+        if made.etag not in ("", new.version.etag):
+            raise Aborted(rules.missing(path, live=True).message)
+        if tags and tags_of(new) != len(tags):
+            await attached.insist(
+                f"object '{path}' has lost its tags {dict(tags)}",
+                lambda: attached.set_tags(name, new.version.version_id, tags, finish=True),
+            )
+        if locked:
+            await attached.insist(
+                f"the copy of object '{path}' is not held or retained as its older version"
+                f" {old.version.version_id} is",
+                lambda: attached.protect(name, new, wanted.columns),
+            )
+        if was_held and old.version.version_id != new.version.version_id:
+            await self._let_go(name, old, new, held=wanted.columns["temporary_hold"])
+        self._check_obeyed(path, new, wanted)
+
+    async def _let_go(self, name: str, old: Head, new: Head, *, held: bool) -> None:
+        """A hold moves with its object: once the copy is seen to have it, the version behind it
+        does not keep it, or that could not be deleted even when the object is released. A
+        retention stays with both."""
+        what = f"version {old.version.version_id} of object '{self._bucket}/{name}' stays held"
+        if held:
+            now = await self._attached.insist(
+                what, lambda: self._attached.head(name, new.version.version_id)
+            )
+            if not columns_of(now)["temporary_hold"]:
+                raise FailedPrecondition(f"The store does not hold the copy that it made: {what}.")
+        await self._attached.insist(
+            what, lambda: self._attached.hold(name, old.version.version_id, held=False, finish=True)
+        )
+
+    def _check_obeyed(self, path: str, new: Head, wanted: Wanted) -> None:
+        """Services have answered 200 and ignored what they were asked for."""
+        columns = columns_of(new)
+        asked, has = wanted.storage_class, columns["storage_class"]
+        if not asked or asked == has:
+            asked, has = wanted.kms_key, columns["kms_key"]
+            if not asked or _is_key(has, asked):
+                return
+        raise FailedPrecondition(
+            f"The store answered that it copied object '{path}', but not with {asked!r}: it has"
+            f" {has or 'no key'!r}."
+        )
+
+
+class Made(NamedTuple):
+    """A copy as far as its reply tells: "" where it does not."""
+
+    etag: str
+    version_id: str
+
+    @staticmethod
+    def of(reply: Reply, *roots: str) -> Made:
+        etag = markup.read(reply.body, *roots).get("ETag").strip('"')
+        return Made(etag, reply.header("x-amz-version-id"))
+
+
+def error_of(failure: Failure) -> Error:
+    """A failure of one object as an exception, on its way to its lane."""
+    return next(
+        kind(failure.message) for kind in Error.__subclasses__() if kind.code is failure.code
+    )
+
+
+def _takes_a_copy(has: Mapping[str, Any], wanted: Wanted) -> bool:
+    return (
+        any(has[name] != wanted.columns[name] for name in COPIED)
+        or wanted.storage_class not in ("", has["storage_class"])
+        or (wanted.kms_key != "" and not _is_key(has["kms_key"], wanted.kms_key))
+    )
+
+
+def _is_key(shown: str, wanted: str) -> bool:
+    """Whether a key is shown that was asked for by its id or its ARN."""
+    return shown == wanted or (shown.startswith("arn:") and shown.endswith(f"/{wanted}"))
