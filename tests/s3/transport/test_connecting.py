@@ -171,7 +171,7 @@ async def test_a_name_without_an_address(kind: str, monkeypatch: pytest.MonkeyPa
         await ask(Endpoint.parse("http://none.example:1"), kind)
 
 
-async def test_a_proxy_of_the_environment_is_used_by_aiohttp(
+async def test_aiohttp_goes_through_a_proxy_and_only_through_the_one_that_is_set(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     lines = []
@@ -180,11 +180,17 @@ async def test_a_proxy_of_the_environment_is_used_by_aiohttp(
         lines.append((await peer.request()).line)
         await peer.send(OK)
 
-    async with serving(script) as server:
-        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.port}")
-        monkeypatch.setenv("no_proxy", "near.example")
-        assert (await ask(Endpoint.parse("http://far.example"), "aiohttp")).body == b"ok"
+    far = Endpoint.parse("http://far.example")
+    async with serving(script) as server, serving(always(OK)) as other:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{other.port}")
+        proxy = f"http://127.0.0.1:{server.port}"
+        transport = open_transport(far, kind="aiohttp", proxy=proxy)
+        assert (await transport.send(GET)).body == b"ok"
+        await transport.close()
+        assert other.opened == 0
     assert lines == ["GET http://far.example/bucket/name HTTP/1.1"]
+    with pytest.raises(InvalidArgument, match="proxy"):
+        open_transport(far, proxy=proxy)
 
 
 @pytest.mark.parametrize(

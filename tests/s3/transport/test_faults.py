@@ -110,11 +110,14 @@ AFTER = {
 async def test_what_comes_after_a_reply_is_not_the_next_one(
     wired: Wired, kind: str, name: str
 ) -> None:
+    said = asyncio.Event()
+
     async def bad(peer: Peer) -> None:
         await peer.request()
         for piece in AFTER[name]:
             await peer.send(piece)
-            await asyncio.sleep(0.02)
+            await settled()
+        said.set()
         await peer.until_gone()
 
     async def ask() -> bytes:
@@ -127,8 +130,15 @@ async def test_what_comes_after_a_reply_is_not_the_next_one(
     async with wired(first(bad), limits=Limits(reply_seconds=1)) as (transport, server):
         for _ in range(3):
             assert await ask() in (b"ok", b"")
-            await asyncio.sleep(0.05)
+            await said.wait()
+            await settled()
         assert server.opened == 2
+
+
+async def settled() -> None:
+    """Return when what was sent has been read: both ends are in this event loop."""
+    for _ in range(10):
+        await asyncio.sleep(0.001)
 
 
 async def until(holds) -> None:
@@ -263,7 +273,7 @@ async def test_a_connection_that_ended_while_idle_is_not_used(wired: Wired) -> N
         for count in (1, 2, 3):
             await all_right(transport)
             await server.quiet()
-            await asyncio.sleep(0.01)  # until the client's loop has heard it
+            await settled()
             assert server.opened == count
 
 

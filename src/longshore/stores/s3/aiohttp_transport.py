@@ -1,13 +1,9 @@
-"""Requests by aiohttp, for proxies and for servers that our own connections do not suit.
-
-A proxy is what the environment says (``HTTPS_PROXY``, ``HTTP_PROXY``, ``NO_PROXY``).
-"""
+"""Requests by aiohttp, for proxies and for servers that our own connections do not suit."""
 
 from __future__ import annotations
 
 import asyncio
 import io
-import urllib.request
 
 import aiohttp
 from aiohttp.connector import Connection
@@ -37,12 +33,14 @@ class _Request(aiohttp.ClientRequest):
 class AiohttpTransport:
     """A Transport: see http.py."""
 
-    def __init__(self, endpoint: Endpoint, *, max_connections: int, limits: Limits) -> None:
+    def __init__(
+        self, endpoint: Endpoint, *, max_connections: int, limits: Limits, proxy: str | None
+    ) -> None:
         self._endpoint = endpoint
         self._max_connections = max_connections
         self._limits = limits
         self._session: aiohttp.ClientSession | None = None
-        self._proxy = _proxy(endpoint)
+        self._proxy = proxy
         self._under_way: set[asyncio.Timeout] = set()
         self._closed = False
 
@@ -150,9 +148,3 @@ def _data(body: bytes) -> bytes | io.BytesIO | None:
     if len(body) > _STREAMED_BYTES:
         return io.BytesIO(body)
     return body or None
-
-
-def _proxy(endpoint: Endpoint) -> str | None:
-    if urllib.request.proxy_bypass(endpoint.host):
-        return None
-    return urllib.request.getproxies().get(endpoint.scheme)

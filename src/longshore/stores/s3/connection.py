@@ -27,16 +27,15 @@ def _lower(name: bytes) -> str:
     return text
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.Protocol):
     """Carries one request at a time. What ends it ends the request on it with Unavailable.
 
     ``ready`` is called when it can take another request, ``gone`` once when it never will again.
-    All connections of an event loop may read to one ``buffer``: what is there is parsed at once.
     """
 
     __slots__ = (
-        *("deadline", "idle_since", "ended", "_url", "_limits", "_buffer", "_ready", "_gone"),
-        *("_loop", "_transport", "_raw", "_future", "_head_only", "_large", "_parser", "_status"),
+        *("deadline", "idle_since", "ended", "_url", "_limits", "_ready", "_gone"),
+        *("_loop", "_transport", "_future", "_head_only", "_large", "_parser", "_status"),
         *("_headers", "_pieces", "_read_bytes", "_body_begun", "_complete", "_reusable"),
     )
 
@@ -44,7 +43,6 @@ class Connection(asyncio.BufferedProtocol):
         self,
         url: str,
         limits: Limits,
-        buffer: memoryview,
         ready: Callable[[Connection], None],
         gone: Callable[[Connection], None],
     ) -> None:
@@ -55,10 +53,8 @@ class Connection(asyncio.BufferedProtocol):
         self._gone: Callable[[Connection], None] | None = gone
         self._url = url
         self._limits = limits
-        self._buffer = buffer
         self._loop = asyncio.get_running_loop()
-        self._raw: asyncio.Transport  # from the first, see connection_made
-        self._transport: asyncio.Transport  # the same, or TLS over it
+        self._transport: asyncio.Transport  # from the first, see connection_made
         self._future: asyncio.Future[Reply] | None = None
         self._head_only = self._large = False
         self._parser = httptools.HttpResponseParser(self)
@@ -74,10 +70,6 @@ class Connection(asyncio.BufferedProtocol):
         self._status = 0
 
     # For the pool.
-
-    def secure(self, transport: asyncio.Transport) -> None:
-        """From now on, everything goes through this transport, which is above the one so far."""
-        self._transport = transport
 
     def start(self, request: bytes, *, head_only: bool, deadline: float) -> asyncio.Future[Reply]:
         """Send; the future of the reply. One that is waited for no more is to be ``abandon``ed."""
@@ -128,17 +120,14 @@ class Connection(asyncio.BufferedProtocol):
     # For the event loop.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._raw = self._transport = cast("asyncio.Transport", transport)
+        self._transport = cast("asyncio.Transport", transport)
 
-    def get_buffer(self, sizehint: int) -> memoryview:
-        return self._buffer
-
-    def buffer_updated(self, size: int) -> None:
+    def data_received(self, data: bytes) -> None:
         if self._future is None:
             self.drop()  # nobody asked
             return
         try:
-            self._parser.feed_data(self._buffer[:size])
+            self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._reusable = False
             if not self._complete:
@@ -147,7 +136,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._complete:
             self._finish()
             return
-        self._read_bytes += size
+        self._read_bytes += len(data)
         limits = self._limits
         if self._read_bytes > limits.head_bytes and not self._body_begun:
             self._broken(f"a reply with a head of more than {limits.head_bytes} bytes")
@@ -219,17 +208,13 @@ class Connection(asyncio.BufferedProtocol):
             ],
             b"" if not pieces else pieces[0] if len(pieces) == 1 else b"".join(pieces),
         )
-        if not self._reusable or (self._large and self._unsent()):
+        if not self._reusable or (self._large and self._transport.get_write_buffer_size()):
             self.drop()  # also what replied before it had the request, whose rest is not wanted
         else:
             self._next()
             self._ready(self)
         if future is not None and not future.done():
             future.set_result(reply)
-
-    def _unsent(self) -> int:
-        over = 0 if self._transport is self._raw else self._transport.get_write_buffer_size()
-        return over + self._raw.get_write_buffer_size()
 
     def _next(self) -> None:
         if self._head_only:  # the parser waits for a body

@@ -79,6 +79,7 @@ def _context(ca_file: Path | None, unchecked: bool) -> ssl.SSLContext:
             f"The certificates of ca_file {str(ca_file)!r} can't be loaded: {error}."
         ) from error
     context.set_alpn_protocols(["http/1.1"])
+    context.options |= ssl.OP_NO_RENEGOTIATION
     if unchecked:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

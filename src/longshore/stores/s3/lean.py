@@ -10,12 +10,13 @@ import asyncio
 import math
 import socket
 from collections import deque
-from functools import cache
+from functools import partial
 
 from longshore.errors import DeadlineExceeded, Unavailable
 from longshore.stores.s3.connection import Connection
 from longshore.stores.s3.endpoint import Endpoint, Limits
 from longshore.stores.s3.http import Reply, Request, head_of
+from longshore.stores.s3.tls import Tls
 
 _SWEEPS = 20
 """How many times within the shortest limit it is looked at."""
@@ -24,8 +25,6 @@ _TRUSTED_SECONDS = 0.05
 """How long a connection is idle before it is asked whether it has ended."""
 
 _RESOLVED_SECONDS = 30.0
-
-_BUFFER_BYTES = 64 << 10
 
 
 class LeanTransport:
@@ -43,14 +42,11 @@ class LeanTransport:
         """Those that are connecting."""
         self._waiting: deque[tuple[float, asyncio.Future[Connection | None]]] = deque()
         """Until when, and for a connection; None is leave to make one."""
-        self._buffer = memoryview(bytearray(_BUFFER_BYTES))
         self._closed = False
         self._sweeper: asyncio.TimerHandle | None = None
         self._addresses: list[str] = []
         self._resolved_at = -math.inf
         self._resolving = asyncio.Lock()
-        if endpoint.tls() is not None:
-            _keep_large_blocks()
 
     async def send(self, request: Request) -> Reply:
         data = head_of(request, self._authority) + request.body
@@ -177,15 +173,18 @@ class LeanTransport:
 
     async def _open_to(self, address: str) -> Connection:
         loop, endpoint = asyncio.get_running_loop(), self._endpoint
-        connection = Connection(endpoint.url, self._limits, self._buffer, self._hand_on, self._gone)
-        raw, _ = await loop.create_connection(lambda: connection, address, endpoint.port)
-        if (tls := endpoint.tls()) is not None:
-            # In two steps, since what TLS has written is only known to be sent by the transport
-            # below it.
-            secure = await loop.start_tls(raw, connection, tls, server_hostname=endpoint.host)
-            if secure is None:
-                raise ConnectionError("it ended at once")
-            connection.secure(secure)
+        connection = Connection(endpoint.url, self._limits, self._hand_on, self._gone)
+        context = endpoint.tls()
+        if context is None:
+            await loop.create_connection(lambda: connection, address, endpoint.port)
+        else:
+            make = partial(Tls, context, endpoint.host, connection)
+            transport, tls = await loop.create_connection(make, address, endpoint.port)
+            try:
+                await tls.shaken
+            except asyncio.CancelledError:
+                transport.abort()
+                raise
         if not connection.alive:
             raise ConnectionError("it ended at once")
         return connection
@@ -235,12 +234,3 @@ class LeanTransport:
 
     def _unavailable(self, how: str) -> Unavailable:
         return Unavailable(f"{self._endpoint.url}: {how}.")
-
-
-@cache
-def _keep_large_blocks() -> None:
-    """Make the allocator keep blocks of up to 1 MiB: event loops read and write TLS through blocks
-    of 256 kB, which glibc else takes from the kernel, and gives back, for each message. It learns
-    what is worth keeping from the largest such block that was ever freed."""
-    block = bytearray(1 << 20)
-    del block
