@@ -127,7 +127,7 @@ async def test_what_comes_after_a_reply_is_not_the_next_one(
             assert kind == "aiohttp"  # which may find that out too late
             return b"ok"
 
-    async with wired(first(bad), limits=Limits(reply_seconds=1)) as (transport, server):
+    async with wired(first(bad), limits=Limits(reply_seconds=0.5)) as (transport, server):
         for _ in range(3):
             assert await ask() in (b"ok", b"")
             await said.wait()

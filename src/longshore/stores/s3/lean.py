@@ -56,7 +56,7 @@ class LeanTransport:
         future = connection.start(data, head_only=request.method == "HEAD", deadline=deadline)
         try:
             return await future
-        except asyncio.CancelledError:
+        except BaseException:
             connection.abandon(future)
             raise
 

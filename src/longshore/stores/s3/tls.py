@@ -82,6 +82,7 @@ class Tls(asyncio.Protocol):
         error = self._error or error
         if not self.shaken.done():
             self.shaken.set_exception(error or ConnectionError("it ended while shaking hands"))
+            self.shaken.exception()  # who was cancelled does not ask for it any more
         elif not self.shaken.cancelled() and self.shaken.exception() is None:
             self._upper.connection_lost(error)
 
