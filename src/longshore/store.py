@@ -131,8 +131,8 @@ class Capabilities:
     """What a service can do; what it cannot is refused before an object is touched.
 
     ``patch_columns``: the columns a Patch may change; ``copied_columns``: those of them whose
-    change makes a new generation, of the live version only. ``preconditions``: whether a call that
-    names a generation has no effect on any other.
+    change may make a new generation, and is made in live versions only. ``preconditions``: whether
+    a call that names a generation has no effect on any other.
     """
 
     patch_columns: frozenset[str]

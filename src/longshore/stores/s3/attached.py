@@ -6,9 +6,10 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
-from longshore.errors import Code, DataLoss, Error, NotFound, Unimplemented
+from longshore import object_rules as rules
+from longshore.errors import Aborted, Code, DataLoss, Error, NotFound, Unimplemented
 from longshore.patch import Retention
 from longshore.stores.s3 import documents, heads, targets
 from longshore.stores.s3.client import Call, Client
@@ -19,9 +20,29 @@ T = TypeVar("T")
 
 TRIES: Final = 6
 FIRST_PAUSE_SECONDS: Final = 0.2
+NO_IDS: Final = frozenset({"", "null"})
+"""Ids that stand for whatever version has none."""
 _PASSING: Final = frozenset(
     {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN}
 )
+
+
+class Named(NamedTuple):
+    """Which version is meant: by its id, or where that names none by its generation (what S3 says
+    of an object's time may change with its tags, and the generation with it)."""
+
+    version_id: str
+    generation: int
+
+    @staticmethod
+    def of(head: Head) -> Named:
+        return Named(head.version.version_id, head.generation)
+
+    def is_at(self, head: Head) -> bool:
+        """Whether a head is of this version."""
+        if self.version_id not in NO_IDS:
+            return self.version_id == head.version.version_id
+        return self.generation == head.generation
 
 
 class Attached:
@@ -41,6 +62,13 @@ class Attached:
         query = targets.query(_version(version_id))
         call = Call("HeadObject", "HEAD", self._bucket, name, query, headers)
         return Head(await self._client.read(call))
+
+    async def look(self, name: str, named: Named) -> Head:
+        """How the live object looks; raises Aborted if it is another version than the named one."""
+        head = await self.head(name)
+        if not named.is_at(head):
+            raise Aborted(rules.missing(f"{self._bucket}/{name}", live=True).message)
+        return head
 
     async def tags(self, name: str, version_id: str) -> str:
         """The tags of a version, as the column ``contexts`` has them."""

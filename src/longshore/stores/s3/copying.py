@@ -17,7 +17,7 @@ from longshore.errors import Aborted, Error, FailedPrecondition, NotFound, OutOf
 from longshore.patch import load_map
 from longshore.store import Failure
 from longshore.stores.s3 import documents, markup, targets
-from longshore.stores.s3.attached import Attached
+from longshore.stores.s3.attached import Attached, Named
 from longshore.stores.s3.carrying import (
     COPIED,
     Wanted,
@@ -54,15 +54,15 @@ class Copier:
         self._traits = traits
         self._attached = Attached(client, bucket)
 
-    async def copy(self, name: str, generation: int, change: Change) -> None:
-        """Make the change in the live object of that generation; without a request that changes
-        anything where it already is so.
+    async def copy(self, name: str, named: Named, change: Change) -> None:
+        """Make the change in the live object if it is the ``named`` version; without a request that
+        changes anything where it already is so.
 
         Raises Aborted or NotFound where that is not what is live, and an errors.Error for whatever
         else keeps the object as it was, or for what then became of it.
         """
         path = f"{self._bucket}/{name}"
-        head = await self._look(name, generation)
+        head = await self._attached.look(name, named)
         before = columns_of(head)
         after = rules.apply_changes(before, change.columns)
         if failure := rules.refuse_change(path, before, after, override=change.override):
@@ -84,13 +84,6 @@ class Copier:
         else:
             made = await self._in_parts(name, head, headers, tags)
         await self._see_to_it(name, head, wanted, tags, made)
-
-    async def _look(self, name: str, generation: int) -> Head:
-        """The live object; raises Aborted if it is of another generation."""
-        head = await self._attached.head(name)
-        if head.generation != generation:
-            raise Aborted(rules.missing(f"{self._bucket}/{name}", live=True).message)
-        return head
 
     async def _grants(self, name: str, head: Head) -> Mapping[str, str]:
         try:
@@ -136,7 +129,7 @@ class Copier:
         try:
             body = await self._copy_parts(name, head, upload)
             # Ceph judges neither the condition of a part nor that of the whole.
-            await self._look(name, head.generation)
+            await self._attached.look(name, Named.of(head))
             if_match = {"if-match": f'"{head.version.etag}"'}
             verb = "CompleteMultipartUpload"
             call = Call(verb, "POST", self._bucket, name, query, if_match, body)
@@ -182,7 +175,7 @@ class Copier:
         try:
             await in_lanes(range(len(starts)), copy_part)
         except OutOfRange:  # there is less to copy by now
-            await self._look(name, head.generation)
+            await self._attached.look(name, Named.of(head))
             raise
         document = f'<CompleteMultipartUpload xmlns="{markup.NAMESPACE}">{"".join(parts)}'
         return f"{document}</CompleteMultipartUpload>".encode()

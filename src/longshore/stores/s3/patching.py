@@ -11,7 +11,7 @@ from longshore.errors import Aborted, Error, FailedPrecondition
 from longshore.patch import MapPatch, Patch, load_map
 from longshore.store import Batch, Bucket, Failure, Outcome
 from longshore.stores.s3 import buckets, documents, heads
-from longshore.stores.s3.attached import Attached
+from longshore.stores.s3.attached import NO_IDS, Attached, Named
 from longshore.stores.s3.carrying import COPIED, lowered
 from longshore.stores.s3.client import Client, Traits, in_lanes
 from longshore.stores.s3.copying import Change, Copier, error_of
@@ -20,6 +20,9 @@ from longshore.stores.s3.versions import VERSION, Version
 
 LOCKED: Final = frozenset({"temporary_hold", "retention"})
 IN_PLACE: Final = LOCKED | {"contexts", "acl"}
+MOVING: Final = COPIED | {"contexts", "acl"}
+"""Columns whose change may make another generation: Ceph sets an object's time with its tags and
+its ACL, and by its time it is told from others where a bucket keeps no versions."""
 PATCHED: Final = COPIED | IN_PLACE | {"event_based_hold"}
 
 
@@ -70,7 +73,7 @@ async def rewrite_objects(
         name = batch.names[index]
         try:
             _demand_live(bucket, batch, index)
-            await copier.copy(name, batch.generations[index], change)
+            await copier.copy(name, _named(batch, index), change)
         except Error as error:
             failures[index] = failure_of(error)
 
@@ -122,7 +125,7 @@ class Patching:
             _demand_live(self._bucket, batch, index)
             override = self._patch.override_unlocked_retention
             change = Change(columns=self._copied, override=override)
-            await self._copier.copy(name, batch.generations[index], change)
+            await self._copier.copy(name, _named(batch, index), change)
         else:
             version_id = await self._version(batch, index)
             await self._lock(batch, index, version_id)
@@ -135,14 +138,10 @@ class Patching:
     async def _version(self, batch: Batch, index: int) -> str:
         """The version that is to be changed. Where there are no versions it is what is live, if
         that was named; that it stays so until it is changed, S3 does not promise."""
-        version_id = _version_id(batch, index)
-        if version_id in ("", "null"):
-            name = batch.names[index]
-            head = await self._attached.head(name)
-            if head.generation != batch.generations[index]:
-                raise Aborted(rules.missing(f"{self._bucket}/{name}", live=True).message)
-            return head.version.version_id
-        return version_id
+        named = _named(batch, index)
+        if named.version_id in NO_IDS:
+            return (await self._attached.look(batch.names[index], named)).version.version_id
+        return named.version_id
 
     async def _lock(self, batch: Batch, index: int, version_id: str) -> None:
         name = batch.names[index]
@@ -197,7 +196,7 @@ class Patching:
 
 
 def _as_s3_takes_it(patch: Patch) -> Patch:
-    """The patch with keys of metadata in lower case, and without the release of what cannot be."""
+    """The patch with keys of metadata in lower case."""
     if isinstance(patch.custom_metadata, MapPatch):
         patch = replace(patch, custom_metadata=lowered(patch.custom_metadata))
     return patch
@@ -210,9 +209,10 @@ def _demand_live(bucket: str, batch: Batch, index: int) -> None:
         raise error_of(rules.noncurrent(f"{bucket}/{batch.names[index]}"))
 
 
-def _version_id(batch: Batch, index: int) -> str:
+def _named(batch: Batch, index: int) -> Named:
     texts = batch.columns.get(VERSION)
-    return Version.load(texts[index]).version_id if texts and texts[index] else ""
+    version_id = Version.load(texts[index]).version_id if texts and texts[index] else ""
+    return Named(version_id, batch.generations[index])
 
 
 def _service_key(client: Client, kms_key: str) -> str:

@@ -19,10 +19,9 @@ from longshore.store import (
     Turns,
 )
 from longshore.stores.s3 import buckets, deleting, listing, patching, reading, targets, writing
-from longshore.stores.s3.carrying import COPIED
 from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.patching import PATCHED
+from longshore.stores.s3.patching import MOVING, PATCHED
 from longshore.stores.s3.proving import Proving
 
 
@@ -70,7 +69,7 @@ class S3Store:
     def capabilities(self) -> Capabilities:
         return Capabilities(
             patch_columns=PATCHED,
-            copied_columns=COPIED,
+            copied_columns=MOVING,
             versions=True,
             rewrite=True,
             preconditions=False,
@@ -135,7 +134,7 @@ class S3Store:
     async def patch_objects(
         self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
     ) -> Outcome:
-        """Change metadata: that of COPIED by a copy, which makes a new generation."""
+        """Change metadata: most of it by a copy."""
         return await patching.patch_objects(
             self._client, bucket, batch, patch, match_metageneration=match_metageneration
         )
