@@ -274,7 +274,7 @@ def _plain(answer: Any) -> Any:
 async def test_every_writing_function_is_among_them() -> None:
     """By their names in the sources: whatever is not a read is a write."""
     reads = {"poll", "reload", "leases", "existing_shards", "roll_up", "lock_job"}
-    reads |= {"lock_parts", "fold", "fold_canceled"}
+    reads |= {"lock_parts", "fold", "fold_errors", "fold_canceled"}
     reads |= {"job_by_row_id", "ended", "count_jobs", "count_bucket_operations", "replayed"}
     reads |= {"who_leases", "worth_halving", "overdue", "expired", "shard_of", "open_jobs"}
     reads |= {"open_operations"}

@@ -13,7 +13,7 @@ from longshore.database.tables import bucket_operations, jobs
 from longshore.database.tables import shards as table
 from longshore.errors import Internal
 from longshore.model import Code, Counters, ErrorSummary, State
-from tests.database.rows import announcement, create, row, running, states
+from tests.database.rows import announcement, claim, create, row, running, states
 
 ENDS = (State.SUCCEEDED, State.FAILED, State.CANCELED)
 
@@ -68,6 +68,27 @@ async def test_what_a_shard_counted_stays_counted_once_when_it_ends(database: Da
         ended = await row(database, table_)
         assert (ended.state, ended.total, ended.failed) == ("CANCELED", 24, 16)
         assert ended.errors["NOT_FOUND"]["count"] == 16
+
+
+async def test_what_failed_is_summed_up_when_a_shard_is_handed_back(database: Database) -> None:
+    """Of the shards that have begun and that nobody carries, no summaries are to be added up."""
+    (shard,) = await running(database)
+    for times in range(1, 4):
+        samples = tuple((f"gs://b/{times}-{number}", "no") for number in range(2))
+        errors = {Code.NOT_FOUND: ErrorSummary(code=Code.NOT_FOUND, count=2, samples=samples)}
+        done = Counters(total=2 * times, failed=2 * times)
+        await database.write(shards.checkpoint, shard, done, errors, announcement(), 4)
+        await database.write(shards.hand_back, shard, done, errors)
+        assert (await row(database, table, shard.id)).errors is None
+        ((counters, merged),) = (await database.read(rollup.counters_of_jobs, [shard.job])).values()
+        assert (counters.failed, merged[Code.NOT_FOUND].count) == (2 * times, 2 * times)
+        assert len(merged[Code.NOT_FOUND].samples) == min(5, 2 * times)
+        (shard,) = await claim(database, "w")
+        assert (shard.counters, shard.errors) == (done, {})
+    await database.write(shards.finish, shard, done, {}, State.SUCCEEDED, 5)
+    for table_ in (jobs, bucket_operations):
+        ended = await row(database, table_)
+        assert (ended.failed, ended.errors["NOT_FOUND"]["count"]) == (6, 6)
 
 
 async def test_counters_of_nothing_are_none(database: Database) -> None:

@@ -25,6 +25,7 @@ from sqlalchemy import (
     bindparam,
     func,
     literal,
+    null,
     select,
     union_all,
     update,
@@ -86,6 +87,13 @@ def fold(connection: Connection, part: int, totals: Totals) -> None:
         return
     values = {f"more_{name}": getattr(counters, name) for name in COUNTER_NAMES}
     connection.execute(_FOLD, {"part": part, **values})
+    fold_errors(connection, part, errors)
+
+
+def fold_errors(connection: Connection, part: int, errors: Errors) -> None:
+    """The same for error summaries alone, in the transaction that takes them off a shard which
+    somebody else may carry on: of ten thousand that have begun, only those that are carried have
+    any to be added up."""
     if errors:
         before = connection.execute(_ERRORS_OF_PART, {"part": part}).scalar_one()
         merged = dump_errors(merge_errors([load_errors(before), errors]))
@@ -209,7 +217,7 @@ def _failures(key: Column[int], place: int, *where: ColumnElement[bool]) -> Sele
     """The error summaries by ``key``; ``place``: those of a lower one come first."""
     table = key.table
     columns = (key.label("key"), table.c.errors, literal(place).label("place"), table.c.id)
-    return select(*columns).where(table.c.failed > 0, *where)
+    return select(*columns).where(table.c.errors.is_not(null()), *where)
 
 
 def _counted(part_key: Column[int], shard_key: Column[int]) -> _Statements:
@@ -217,7 +225,9 @@ def _counted(part_key: Column[int], shard_key: Column[int]) -> _Statements:
     nothing, and those that have ended are on the rows."""
     parts = part_key.in_(_IDS)
     running = (shard_key.in_(_IDS), shards.c.state == State.RUNNING.value)
-    failures = union_all(_failures(part_key, 0, parts), _failures(shard_key, 1, *running))
+    failures = union_all(
+        _failures(part_key, 0, parts), _failures(shard_key, 1, shards.c.failed > 0, *running)
+    )
     return (
         union_all(_sums(part_key, parts), _sums(shard_key, *running)),
         failures.order_by("place", "id"),
@@ -263,7 +273,9 @@ _BY_BUCKET_OPERATION = _counted(bucket_operations.c.id, shards.c.bucket_operatio
 _CANCELED_SHARDS = (shards.c.job.in_(_IDS), shards.c.state == State.CANCELED.value)
 _CANCELED = (
     _sums(shards.c.bucket_operation, *_CANCELED_SHARDS),
-    _failures(shards.c.bucket_operation, 0, *_CANCELED_SHARDS).order_by(shards.c.id),
+    _failures(shards.c.bucket_operation, 0, shards.c.failed > 0, *_CANCELED_SHARDS).order_by(
+        shards.c.id
+    ),
 )
 
 

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, Row, Update, and_, bindparam, insert, select, update
+from sqlalchemy import Connection, Row, Update, and_, bindparam, insert, null, select, update
 
 from longshore.database.parts import set_buckets
 from longshore.database.prepared import Prepared
-from longshore.database.rollup import fold, lock_job, roll_up
+from longshore.database.rollup import fold, fold_errors, lock_job, roll_up
 from longshore.database.tables import bucket_operations, jobs, shards, sources
 from longshore.errors import Error
 from longshore.model import (
@@ -118,7 +118,7 @@ _COUNTED = (*COUNTER_NAMES, "errors", "intent")
 _CHECKPOINT = _update(*_COUNTED, "cursor", "halving", "deaths")
 _QUICK_ASKED, _QUICK_CHECKPOINT = Prepared(_ASKED), Prepared(_CHECKPOINT)
 _FINISH = _update(*_COUNTED, "owner", "state", "error_code", "error_message")
-_HAND_BACK = _update(*_COUNTED, "owner")
+_HAND_BACK = _update(*COUNTER_NAMES, "intent", "owner").values(errors=null())
 _LET_GO = _update("owner")
 _PLAN = _update("range", "store", "deaths")
 _CUT = _update("range")
@@ -247,8 +247,10 @@ def hand_back(connection: Connection, shard: Shard, counters: Counters, errors: 
 
     Raises LeaseLost, having changed nothing.
     """
-    values = _counter_values(counters, errors) | {"intent": None, "owner": None}
-    _write(connection, shard, _HAND_BACK, values)
+    if errors:
+        lock_job(connection, shard.job)
+        fold_errors(connection, shard.bucket_operation, errors)
+    _write(connection, shard, _HAND_BACK, _counters(counters) | {"intent": None, "owner": None})
 
 
 def let_go(connection: Connection, shard: Shard) -> None:
@@ -350,9 +352,11 @@ def give_up(connection: Connection, shard: Shard, error: Error, now_us: int) -> 
 
 
 def _counter_values(counters: Counters, errors: Errors) -> dict[str, Any]:
-    values: dict[str, Any] = {name: getattr(counters, name) for name in COUNTER_NAMES}
-    values["errors"] = dump_errors(errors)
-    return values
+    return _counters(counters) | {"errors": dump_errors(errors)}
+
+
+def _counters(counters: Counters) -> dict[str, Any]:
+    return {name: getattr(counters, name) for name in COUNTER_NAMES}
 
 
 def _write(
