@@ -47,8 +47,9 @@ def fingerprint(version_id: str, etag: str, modified: int, size: int) -> int:
     version's id, or where it has none from what it contains. Two writes of a name in one second
     with the same content are one generation in a bucket that keeps no versions.
     """
-    text = f"{etag}\0{size}" if version_id in _NO_IDS else version_id
-    return modified << _HASH_BITS | zlib.crc32(text.encode()) & _HASH or 1
+    no_id = version_id in _NO_IDS
+    hashed = zlib.crc32(etag.encode(), size) if no_id else zlib.crc32(version_id.encode())
+    return modified << _HASH_BITS | hashed & _HASH or 1
 
 
 def seconds_of(generation: int) -> int:
@@ -114,6 +115,10 @@ def pick(entries: Entries, indexes: Iterable[int]) -> Entries:
 
 def fingerprints(entries: Entries) -> list[int]:
     """The generations of listed versions."""
+    if not any(entries.version_ids):  # as ``fingerprint``, at a third of the CPU
+        hashed = map(zlib.crc32, map(str.encode, entries.etags), entries.sizes)
+        times = zip(entries.modified, hashed, strict=True)
+        return [modified << _HASH_BITS | one & _HASH or 1 for modified, one in times]
     rows = zip(entries.version_ids, entries.etags, entries.modified, entries.sizes, strict=True)
     return [fingerprint(*row) for row in rows]
 
@@ -171,11 +176,16 @@ class Rows:
         """Whether the row is a delete marker."""
         return "\0\0" in self.versions[index]
 
+    def _metagenerations(self) -> list[int]:
+        if ABSENT not in self.generations:
+            return [1] * len(self.generations)
+        return [int(generation != ABSENT) for generation in self.generations]
+
     def batch(self) -> Batch:
         return Batch(
             names=self.names,
             generations=self.generations,
-            metagenerations=[int(generation != ABSENT) for generation in self.generations],
+            metagenerations=self._metagenerations(),
             sizes=self.sizes,
             columns={**self.columns, VERSION: self.versions},
         )
