@@ -34,7 +34,7 @@ import trustme
 from bench.cancel import answers, free_port, until
 from botocore.config import Config
 
-from longshore.stores.s3.trials.features import Feature
+from longshore.stores.s3.features import Feature
 from tests.services.ceph import running
 
 FOLDER = Path(__file__).parent
