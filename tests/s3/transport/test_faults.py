@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
+import ssl
+from pathlib import Path
 
 import pytest
 
 from longshore.errors import DeadlineExceeded, Unavailable
-from longshore.stores.s3.endpoint import Limits
+from longshore.stores.s3.endpoint import Endpoint, Limits
 from longshore.stores.s3.http import Request, Transport
+from longshore.stores.s3.transports import open_transport
 from tests.s3.transport.conftest import Wired
-from tests.s3.transport.server import OK, Peer, Script, always
+from tests.s3.transport.server import OK, Peer, Script, always, serving
 
 GET = Request("GET", "/bucket/name")
 PUT = Request("PUT", "/bucket/name?legal-hold", (), b"<LegalHold/>")
@@ -188,6 +193,32 @@ async def test_who_waits_for_a_connection_does_not_wait_for_ever(wired: Wired) -
         assert {type(each) for each in results} <= {DeadlineExceeded, Unavailable}
         assert len(results) == 3
         assert server.opened <= 3
+
+
+async def test_over_tls_an_end_without_a_farewell_is_no_end_of_a_body(
+    kind: str, ca_file: Path, server_tls: ssl.SSLContext
+) -> None:
+    """Anybody between could have cut it; without TLS nobody can tell."""
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(b"HTTP/1.1 200 OK\r\nx-a: 1\r\n\r\n<Key>abc</Key>")
+        await settled()
+        raw = peer.writer.get_extra_info("socket").fileno()
+        with socket.socket(fileno=os.dup(raw)) as connection:
+            connection.shutdown(socket.SHUT_WR)
+        await peer.until_gone()
+
+    async with serving(script, server_tls) as server:
+        endpoint = Endpoint.parse(f"https://127.0.0.1:{server.port}", ca_file=ca_file)
+        transport = open_transport(endpoint, kind=kind)
+        if kind == "lean":
+            with pytest.raises(Unavailable):
+                await transport.send(GET)
+        else:
+            assert (await transport.send(GET)).body == b"<Key>abc</Key>"
+        await transport.close()
+        await server.quiet()
 
 
 BOMBS = {

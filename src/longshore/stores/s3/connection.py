@@ -147,12 +147,17 @@ class Connection(asyncio.Protocol):
         if self._future is not None and self._body_begun and self._until_eof():
             self._reusable = False
             self._finish()
+        else:
+            self._ended(None)
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._ended(error)
+        self.ended.set()
+
+    def _ended(self, error: Exception | None) -> None:
         why = f" ({error})" if error else ""
         when = "within the reply" if self._read_bytes else "before a reply"
         self._broken(f"the connection ended {when}{why}")
-        self.ended.set()
 
     # For the parser.
 
@@ -203,7 +208,7 @@ class Connection(asyncio.Protocol):
         reply = Reply(
             self._status,
             [
-                (_names.get(name) or _lower(name), str(value.rstrip(), "latin-1"))
+                (_names.get(name) or _lower(name), value.rstrip().decode("latin-1"))
                 for name, value in self._headers
             ],
             b"" if not pieces else pieces[0] if len(pieces) == 1 else b"".join(pieces),

@@ -19,7 +19,10 @@ class Tls(asyncio.Protocol):
     """The protocol of a transport, and the transport of ``upper``, which is told of the connection
     when the server has proven who it is."""
 
-    __slots__ = ("_error", "_incoming", "_outgoing", "_session", "_transport", "_upper", "shaken")
+    __slots__ = (
+        *("_error", "_incoming", "_open", "_outgoing", "_session", "_transport", "_upper"),
+        "shaken",
+    )
 
     def __init__(self, context: ssl.SSLContext, host: str, upper: asyncio.Protocol) -> None:
         self._incoming = ssl.MemoryBIO()
@@ -28,6 +31,7 @@ class Tls(asyncio.Protocol):
         self._upper = upper
         self._transport: asyncio.Transport  # from the first, see connection_made
         self._error: Exception | None = None
+        self._open = False
         self.shaken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when ``upper`` is connected; raises OSError if it never will be."""
 
@@ -60,9 +64,9 @@ class Tls(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._incoming.write(data)
-        if not self.shaken.done():
+        if not self._open:
             self._shake()
-            if not self.shaken.done():
+            if not self._open:
                 return
         try:
             while self._incoming.pending:
@@ -78,13 +82,21 @@ class Tls(asyncio.Protocol):
             self._fail(error)
         self._flush()
 
+    def eof_received(self) -> None:
+        """An end without the farewell of TLS may be of somebody between: a body that lasts until
+        the end is then not whole."""
+        if self._open:
+            self._open = False
+            self._upper.connection_lost(self._error)
+
     def connection_lost(self, error: Exception | None) -> None:
         error = self._error or error
-        if not self.shaken.done():
+        if self._open:
+            self._open = False
+            self._upper.connection_lost(error)
+        elif not self.shaken.done():
             self.shaken.set_exception(error or ConnectionError("it ended while shaking hands"))
             self.shaken.exception()  # who was cancelled does not ask for it any more
-        elif not self.shaken.cancelled() and self.shaken.exception() is None:
-            self._upper.connection_lost(error)
 
     def _shake(self) -> None:
         try:
@@ -96,8 +108,10 @@ class Tls(asyncio.Protocol):
             self._fail(error)
         else:
             self._flush()
-            self._upper.connection_made(cast("asyncio.Transport", self))
-            self.shaken.set_result(None)
+            if not self.shaken.done():
+                self._open = True
+                self._upper.connection_made(cast("asyncio.Transport", self))
+                self.shaken.set_result(None)
 
     def _flush(self) -> None:
         if self._outgoing.pending:
