@@ -1,4 +1,4 @@
-"""Both transports, on both event loops, with TLS and without."""
+"""Both transports, with TLS and without; our own on both event loops, since it is close to them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,15 @@ from tests.s3.transport.server import Script, Server, serving
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = [item for item in items if not {"aiohttp", "uvloop"} <= {*_words(item)}]
+
+
+def _words(item: pytest.Item) -> list[str]:
+    """The ids of the parameters of a test."""
+    return item.name.partition("[")[2].removesuffix("]").split("-")
 
 
 @pytest.fixture(scope="session")
