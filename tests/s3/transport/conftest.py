@@ -55,6 +55,9 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+PATIENT = Limits(connect_seconds=60, reply_seconds=60, idle_seconds=60)
+"""For tests that are not about time, on machines that have much else to do."""
+
 Wired = Callable[..., AbstractAsyncContextManager[tuple[Transport, Server]]]
 
 
@@ -76,7 +79,7 @@ def wired(
                 Endpoint.parse(url, ca_file=ca_file),
                 kind=kind,
                 max_connections=max_connections,
-                limits=limits,
+                limits=limits or PATIENT,
             )
             try:
                 yield transport, server

@@ -7,6 +7,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,14 @@ from longshore.errors import InvalidArgument, Unavailable
 from longshore.stores.s3.endpoint import Endpoint, Limits
 from longshore.stores.s3.http import Reply, Request
 from longshore.stores.s3.transports import open_transport
+from tests.s3.transport.conftest import PATIENT
 from tests.s3.transport.server import OK, Peer, always, serving
 
 GET = Request("GET", "/bucket/name")
 
 
 async def ask(endpoint: Endpoint, kind: str, limits: Limits | None = None) -> Reply:
-    transport = open_transport(endpoint, kind=kind, limits=limits)
+    transport = open_transport(endpoint, kind=kind, limits=limits or PATIENT)
     try:
         return await transport.send(GET)
     finally:
@@ -103,7 +105,7 @@ async def test_a_server_that_does_not_shake_hands_is_given_up(kind: str, ca_file
     async def script(peer: Peer) -> None:
         await peer.until_gone()
 
-    limits = Limits(connect_seconds=0.3)
+    limits = replace(PATIENT, connect_seconds=0.3)
     async with serving(script) as server:
         with pytest.raises(Unavailable):
             await ask(secure(server.port, ca_file=ca_file), kind, limits)
@@ -127,7 +129,7 @@ async def test_connecting_ends_when_the_transport_is_closed(kind: str, ca_file: 
         await peer.until_gone()
 
     async with serving(script) as server:
-        transport = open_transport(secure(server.port, ca_file=ca_file), kind=kind)
+        transport = open_transport(secure(server.port, ca_file=ca_file), kind=kind, limits=PATIENT)
         task = asyncio.create_task(transport.send(GET))
         await come.wait()
         await transport.close()
@@ -154,7 +156,7 @@ async def test_every_address_is_tried(kind: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
     async with serving(always(OK)) as server:
         endpoint = Endpoint.parse(f"http://three.example:{server.port}")
-        transport = open_transport(endpoint, kind=kind)
+        transport = open_transport(endpoint, kind=kind, limits=PATIENT)
         replies = await asyncio.gather(*(transport.send(GET) for _ in range(8)))
         assert [reply.body for reply in replies] == [b"ok"] * 8
         await transport.close()
@@ -184,7 +186,7 @@ async def test_aiohttp_goes_through_a_proxy_and_only_through_the_one_that_is_set
     async with serving(script) as server, serving(always(OK)) as other:
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{other.port}")
         proxy = f"http://127.0.0.1:{server.port}"
-        transport = open_transport(far, kind="aiohttp", proxy=proxy)
+        transport = open_transport(far, kind="aiohttp", limits=PATIENT, proxy=proxy)
         assert (await transport.send(GET)).body == b"ok"
         await transport.close()
         assert other.opened == 0

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from longshore.errors import DeadlineExceeded, Unavailable
 from longshore.stores.s3.endpoint import Endpoint, Limits
 from longshore.stores.s3.http import Request, Transport
 from longshore.stores.s3.transports import open_transport
-from tests.s3.transport.conftest import Wired
+from tests.s3.transport.conftest import PATIENT, Wired
 from tests.s3.transport.server import OK, Peer, Script, always, serving
 
 GET = Request("GET", "/bucket/name")
@@ -95,8 +96,8 @@ async def test_garbage_is_no_reply(wired: Wired, name: str) -> None:
         await peer.send(GARBAGE[name])
         await peer.until_gone()
 
-    async with wired(first(bad), limits=Limits(reply_seconds=2)) as (transport, _):
-        with pytest.raises((Unavailable, DeadlineExceeded)):
+    async with wired(first(bad)) as (transport, _):
+        with pytest.raises(Unavailable):
             await transport.send(GET)
         await all_right(transport)
 
@@ -132,7 +133,8 @@ async def test_what_comes_after_a_reply_is_not_the_next_one(
             assert kind == "aiohttp"  # which may find that out too late
             return b"ok"
 
-    async with wired(first(bad), limits=Limits(reply_seconds=0.5)) as (transport, server):
+    limits = SHORT if (kind, name) == ("aiohttp", "half a head") else None
+    async with wired(first(bad), limits=limits) as (transport, server):
         for _ in range(3):
             assert await ask() in (b"ok", b"")
             await said.wait()
@@ -166,7 +168,6 @@ async def test_a_reply_that_takes_too_long_is_given_up(wired: Wired, pause_secon
         with pytest.raises(DeadlineExceeded):
             await transport.send(PUT)
         await server.quiet()  # it does not wait for the rest
-        await all_right(transport)
 
 
 async def test_no_reply_at_all_is_given_up(wired: Wired) -> None:
@@ -178,7 +179,6 @@ async def test_no_reply_at_all_is_given_up(wired: Wired) -> None:
         with pytest.raises(DeadlineExceeded):
             await transport.send(PUT)
         await server.quiet()
-        await all_right(transport)
 
 
 async def test_who_waits_for_a_connection_does_not_wait_for_ever(wired: Wired) -> None:
@@ -192,7 +192,7 @@ async def test_who_waits_for_a_connection_does_not_wait_for_ever(wired: Wired) -
         )
         assert {type(each) for each in results} <= {DeadlineExceeded, Unavailable}
         assert len(results) == 3
-        assert server.opened <= 3
+        assert server.opened <= 3  # each that was given up made room
 
 
 async def test_over_tls_an_end_without_a_farewell_is_no_end_of_a_body(
@@ -211,7 +211,7 @@ async def test_over_tls_an_end_without_a_farewell_is_no_end_of_a_body(
 
     async with serving(script, server_tls) as server:
         endpoint = Endpoint.parse(f"https://127.0.0.1:{server.port}", ca_file=ca_file)
-        transport = open_transport(endpoint, kind=kind)
+        transport = open_transport(endpoint, kind=kind, limits=PATIENT)
         if kind == "lean":
             with pytest.raises(Unavailable):
                 await transport.send(GET)
@@ -251,7 +251,7 @@ async def test_a_reply_without_end_is_given_up_long_before_memory_is(
             await asyncio.sleep(0)
             sent += len(again)
 
-    limits = Limits(body_bytes=1 << 20, reply_seconds=PATIENCE_SECONDS)
+    limits = replace(PATIENT, body_bytes=1 << 20)
     async with wired(first(bad), limits=limits) as (transport, server):
         with pytest.raises(Unavailable):
             await transport.send(GET)
@@ -263,7 +263,10 @@ async def test_a_reply_without_end_is_given_up_long_before_memory_is(
 async def test_a_reply_as_large_as_it_may_be_is_read(wired: Wired) -> None:
     body = b"a" * (1 << 20)
     reply = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
-    async with wired(always(reply), limits=Limits(body_bytes=1 << 20)) as (transport, server):
+    async with wired(always(reply), limits=replace(PATIENT, body_bytes=1 << 20)) as (
+        transport,
+        server,
+    ):
         assert (await transport.send(GET)).body == body
         assert (await transport.send(GET)).body == body
         assert server.opened == 1
@@ -309,7 +312,7 @@ async def test_a_connection_that_ended_while_idle_is_not_used(wired: Wired) -> N
 
 
 async def test_connections_that_are_not_needed_are_closed(wired: Wired) -> None:
-    async with wired(always(OK), limits=Limits(idle_seconds=0.1)) as (transport, server):
+    async with wired(always(OK), limits=replace(PATIENT, idle_seconds=0.1)) as (transport, server):
         await asyncio.gather(*(all_right(transport) for _ in range(5)))
         assert 1 <= server.opened <= 5
         async with asyncio.timeout(PATIENCE_SECONDS):

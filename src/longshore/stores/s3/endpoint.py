@@ -92,7 +92,7 @@ class Limits:
     waiting and connecting included; with what a timer may be late it stays below the engine's
     CALL_TIMEOUT_SECONDS, after which no call may have an effect."""
 
-    connect_seconds: float = 4.0
+    connect_seconds: float = 6.0
     reply_seconds: float = 9.0
     idle_seconds: float = 4.0
     """How long a connection is kept without use: servers commonly close theirs after 5 s or more,
