@@ -109,8 +109,8 @@ def test_replies_of_all_servers(
     def check() -> None:
         for body in bodies:
             result = delete_objects.read_result(body.encode())
-            assert list(result.names) == names
-            assert list(result.version_ids) == version_ids
+            assert result.names == names
+            assert result.version_ids == version_ids
             assert result.refused == refused
 
     with monkeypatch.context() as patched:

@@ -91,7 +91,23 @@ def listed(key: str, *, encoded: bool, more: str = "") -> bytes:
 
 @pytest.mark.parametrize(
     "name",
-    ["+", "%", "%41", "a b", "\n", "\r\n", "\x01", "ü", "<&>", "日本🙂", "~=;:@", "a//", "\x7f"],
+    [
+        "+",
+        "%",
+        "%41",
+        "a b",
+        "\n",
+        "\r\n",
+        "\x01",
+        "ü",
+        "%2F",
+        "%252F",
+        "<&>",
+        "日本🙂",
+        "~=;:@",
+        "a//",
+        "\x7f",
+    ],
 )
 def test_names_of_every_kind(name: str, no_lxml: None) -> None:
     assert read_page(listed(quote_plus(name), encoded=True)).objects.names == [name]
@@ -102,10 +118,16 @@ def test_names_of_every_kind(name: str, no_lxml: None) -> None:
     assert read_page(listed(references, encoded=False)).objects.names == [name]
 
 
-@pytest.mark.parametrize("key", ["%FF", "a%C3", "%FFa%FFb"])
+@pytest.mark.parametrize("key", ["%FF", "a%C3", "%FFa%FFb", "a%00b"])
 def test_a_name_that_is_no_utf_8_is_refused(key: str) -> None:
     with pytest.raises(FailedPrecondition, match="no UTF-8"):
         read_page(listed(key, encoded=True))
+
+
+def test_a_name_that_is_no_utf_8_is_shown() -> None:
+    three = LISTS[0].page.replace("<Key>c<", "<Key>d%FFe<")
+    with pytest.raises(FailedPrecondition, match=r"like b'd\\xffe':"):
+        read_page(three.encode())
 
 
 @pytest.mark.parametrize(

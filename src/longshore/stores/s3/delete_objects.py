@@ -70,7 +70,7 @@ def read_result(reply: bytes) -> Result:
     at = zip(errors["Key"], errors["VersionId"], strict=True)
     why = map(Refusal, errors["Code"], errors["Message"])
     return Result(
-        names=deleted["Key"],
-        version_ids=deleted["VersionId"],
+        names=list(deleted["Key"]),
+        version_ids=list(deleted["VersionId"]),
         refused=dict(zip(at, why, strict=True)),
     )

@@ -16,6 +16,7 @@ from longshore.stores.s3.markup import Element
 
 Columns = Mapping[str, Sequence[str]]
 """Texts by the name of their element, "" where an entry has none."""
+_PLACE = "Entries"
 _OPENING = re.compile(r"<([A-Za-z]+)>", re.ASCII)
 _ETAGS = {
     "&quot;": "&quot;([^&]*+)&quot;",
@@ -23,8 +24,8 @@ _ETAGS = {
     '"': '"([^"]*+)"',
     "": "([^<]*+)",
 }
-"""An ETag by what it is quoted with. That a text has no reference is seen by the column: to exclude
-two characters takes a pattern twice as long."""
+"""An ETag by what it is quoted with. What may not be in a text is seen by the column: a pattern
+that excludes two characters takes twice as long as one that excludes one."""
 
 
 class Kind(NamedTuple):
@@ -36,16 +37,13 @@ class Kind(NamedTuple):
 
 
 def read_entries(
-    body: bytes, kinds: Sequence[Kind], roots: Sequence[str], proof: str = ""
+    body: bytes, kinds: Sequence[Kind], roots: Sequence[str]
 ) -> tuple[list[Columns], Element]:
-    """The entries of each kind, and the document without them.
-
-    Its root must be one of ``roots``, and ``proof`` an element that stands outside of the entries:
-    where it is not found there, the document is not as it is thought to be. Quotes of ETags may be
-    left out. Raises Internal for what can't be read.
+    """The entries of each kind, and the document, whose root must be one of ``roots``; it may come
+    without the entries, and ETags without their quotes. Raises Internal for what can't be read.
     """
     text = markup.decode(body)
-    plain = _read_plain(text, kinds, proof) if text is not None else None
+    plain = _read_plain(text, kinds) if text is not None else None
     columns, root = plain or _read_any(body, kinds)
     if root.name not in roots:
         raise markup.unreadable(body, f"<{root.name}>")
@@ -61,64 +59,99 @@ def _read_any(body: bytes, kinds: Sequence[Kind]) -> tuple[list[Columns], Elemen
     return columns, root
 
 
-def _read_plain(
-    text: str, kinds: Sequence[Kind], proof: str
-) -> tuple[list[Columns], Element] | None:
+def _read_plain(text: str, kinds: Sequence[Kind]) -> tuple[list[Columns], Element] | None:
     """By patterns; None if they do not account for all of it."""
+    elements = tuple(kind.element for kind in kinds)
+    starts = [start for element in elements if (start := text.find(f"<{element}>")) >= 0]
+    if not starts:
+        start = end = 0
+    else:
+        start = min(starts)
+        end = max(text.rfind(f"</{element}>") + len(element) + 3 for element in elements)
     found: list[Columns] = []
-    starts, ends = [], []
     for kind in kinds:
-        columns = _columns(text, kind)
+        columns = _columns(text, end, kind, elements)
         if columns is None:
             return None
         found.append(columns)
-        if columns[kind.names[0]]:
-            starts.append(text.index(f"<{kind.element}>"))
-            ends.append(text.rindex(f"</{kind.element}>") + len(kind.element) + 3)
-    root = markup.read_plain(text[: min(starts)] + text[max(ends) :] if starts else text)
-    # What stands between the first entry and the last is not looked at otherwise.
-    if root is None or (proof and not root.get(proof)):
+    # In place of the entries, one that shows whether they stand where they should.
+    root = markup.read_plain(f"{text[:start]}<{_PLACE}/>{text[end:]}" if starts else text)
+    if root is None or any(root.all(_PLACE)) is not bool(starts):
         return None
     return found, root
 
 
-def _columns(text: str, kind: Kind) -> Columns | None:
-    """The columns of the entries of a kind; None if there are others than the pattern finds."""
+def _columns(text: str, end: int, kind: Kind, elements: tuple[str, ...]) -> Columns | None:
+    """The columns of the entries of a kind; None if there are others than the pattern finds.
+    ``end``: where the last entry of any kind ends."""
     tags = text.count(f"{kind.element}>")
     start = text.find(f"<{kind.element}>")
     if start < 0:
         return None if tags else dict.fromkeys(kind.names, ())
-    entry = text[start : text.find(f"</{kind.element}>", start)]
-    order = [name for name in _OPENING.findall(entry) if name in kind.names]
-    order += [name for name in kind.names if name in kind.optional and name not in order]
-    if sorted(order) != sorted(kind.names):
+    shape = _shape(text[start : text.find(f"</{kind.element}>", start)], kind, elements)
+    if shape is None:
         return None
-    quote = next(quote for quote in _ETAGS if f"<ETag>{quote}" in entry or not quote)
-    for others in (False, True):
-        pattern = _pattern(kind, tuple(order), quote, others)
-        rows = pattern.findall(text) if pattern.match(text, start) else []
+    for tried in (shape, shape._replace(gaps=(True,) * len(shape.gaps))):
+        pattern = _pattern(tried)
+        rows = pattern.findall(text, start, end) if pattern.match(text, start, end) else []
         # One that the pattern does not find has its tags all the same.
         if 2 * len(rows) == tags:
-            return _unescaped(dict(zip(order, zip(*rows, strict=True), strict=True)))
+            return _unescaped(dict(zip(shape.order, zip(*rows, strict=True), strict=True)))
     return None
 
 
+class _Shape(NamedTuple):
+    """How a server writes entries: in which order, with what around ETags, and before which
+    elements, and at the end, others may stand; ``elements`` are those of all kinds of entries."""
+
+    kind: Kind
+    order: tuple[str, ...]
+    gaps: tuple[bool, ...]
+    quote: str
+    elements: tuple[str, ...]
+
+
+def _shape(entry: str, kind: Kind, elements: tuple[str, ...]) -> _Shape | None:
+    """The shape of an entry, which comes without its last tag; None if it is not of the kind."""
+    order = [name for name in _OPENING.findall(entry) if name in kind.names]
+    between = re.split(
+        f"<(?:{'|'.join(kind.names)})>[^<]*</[A-Za-z]+>", entry[len(kind.element) + 2 :]
+    )
+    absent = [name for name in kind.names if name in kind.optional and name not in order]
+    if sorted(order + absent) != sorted(kind.names) or len(between) != len(order) + 1:
+        return None
+    gaps = [bool(text) for text in between] + [True] * len(absent)
+    quote = next(quote for quote in _ETAGS if f"<ETag>{quote}" in entry or not quote)
+    return _Shape(kind, (*order, *absent), tuple(gaps), quote, elements)
+
+
 @lru_cache(maxsize=64)
-def _pattern(kind: Kind, order: tuple[str, ...], quote: str, others: bool) -> re.Pattern[str]:
-    """An entry whose elements stand in that order, perhaps with others between them."""
-    known = "|".join(order)
-    between = rf"(?:\s++|<(?!(?:{known})>|/?{kind.element}>)[^>]*+>[^<]*+)*+" if others else ""
-    contents = {"ETag": _ETAGS[quote], "Size": "([0-9]++)"}
-    parts = []
-    for name in order:
-        part = f"<{name}>{contents.get(name, '([^<]*+)')}</{name}>"
-        parts.append(f"(?:{part})?+" if name in kind.optional else part)
-    inside = f"{between}{between.join(parts)}{between}"
-    return re.compile(f"<{kind.element}>{inside}</{kind.element}>", re.ASCII)
+def _pattern(shape: _Shape) -> re.Pattern[str]:
+    """An entry of that shape, behind which stands the next one or nothing."""
+    kind = shape.kind
+    others = _others("|".join((*kind.names, kind.element)))
+    contents = {"ETag": _ETAGS[shape.quote], "Size": "([0-9]++)"}
+    inside = ""
+    for name, gap in zip((*shape.order, ""), shape.gaps, strict=True):
+        part = f"<{name}>{contents.get(name, '([^<]*+)')}</{name}>" if name else ""
+        inside += others * gap + (f"(?:{part})?+" if name in kind.optional else part)
+    following = rf"<{kind.element}>|\s*+(?:<(?:{'|'.join(shape.elements)})>|\Z)"
+    return re.compile(f"<{kind.element}>{inside}</{kind.element}>(?={following})", re.ASCII)
+
+
+def _others(known: str) -> str:
+    """Any number of elements that are not ``known`` and have none of these inside, at most two
+    deep."""
+    opening, closing = rf"<(?!/|(?:{known})[\s/>])[^>]*+>", rf"</(?!(?:{known})>)[^>]*+>"
+    empty = rf"<(?!(?:{known})[\s/>])[^>/]*+/>"
+    leaf = rf"(?:{empty}|{opening}[^<]*+{closing})"
+    return rf"(?:\s++|{leaf}|{opening}\s*+(?:{leaf}\s*+)++{closing})*+"
 
 
 def _unescaped(columns: Columns) -> Columns | None:
     """Columns without references; None if that takes lxml."""
+    if "<" in "".join(columns.get("ETag", ())):
+        return None
     if not any("&" in "".join(column) for column in columns.values()):
         return columns
     texts = {name: list(map(markup.unescape, column)) for name, column in columns.items()}

@@ -108,7 +108,7 @@ def _read(
     body: bytes, kinds: Sequence[Kind], roots: Sequence[str]
 ) -> tuple[list[Entries], Element]:
     """The entries of each kind, and the document without them."""
-    columns, root = read_entries(body, kinds, roots, "IsTruncated")
+    columns, root = read_entries(body, kinds, roots)
     encoded = _is_encoded(root)
     try:
         return [_entries(of_kind, encoded) for of_kind in columns], root
@@ -132,23 +132,25 @@ def _entries(columns: Columns, encoded: bool) -> Entries:
 
 def _decode_names(raw: Sequence[str]) -> list[str]:
     """Names out of their percent-encoding, where "+" is a space."""
-    if not any("%" in name or "+" in name for name in raw):
-        return list(raw)
-    # All at once, separated by a byte that no UTF-8 has.
-    decoded = unquote_to_bytes("%FF".join(raw).replace("+", " ")).split(b"\xff")
-    try:
-        names = [name.decode() for name in decoded]
-    except UnicodeDecodeError as error:
-        raise _not_utf8(error.object) from error
+    # All at once; a slash is what most names have that needs it, where it is encoded at all.
+    joined = "\0".join(raw).replace("+", " ").replace("%2F", "/")
+    if "%" in joined:
+        decoded = unquote_to_bytes(joined)
+        try:
+            joined = decoded.decode()
+        except UnicodeDecodeError as error:
+            start = decoded.rfind(b"\0", 0, error.start) + 1
+            raise _unusable(decoded[start:].partition(b"\0")[0]) from error
+    names = joined.split("\0") if raw else []
     if len(names) != len(raw):
-        raise _not_utf8(b"\xff".join(decoded))
+        raise _unusable(b"\0")
     return names
 
 
-def _not_utf8(name: bytes) -> FailedPrecondition:
+def _unusable(name: bytes) -> FailedPrecondition:
     return FailedPrecondition(
-        f"The bucket has a name that is no UTF-8, like {name[:200]!r}; exclude it by prefix, or"
-        " delete it."
+        f"The bucket has a name that is no UTF-8 or has a zero byte, like {name[:200]!r}: exclude"
+        " it by prefix, or delete it."
     )
 
 
