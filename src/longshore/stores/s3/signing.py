@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from longshore.clock import SYSTEM_CLOCK, Clock
@@ -28,12 +29,12 @@ _sha256 = hashlib.sha256
 class _Shape(NamedTuple):
     """What requests of one second with the same names of headers share.
 
-    ``lines`` wants the values of the headers, and last the content's hash, in the order of
-    ``order``.
+    ``lines`` wants what ``ordered`` makes of the values of the headers and, last, the content's
+    hash.
     """
 
     lines: str
-    order: tuple[int, ...]
+    ordered: Callable[[tuple[str, ...]], object]
     added: tuple[Header, ...]
     authorization: str
 
@@ -68,30 +69,34 @@ class Signer:
             self._begin(second, credentials)
         method, target, headers, body = request
         content = _sha256(body).hexdigest() if body else _NOTHING
-        names = tuple([name for name, _ in headers])
-        shape = self._shapes.get(names) or self._shape(names)
         if headers:
-            values = [value for _, value in headers]
-            values.append(content)
-            lines = shape.lines % tuple([values[i] for i in shape.order])
-            if "  " in lines or " \n" in lines or ": " in lines:
-                values = [" ".join(filter(None, value.split(" "))) for value in values]
-                lines = shape.lines % tuple([values[i] for i in shape.order])
+            names, values = zip(*headers, strict=True)
+            shape = self._shapes.get(names) or self._shape(names)
+            lines = shape.lines % shape.ordered((*values, content))
+            # Few values have spaces at all, and one character is found sooner than two.
+            if " " in lines and ("  " in lines or " \n" in lines or ": " in lines):
+                trimmed = [" ".join(filter(None, value.split(" "))) for value in values]
+                lines = shape.lines % shape.ordered((*trimmed, content))
         else:
+            shape = self._shapes.get(()) or self._shape(())
             lines = shape.lines % content
         path, _, query = target.partition("?")
-        if query and ("&" in query or "=" not in query):
+        if "&" in query:
             query = _canonical(query)
+        elif query and "=" not in query:
+            query += "="
         text = f"{method}\n{path}\n{query}\n{lines}\n{content}"
         inner = self._inner.copy()
         inner.update(_sha256(text.encode()).hexdigest().encode())
         outer = self._outer.copy()
         outer.update(inner.digest())
-        added = (
+        signed = (
+            *headers,
+            *shape.added,
             ("x-amz-content-sha256", content),
             ("authorization", shape.authorization + outer.hexdigest()),
         )
-        return Request(method, target, (*headers, *shape.added, *added), body)
+        return Request(method, target, signed, body)
 
     def _begin(self, second: int, credentials: Credentials) -> None:
         """Get ready for the requests of a second, and of a day or other credentials first."""
@@ -129,7 +134,7 @@ class Signer:
                 for name in signed
             )
             + f"\n{';'.join(signed)}",
-            order=tuple(open_names.index(name) for name in signed if name not in fixed),
+            ordered=itemgetter(*(open_names.index(name) for name in signed if name not in fixed)),
             added=tuple(added),
             authorization=f"{_ALGORITHM} Credential={self._credentials.access_key}/{self._scope},"
             f" SignedHeaders={';'.join(signed)}, Signature=",
