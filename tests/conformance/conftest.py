@@ -5,18 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.shelf import STORES, Shelf, TurnedClock, on_ceph
+from tests.conformance.shelf import EVERY_PROMISE, STORES, Promise, Shelf, TurnedClock, on_ceph
 
 
 @pytest.fixture(params=[*STORES, pytest.param("ceph", marks=pytest.mark.services)])
 async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
     """A store of each kind, without a bucket."""
     clock = TurnedClock()
+    promises = EVERY_PROMISE if request.param in STORES else frozenset[Promise]()
+    for mark in request.node.iter_markers("promised"):
+        for promise in mark.args:
+            if promise not in promises:
+                pytest.skip(f"{request.param} does not promise that {promise.value}")
     if request.param == "ceph":
         store = on_ceph(request.getfixturevalue("ceph"))
     else:
         store = STORES[request.param](tmp_path, clock)
-    yield Shelf(store, clock)
+    yield Shelf(store, clock, promises)
     await store.close()
 
 

@@ -1,19 +1,23 @@
 """A store under test with one bucket, and short words for what the tests of stores do.
 
-Another store is one line in STORES.
+Another store is one line in STORES. What the contract leaves open is a Promise: a test that needs
+one says so, and runs on the stores that make it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from longshore.clock import Clock, SystemClock
 from longshore.patch import Patch
 from longshore.settings import StoreSettings
-from longshore.store import ABSENT, Batch, Bucket, Failure, Store
+from longshore.store import ABSENT, Batch, Bucket, Failure, Outcome, Store
 from longshore.stores import s3
 from longshore.stores.local.store import LocalStore
 from longshore.stores.memory import MemoryStore
@@ -22,6 +26,30 @@ if TYPE_CHECKING:
     from tests.services.ceph import Ceph
 
 BUCKET = "shelf"
+
+
+class Promise(Enum):
+    """What Cloud Storage promises beyond the contract, and S3 does not; docs/stores.md says what
+    follows for users."""
+
+    GENERATION_PER_WRITE = "every write has a generation of its own, a time in microseconds"
+    METAGENERATION = "every change of metadata is counted"
+    IN_PLACE = "a change of metadata keeps the generation"
+    HOLDS_NAMES = "a hold keeps its object live: nobody replaces or deletes it"
+    HOLDS_ANYWHERE = "any object of any bucket can be held and retained"
+    BUCKET_RULES = "buckets have rules for holds, for access, and for retention by the second"
+    STAYS_NONCURRENT = "a noncurrent version never becomes live again"
+    VERSIONING_OFF = "where versions are no longer kept, a delete takes the live one for good"
+    ANY_NAME = "every character can be in a name"
+    ANY_KEY = "whatever a key of encryption is called, it is there"
+    ANY_GRANT = "anybody can have any role"
+    LONG_CONTEXTS = "contexts have 256 characters"
+    TURNED_CLOCK = "its clock is the test's"
+    AT_HAND = "a hundred thousand calls take no time"
+
+
+promised = pytest.mark.promised
+EVERY_PROMISE = frozenset(Promise)
 
 STORES: Mapping[str, Callable[[Path, Clock], Store]] = {
     "local": LocalStore,
@@ -40,6 +68,10 @@ def on_ceph(ceph: Ceph) -> Store:
     return s3.open_store(StoreSettings(name="ceph", kind="s3", options=options), ceph.directory)
 
 
+NO_CONTENT = "\0\0"
+"""What the address of a delete marker has."""
+
+
 class TurnedClock(SystemClock):
     """The machine's clock, which a test may turn forward."""
 
@@ -56,9 +88,12 @@ class TurnedClock(SystemClock):
 class Shelf:
     """The bucket BUCKET in ``store``."""
 
-    def __init__(self, store: Store, clock: TurnedClock) -> None:
+    def __init__(
+        self, store: Store, clock: TurnedClock, promises: Set[Promise] = EVERY_PROMISE
+    ) -> None:
         self.store = store
         self.clock = clock
+        self.promises = promises
 
     async def make(self, bucket: str = BUCKET, **rules: Any) -> Bucket:
         return await self.store.create_bucket(Bucket(name=bucket, create_time_us=0, **rules))
@@ -86,17 +121,44 @@ class Shelf:
     async def names(self, **range_: Any) -> list[str]:
         return [name for name, _ in await self.versions(**range_)]
 
-    async def versions(self, **range_: Any) -> list[tuple[str, int]]:
-        """(name, generation) of all that a listing gives."""
-        pages = self.store.list_objects(BUCKET, **range_)
-        return [
-            row async for page in pages for row in zip(page.names, page.generations, strict=True)
-        ]
+    async def versions(
+        self, *, delete_markers: bool = False, **range_: Any
+    ) -> list[tuple[str, int]]:
+        """(name, generation) of all that a listing gives; ``delete_markers``, which only S3 has,
+        where asked for."""
+        found = []
+        async for page in self.store.list_objects(BUCKET, **range_):
+            rows = zip(page.names, page.generations, strict=True)
+            addresses = page.columns.get("version", [""] * len(page))
+            found += [
+                row
+                for row, to in zip(rows, addresses, strict=True)
+                if delete_markers or NO_CONTENT not in to
+            ]
+        return found
+
+    async def empty(self) -> None:
+        """Delete all versions, and delete markers, for good."""
+        async for page in self.store.list_objects(BUCKET, versions=True):
+            outcome = await self.store.delete_objects(BUCKET, page, permanent=True)
+            assert not outcome.failures
+
+    async def patch_objects(self, batch: Batch, patch: Patch, **options: Any) -> Outcome:
+        """Patch; skips the test on a store that says that it cannot."""
+        if missing := patch.changes().keys() - self.store.capabilities.patch_columns:
+            pytest.skip(f"this store cannot change {', '.join(sorted(missing))}")
+        return await self.store.patch_objects(BUCKET, batch, patch, **options)
+
+    async def rewrite_objects(self, batch: Batch, **options: str) -> Outcome:
+        """Rewrite; skips the test on a store that says that it cannot."""
+        if not self.store.capabilities.rewrite:
+            pytest.skip("this store cannot rewrite")
+        return await self.store.rewrite_objects(BUCKET, batch, **options)
 
     async def patch(self, name: str, generation: int = ABSENT, **changes: Any) -> Failure | None:
         """Patch the version that is there."""
         batch = await self.there(name, generations=[generation], columns=("live",))
-        outcome = await self.store.patch_objects(BUCKET, batch, Patch(**changes))
+        outcome = await self.patch_objects(batch, Patch(**changes))
         return outcome.failures.get(0)
 
     async def delete(
@@ -110,7 +172,7 @@ class Shelf:
     async def rewrite(self, name: str, storage_class: str = "COLDLINE") -> Failure | None:
         """Rewrite the live object."""
         batch = await self.there(name)
-        outcome = await self.store.rewrite_objects(BUCKET, batch, storage_class=storage_class)
+        outcome = await self.rewrite_objects(batch, storage_class=storage_class)
         return outcome.failures.get(0)
 
 

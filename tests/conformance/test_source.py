@@ -18,8 +18,8 @@ from longshore import extensions
 from longshore.errors import Code, Error, NotFound
 from longshore.settings import Settings
 from longshore.source import Range, Selection
-from longshore.store import ABSENT, PAGE_BYTES, NewObject, Store, Stores
-from tests.conformance.shelf import BUCKET, Shelf
+from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, NewObject, Store, Stores
+from tests.conformance.shelf import BUCKET, Promise, Shelf, promised
 from tests.filters import project_source
 
 CHOSEN = [f"a/{number:03}" for number in range(40)] + ["b", "b\n,\"'", "é/\U0001f600"]
@@ -186,7 +186,8 @@ async def test_the_columns_asked_for_come_with_whether_an_object_is_live(
     for range_ in await reading.split():
         for selection in await reading.all(range_):
             count = len(selection.batch)
-            assert dict(selection.batch.columns) == {
+            columns = selection.batch.columns
+            assert {name: columns[name] for name in columns.keys() & COLUMNS.keys()} == {
                 "content_type": ["a/b"] * count,
                 "live": [True] * count,
             }
@@ -279,9 +280,10 @@ async def test_noncurrent_versions_are_listed_where_asked_for(
         for one in selections
         for row in zip(one.batch.names, one.batch.generations, strict=True)
     ]
-    assert found == [row for row in await yard.versions(versions=True) if row[0] != "b"]
+    versions = await yard.versions(versions=True, delete_markers=True)
+    assert found == [row for row in versions if row[0] != "b"]
     live = [is_live for one in selections for is_live in one.batch.columns["live"]]
-    assert live == [True, False, False, False, False, False]
+    assert live == [True, *[False] * (len(found) - 1)]
     read = 0
     for selection in selections:
         read += len(selection.batch)
@@ -292,6 +294,7 @@ async def test_noncurrent_versions_are_listed_where_asked_for(
 # project_source
 
 
+@promised(Promise.AT_HAND)
 async def test_a_filter_is_asked_of_each_page_and_sees_its_columns(yard: Shelf) -> None:
     await yard.make(versioning=True)
     objects = [
@@ -319,6 +322,7 @@ async def test_a_filter_is_asked_of_each_page_and_sees_its_columns(yard: Shelf) 
             assert selection.seen[-1] == selection.cursor["after"]
 
 
+@promised(Promise.AT_HAND)
 async def test_a_range_is_halved_by_the_names_that_a_filter_leaves_out(yard: Shelf) -> None:
     await yard.make()
     names = [f"{number:05}" for number in range(4200)]
@@ -467,6 +471,7 @@ async def test_a_replaced_manifest_is_read_on_where_its_bucket_keeps_versions(ya
     assert len(await reading.split()) == 1, "a noncurrent file is no manifest of a new job"
 
 
+@promised(Promise.AT_HAND)
 async def test_a_large_manifest_is_read_in_its_pieces(yard: Shelf) -> None:
     """More than the 1 MiB that a store gives at a time, with a quoted newline here and there."""
     await yard.make()
@@ -480,6 +485,7 @@ async def test_a_large_manifest_is_read_in_its_pieces(yard: Shelf) -> None:
     assert names_of(await reading.all(range_, middle, sizes=(999,))) == names[10_000:]
 
 
+@promised(Promise.AT_HAND)
 async def test_a_manifest_may_be_cut_where_a_row_begins(yard: Shelf) -> None:
     await yard.make()
     names = [f"{number:05}" for number in range(20_000)]

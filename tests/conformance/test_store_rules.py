@@ -9,7 +9,7 @@ import pytest
 from longshore.errors import Code, InvalidArgument, PermissionDenied
 from longshore.patch import MapPatch, Patch, Retention, dump_map
 from longshore.store import Failure
-from tests.conformance.shelf import BUCKET, Shelf, named
+from tests.conformance.shelf import BUCKET, Promise, Shelf, named, promised
 
 HOUR = 3600
 RETAINED = (
@@ -37,6 +37,7 @@ def invalid(failure: Failure | None) -> bool:
 # Holds
 
 
+@promised(Promise.HOLDS_NAMES)
 @pytest.mark.parametrize(
     ("hold", "kind"), [("temporary_hold", "Temporary"), ("event_based_hold", "Event-Based")]
 )
@@ -64,6 +65,7 @@ async def test_a_held_object_is_neither_deleted_nor_replaced(
     assert await bare.delete("a") is None
 
 
+@promised(Promise.HOLDS_NAMES)
 async def test_held_objects_of_a_batch_stay_and_the_rest_goes(shelf: Shelf) -> None:
     for name in "abcd":
         await shelf.write(name, temporary_hold=name in "bd")
@@ -76,6 +78,7 @@ async def test_held_objects_of_a_batch_stay_and_the_rest_goes(shelf: Shelf) -> N
     assert await shelf.names() == ["b", "d"]
 
 
+@promised(Promise.HOLDS_ANYWHERE)
 async def test_a_held_noncurrent_version_stays(versioned: Shelf) -> None:
     first = await versioned.write("a")
     await versioned.write("a")
@@ -84,11 +87,13 @@ async def test_a_held_noncurrent_version_stays(versioned: Shelf) -> None:
     assert denied(failure, "Object 'shelf/a' is under active Temporary hold")
 
 
+@promised(Promise.HOLDS_NAMES)
 async def test_a_held_object_can_be_patched(shelf: Shelf) -> None:
     await shelf.write("a", temporary_hold=True)
     assert await shelf.patch("a", content_type="x/y") is None
 
 
+@promised(Promise.HOLDS_NAMES)
 async def test_what_is_not_there_is_said_before_what_is_held(shelf: Shelf) -> None:
     generation = await shelf.write("a", temporary_hold=True)
     batch = named(("a", generation - 1))
@@ -96,6 +101,7 @@ async def test_what_is_not_there_is_said_before_what_is_held(shelf: Shelf) -> No
     assert outcome.failures[0].code is Code.ABORTED
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_a_bucket_can_hold_every_new_object(bare: Shelf) -> None:
     await bare.make(default_event_based_hold=True)
     await bare.write("a")
@@ -103,13 +109,14 @@ async def test_a_bucket_can_hold_every_new_object(bare: Shelf) -> None:
     assert denied(await bare.delete("a"), "Object 'shelf/a' is under active Event-Based hold")
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_a_bucket_that_holds_new_objects_holds_rewritten_ones(bare: Shelf) -> None:
     await bare.make(versioning=True)
     await bare.write("a")
     await bare.write("b", retention=until(bare, HOUR).dump())
     await bare.store.update_bucket(BUCKET, default_event_based_hold=True)
     batch = await bare.there("a", "b")
-    await bare.store.rewrite_objects(BUCKET, batch, storage_class="ARCHIVE")
+    await bare.rewrite_objects(batch, storage_class="ARCHIVE")
     after = await bare.there("a", "b", columns=("event_based_hold",))
     assert after.columns["event_based_hold"] == [True, False]
 
@@ -117,6 +124,7 @@ async def test_a_bucket_that_holds_new_objects_holds_rewritten_ones(bare: Shelf)
 # The retention of an object
 
 
+@promised(Promise.HOLDS_NAMES)
 async def test_a_retained_object_is_neither_deleted_nor_replaced(shelf: Shelf) -> None:
     await shelf.write("a")
     assert await shelf.patch("a", retention=until(shelf, HOUR)) is None
@@ -130,6 +138,7 @@ async def test_a_retained_object_is_neither_deleted_nor_replaced(shelf: Shelf) -
     assert await shelf.delete("a") is None
 
 
+@promised(Promise.TURNED_CLOCK)
 async def test_a_retained_object_may_become_noncurrent(versioned: Shelf) -> None:
     first = await versioned.write("a", retention=until(versioned, HOUR).dump())
     assert await versioned.rewrite("a") is None
@@ -141,6 +150,7 @@ async def test_a_retained_object_may_become_noncurrent(versioned: Shelf) -> None
     assert await versioned.delete("a", first, permanent=True) is None
 
 
+@promised(Promise.HOLDS_NAMES)
 async def test_an_expired_retention_forbids_nothing(shelf: Shelf) -> None:
     await shelf.write("a", retention=until(shelf, HOUR, "Locked").dump())
     shelf.clock.turn(HOUR + 1)
@@ -148,6 +158,7 @@ async def test_an_expired_retention_forbids_nothing(shelf: Shelf) -> None:
     await shelf.write("a")
 
 
+@promised(Promise.HOLDS_ANYWHERE)
 async def test_an_unlocked_retention_can_be_lengthened(shelf: Shelf) -> None:
     await shelf.write("a", retention=until(shelf, HOUR).dump())
     longer = until(shelf, 2 * HOUR)
@@ -155,6 +166,7 @@ async def test_an_unlocked_retention_can_be_lengthened(shelf: Shelf) -> None:
     assert await shelf.column("a", "retention") == longer.dump()
 
 
+@promised(Promise.HOLDS_ANYWHERE)
 @pytest.mark.parametrize("change", ["shorten", "clear", "lock"])
 async def test_an_unlocked_retention_is_weakened_or_locked_by_override_only(
     shelf: Shelf, change: str
@@ -173,6 +185,7 @@ async def test_an_unlocked_retention_is_weakened_or_locked_by_override_only(
     assert await shelf.column("a", "retention") == (wanted.dump() if wanted else "")
 
 
+@promised(Promise.HOLDS_ANYWHERE)
 @pytest.mark.parametrize("override", [False, True])
 async def test_a_locked_retention_is_only_lengthened(shelf: Shelf, override: bool) -> None:
     before = until(shelf, HOUR, "Locked")
@@ -185,11 +198,13 @@ async def test_a_locked_retention_is_only_lengthened(shelf: Shelf, override: boo
     assert await shelf.column("a", "retention") == longer.dump()
 
 
+@promised(Promise.HOLDS_ANYWHERE)
 async def test_clearing_no_retention_is_no_failure(shelf: Shelf) -> None:
     await shelf.write("a")
     assert await shelf.patch("a", retention=None) is None
 
 
+@promised(Promise.HOLDS_ANYWHERE)
 async def test_impossible_retentions_are_refused(shelf: Shelf) -> None:
     await shelf.write("a")
     for wanted in (
@@ -204,6 +219,7 @@ async def test_impossible_retentions_are_refused(shelf: Shelf) -> None:
     assert await shelf.column("a", "retention") == ""
 
 
+@promised(Promise.HOLDS_ANYWHERE)
 async def test_an_event_based_hold_excludes_a_retention(shelf: Shelf) -> None:
     await shelf.write("held", event_based_hold=True)
     await shelf.write("kept", retention=until(shelf, HOUR).dump())
@@ -217,12 +233,13 @@ async def test_an_event_based_hold_excludes_a_retention(shelf: Shelf) -> None:
     assert await shelf.patch("kept", temporary_hold=True) is None
 
 
+@promised(Promise.HOLDS_ANYWHERE)
 async def test_one_object_that_may_not_change_does_not_stop_the_others(shelf: Shelf) -> None:
     rows = [("a", await shelf.write("a"))]
     rows.append(("b", await shelf.write("b", event_based_hold=True)))
     rows.append(("c", await shelf.write("c")))
     wanted = until(shelf, HOUR)
-    outcome = await shelf.store.patch_objects(BUCKET, named(*rows), Patch(retention=wanted))
+    outcome = await shelf.patch_objects(named(*rows), Patch(retention=wanted))
     assert outcome.failures.keys() == {1}
     batch = await shelf.there(*"abc", columns=("retention",))
     assert batch.columns["retention"] == [wanted.dump(), "", wanted.dump()]
@@ -232,6 +249,7 @@ async def test_one_object_that_may_not_change_does_not_stop_the_others(shelf: Sh
 # The retention of a bucket
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_a_bucket_retains_its_objects(bare: Shelf) -> None:
     await bare.make(retention_period_seconds=HOUR)
     await bare.write("a")
@@ -243,6 +261,7 @@ async def test_a_bucket_retains_its_objects(bare: Shelf) -> None:
     assert await bare.delete("a") is None
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_a_bucket_s_retention_holds_for_what_is_already_there(shelf: Shelf) -> None:
     await shelf.write("a")
     await shelf.store.update_bucket(BUCKET, retention_period_seconds=HOUR)
@@ -251,6 +270,7 @@ async def test_a_bucket_s_retention_holds_for_what_is_already_there(shelf: Shelf
     assert await shelf.delete("a") is None
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_in_a_bucket_that_retains_versions_may_become_noncurrent(bare: Shelf) -> None:
     await bare.make(retention_period_seconds=HOUR, versioning=True)
     first = await bare.write("a")
@@ -258,6 +278,7 @@ async def test_in_a_bucket_that_retains_versions_may_become_noncurrent(bare: She
     assert denied(await bare.delete("a", first, permanent=True), RETAINED)
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_the_later_of_both_retentions_counts(bare: Shelf) -> None:
     await bare.make(retention_period_seconds=HOUR)
     await bare.write("a", retention=until(bare, 2 * HOUR).dump())
@@ -267,6 +288,7 @@ async def test_the_later_of_both_retentions_counts(bare: Shelf) -> None:
     assert await bare.delete("a") is None
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_releasing_the_event_based_hold_restarts_the_clock(bare: Shelf) -> None:
     await bare.make(retention_period_seconds=HOUR)
     for name in ("event", "temporary", "never"):
@@ -282,6 +304,7 @@ async def test_releasing_the_event_based_hold_restarts_the_clock(bare: Shelf) ->
     assert await bare.delete("event") is None
 
 
+@promised(Promise.HOLDS_NAMES)
 async def test_a_rewritten_object_is_retained_anew(bare: Shelf) -> None:
     await bare.make(retention_period_seconds=HOUR)
     await bare.write("a")
@@ -327,6 +350,7 @@ async def test_clearing_no_custom_time_is_no_failure(shelf: Shelf) -> None:
 # ACLs and limits
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_uniform_access_refuses_acls(bare: Shelf) -> None:
     await bare.make(uniform_access=True)
     await bare.write("a")
@@ -340,12 +364,11 @@ async def test_uniform_access_refuses_acls(bare: Shelf) -> None:
     assert await bare.patch("a", acl=change) is None
 
 
+@promised(Promise.BUCKET_RULES)
 async def test_what_no_object_may_have_comes_after_what_is_not_there(bare: Shelf) -> None:
     await bare.make(uniform_access=True)
     rows = (("z", 5), ("a", await bare.write("a")))
-    outcome = await bare.store.patch_objects(
-        BUCKET, named(*rows), Patch(acl=MapPatch(updates={}, clear=True))
-    )
+    outcome = await bare.patch_objects(named(*rows), Patch(acl=MapPatch(updates={}, clear=True)))
     assert [outcome.failures[i].code for i in (0, 1)] == [Code.NOT_FOUND, Code.INVALID_ARGUMENT]
 
 
@@ -380,6 +403,7 @@ async def test_impossible_contexts_are_refused(shelf: Shelf, pair: tuple[str, st
     assert await shelf.column("a", "contexts") == ""
 
 
+@promised(Promise.LONG_CONTEXTS)
 async def test_contexts_may_be_as_long_as_the_limit(shelf: Shelf) -> None:
     await shelf.write("a")
     change: dict[str, Any] = {"k" * 256: "ü" * 256}
@@ -391,7 +415,7 @@ async def test_custom_metadata_has_a_limit_for_each_object(shelf: Shelf) -> None
     await shelf.write("b")
     batch = await shelf.there("a", "b")
     change = MapPatch(updates={"new": "v" * 300})
-    outcome = await shelf.store.patch_objects(BUCKET, batch, Patch(custom_metadata=change))
+    outcome = await shelf.patch_objects(batch, Patch(custom_metadata=change))
     assert outcome.failures.keys() == {0}
     assert invalid(outcome.failures[0])
     assert await shelf.column("b", "custom_metadata") == dump_map({"new": "v" * 300})

@@ -191,5 +191,5 @@ def _with_refused(batch: Batch, refused: Mapping[str, Failure]) -> Batch:
         generations=[ABSENT] * count,
         metagenerations=[0] * count,
         sizes=[0] * count,
-        columns={name: [COLUMNS[name]()] * count for name in batch.columns},
+        columns={name: [COLUMNS.get(name, str)()] * count for name in batch.columns},
     )

@@ -58,6 +58,8 @@ class Attached:
 
     async def head(self, name: str, version_id: str = "") -> Head:
         """How the object looks; raises NotFound."""
+        if not heads.is_possible(name):
+            raise NotFound(f"No such object: {self._bucket}/{name}")
         headers = {"x-amz-checksum-mode": "ENABLED"}
         query = targets.query(_version(version_id))
         call = Call("HeadObject", "HEAD", self._bucket, name, query, headers)

@@ -72,6 +72,8 @@ async def listed(client: Client) -> AsyncIterator[Bucket]:
 
 async def get(client: Client, bucket: str) -> Bucket:
     """The bucket's rules; when it was made, only the list of all buckets tells: it is 0."""
+    if not bucket:
+        raise rules.no_bucket(bucket)
     head = await client.read(Call("HeadBucket", "HEAD", bucket))
     return Bucket(
         name=bucket,
@@ -91,7 +93,7 @@ async def create(client: Client, bucket: Bucket, *, object_lock: bool = False) -
     headers = {"x-amz-bucket-object-lock-enabled": "true"} if object_lock else {}
     region = client.service.settings.region
     if bucket.location not in ("", region):
-        raise InvalidArgument(
+        raise Unimplemented(
             f"The bucket '{bucket.name}' would be in {region}, where its store is, not in"
             f" {bucket.location}."
         )

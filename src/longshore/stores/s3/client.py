@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import NamedTuple, TypeVar
 
+from longshore import object_rules as rules
 from longshore.clock import SYSTEM_CLOCK, Clock
 from longshore.errors import Code
+from longshore.names import is_bucket_name
 from longshore.store import UNSENT, Turns
 from longshore.stores.s3.credentials import Credentials, CredentialSource
 from longshore.stores.s3.failures import Unsent, is_error, region_in, translate
@@ -122,7 +124,10 @@ class Service:
             await transport.close()
 
     def _settle(self, bucket: str, region: str) -> _Home:
-        """From now on, requests for ``bucket`` ("": for the service itself) go to ``region``."""
+        """From now on, requests for ``bucket`` ("": for the service itself) go to ``region``.
+        Raises NotFound for what no bucket is called: it could be read as an object's name."""
+        if bucket and not is_bucket_name(bucket):
+            raise rules.no_bucket(bucket)
         settings = self.settings
         if region != settings.region:
             # Where hosts are called after their regions, as AWS's are.

@@ -5,18 +5,19 @@ from __future__ import annotations
 import base64
 import quopri
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 
+from longshore import object_rules as rules
 from longshore.errors import Error, NotFound
 from longshore.patch import Retention, dump_map, parse_time
 from longshore.stores.s3 import markup, targets
 from longshore.stores.s3.client import Call, Client, in_lanes
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.versions import Rows, Version, fingerprint
+from longshore.stores.s3.versions import Rows, Version, fingerprint, is_same
 
 CUSTOM_TIME = "goog-custom-time"
 """The custom metadata that keeps the custom time; it is no part of ``custom_metadata``."""
@@ -98,6 +99,14 @@ def needs_head(columns: Iterable[str]) -> bool:
     return not LISTED.union(_NOWHERE, _ASKED).issuperset(columns)
 
 
+def is_possible(name: str) -> bool:
+    """Whether an object of S3 may be called so."""
+    try:
+        return 1 <= len(name.encode()) <= rules.NAME_MAX_BYTES and "\0" not in name
+    except UnicodeEncodeError:
+        return False
+
+
 def put(client: Client, rows: Rows, index: int, head: Head, *, live: bool) -> None:
     """Set a row to what HEAD says."""
     columns = head.columns(client.service.key_names)
@@ -106,6 +115,8 @@ def put(client: Client, rows: Rows, index: int, head: Head, *, live: bool) -> No
 
 async def find(client: Client, bucket: str, name: str, version_id: str = "") -> Head | None:
     """The live object, or a version, as HEAD describes it; None if it is not there."""
+    if not is_possible(name):
+        return None
     query = targets.query({"versionId": version_id}) if version_id else ""
     try:
         return Head(await client.read(Call("HeadObject", "HEAD", bucket, name, query)))
@@ -113,23 +124,26 @@ async def find(client: Client, bucket: str, name: str, version_id: str = "") -> 
         return None
 
 
-async def fill(client: Client, bucket: str, rows: Rows, *, headed: bool = False) -> None:
+async def fill(client: Client, bucket: str, rows: Rows, headed: Set[int] = frozenset()) -> None:
     """Ask for the columns that no listing tells, of each row that is there; those that have gone by
-    now become absent. ``headed``: what HEAD tells is known."""
-    head = needs_head(rows.columns) and not headed
+    now become absent. Of ``headed`` it is known what HEAD tells."""
+    head = needs_head(rows.columns)
     queries = {name: _ASKED[name] for name in rows.columns if name in _ASKED}
     if not head and not queries:
         return
 
     async def ask(index: int) -> None:
         name, version = rows.names[index], Version.load(rows.versions[index])
-        if head:
+        if head and index not in headed:
             found = await find(client, bucket, name, version.version_id)
             if found is None:
                 rows.remove(index)
                 return
             live = rows.columns["live"][index] if "live" in rows.columns else True
+            listed = rows.generations[index]
             put(client, rows, index, found, live=live)
+            if is_same(listed, version.version_id, found.generation):
+                rows.generations[index] = listed
         for column, what in queries.items():
             text = await _ask(client, bucket, name, what, version)
             if text is None:

@@ -36,6 +36,11 @@ class Range(NamedTuple):
     after: str = ""
     before: str | None = None
 
+    def has(self, name: str) -> bool:
+        """Whether ``name`` lies in the range."""
+        inside = name.startswith(self.prefix) and name > self.after
+        return inside and (self.before is None or name < self.before)
+
 
 class Listed(NamedTuple):
     """What one request listed, and where the next goes on; None: that was all."""
@@ -114,18 +119,25 @@ async def _ranged(
     client: Client, bucket: str, names: Range, versioned: bool, page_size: int
 ) -> AsyncIterator[tuple[Entries, bool]]:
     """What lies in the range, page by page, and whether it is the last."""
-    at: Mapping[str, str] | None = start_after(names.after, versioned)
+    # No object of S3 has U+0000 in its name, and some servers cannot even be asked for it.
+    prefix, after = names.prefix.partition("\0")[0], names.after.partition("\0")[0]
+    at: Mapping[str, str] | None = start_after(after, versioned)
     if names.before is not None and names.before <= max(names.after, names.prefix):
         at = None
-    last_name = names.after
+    last_name = after
     while at is not None:
-        entries, at = await page(client, bucket, versioned, names.prefix, at, page_size)
+        entries, at = await page(client, bucket, versioned, prefix, at, page_size)
         if entries.names:
             _check_order(bucket, last_name, entries.names, versioned)
             last_name = entries.names[-1]
             if names.before is not None and last_name >= names.before:
                 at = None
                 entries = pick(entries, range(bisect_left(entries.names, names.before)))
+            if entries.names and (entries.names[0] <= names.after or prefix != names.prefix):
+                # Ceph begins with the versions of the name that it was to begin after.
+                entries = pick(
+                    entries, [i for i, one in enumerate(entries.names) if names.has(one)]
+                )
             entries = _without_hidden(entries)
         if entries.names or at is None:
             yield entries, at is None

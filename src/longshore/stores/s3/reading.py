@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 
-from longshore import object_rules as rules
 from longshore.errors import Aborted, InvalidArgument, NotFound, OutOfRange
 from longshore.store import ABSENT, Batch
 from longshore.stores.s3 import buckets, heads, listing, targets
 from longshore.stores.s3.client import Call, Client, in_lanes
-from longshore.stores.s3.heads import Head
 from longshore.stores.s3.pages import Entries
-from longshore.stores.s3.versions import Rows, Version, check_columns, fingerprints
+from longshore.stores.s3.versions import VERSION, Rows, Version, check_columns, is_same
 
 DENSE = 32
 """How many of the wanted objects a page of a listing must have, so as to be cheaper than HEADs."""
@@ -36,6 +35,18 @@ async def there(
     return search.rows.batch()
 
 
+async def addressed(client: Client, bucket: str, batch: Batch) -> Batch:
+    """The batch with what addresses each of its versions, "" for those that are not there, or are
+    noncurrent though the batch does not say so."""
+    if VERSION in batch.columns:
+        return batch
+    found = await there(client, bucket, batch.names, batch.generations, ("live",))
+    meant = batch.columns.get("live", [True] * len(batch))
+    rows = zip(found.columns[VERSION], found.columns["live"], meant, strict=True)
+    addresses = [version if is_live or not live else "" for version, is_live, live in rows]
+    return replace(batch, columns={**batch.columns, VERSION: addresses})
+
+
 class _Search:
     """Looks for objects of a bucket, each by its name and, unless ABSENT, its generation."""
 
@@ -53,9 +64,10 @@ class _Search:
         self._versioned = versioned
         self._with_heads = heads.needs_head(rows.columns)
         self._wanted = list(generations)
+        self._headed: set[int] = set()
         self._places: dict[str, list[int]] = {}
         for index, name in enumerate(rows.names):
-            if is_possible(name) and not name.startswith(listing.HIDDEN):
+            if heads.is_possible(name) and not name.startswith(listing.HIDDEN):
                 self._places.setdefault(name, []).append(index)
 
     async def run(self) -> None:
@@ -64,7 +76,7 @@ class _Search:
         if not self._with_heads:
             names = await self._scan(names)
         await in_lanes(names, self._look)
-        await heads.fill(self._client, self._bucket, self.rows, headed=self._with_heads)
+        await heads.fill(self._client, self._bucket, self.rows, self._headed)
 
     async def _scan(self, names: list[str]) -> list[str]:
         """Find what pages of a listing have many of; gives the names to be looked up singly."""
@@ -87,56 +99,44 @@ class _Search:
         return single + names[start:]
 
     def _take(self, entries: Entries) -> None:
+        """Fill the rows of what is among ``entries``."""
         listed: Rows | None = None
-        for at, (name, live) in enumerate(zip(entries.names, entries.latest, strict=True)):
+        for at, name in enumerate(entries.names):
             for index in self._places.get(name, ()):
                 listed = listed or Rows.listed(entries, tuple(self.rows.columns))
-                wanted = self._wanted[index]
-                if wanted == listed.generations[at] or (wanted == ABSENT and live):
+                wanted, generation = self._wanted[index], listed.generations[at]
+                if index in self._headed:
+                    continue
+                if is_same(wanted, entries.version_ids[at], generation) or (
+                    wanted == ABSENT and entries.latest[at]
+                ):
                     columns = {name: column[at] for name, column in listed.columns.items()}
-                    known = listed.generations[at], listed.sizes[at], listed.versions[at]
-                    self.rows.put(index, *known, **columns)
+                    known = listed.sizes[at], listed.versions[at]
+                    self.rows.put(index, wanted or generation, *known, **columns)
 
     async def _look(self, name: str) -> None:
         """Find what is wanted of one name: the live version, or else another."""
+        if not (self._versioned or self._with_heads):
+            # The name itself comes first, and its generation is that which listings know.
+            found = await listing.page(self._client, self._bucket, False, name, {}, 1)
+            self._take(found.entries)
+            return
         head = await heads.find(self._client, self._bucket, name)
-        others = []
+        others = False
+        if head is not None and not self._with_heads and not head.version.has_id:
+            head, others = None, True
         for index in self._places[name]:
             wanted = self._wanted[index]
-            if head is not None and wanted in (ABSENT, head.generation):
-                self._put(index, head, live=True)
+            if head is not None and (
+                wanted == ABSENT or is_same(wanted, head.version.version_id, head.generation)
+            ):
+                heads.put(self._client, self.rows, index, head, live=True)
+                self.rows.generations[index] = wanted or head.generation
+                self._headed.add(index)
             elif wanted != ABSENT:
-                others.append(index)
+                others = True
         if others and self._versioned:
-            await self._look_for_others(name)
-
-    async def _look_for_others(self, name: str) -> None:
-        versions = await listing.of_name(self._client, self._bucket, name)
-        known = fingerprints(versions)
-        for index in self._places[name]:
-            if self._wanted[index] in known:
-                at = known.index(self._wanted[index])
-                live = versions.latest[at]
-                version_id = versions.version_ids[at]
-                if self._with_heads and versions.etags[at]:
-                    head = await heads.find(self._client, self._bucket, name, version_id)
-                    if head is not None:
-                        self._put(index, head, live=live)
-                else:
-                    version = Version(version_id, versions.etags[at], versions.modified[at])
-                    self.rows.put(
-                        index,
-                        known[at],
-                        versions.sizes[at],
-                        version.dump(),
-                        live=live,
-                        storage_class=versions.classes[at] or "STANDARD",
-                        create_time_us=version.modified * 1_000_000,
-                        update_time_us=version.modified * 1_000_000,
-                    )
-
-    def _put(self, index: int, head: Head, *, live: bool) -> None:
-        heads.put(self._client, self.rows, index, head, live=live)
+            self._take(await listing.of_name(self._client, self._bucket, name))
 
 
 async def content(
@@ -151,8 +151,8 @@ async def content(
         found = await there(client, bucket, [name], [generation], ())
         if found.generations == [ABSENT]:
             raise missing
-        version = Version.load(found.columns["version"][0])
-    elif not is_possible(name):
+        version = Version.load(found.columns[VERSION][0])
+    elif not heads.is_possible(name):
         raise missing
     size: int | None = None
     while size is None or start < size:
@@ -181,14 +181,6 @@ async def content(
         )
 
 
-def is_possible(name: str) -> bool:
-    """Whether an object may be called so."""
-    try:
-        return 1 <= len(name.encode()) <= rules.NAME_MAX_BYTES
-    except UnicodeEncodeError:
-        return False
-
-
 def _just_before(name: str) -> str:
     """A text before ``name``, with as few names between the two as possible."""
     rest, last = name[:-1], ord(name[-1])
@@ -196,4 +188,4 @@ def _just_before(name: str) -> str:
         return rest
     previous = chr(0xD7FF if last == 0xE000 else last - 1)
     near = f"{rest}{previous}\U0010ffff"
-    return near if is_possible(near) else f"{rest}{previous}"
+    return near if heads.is_possible(near) else f"{rest}{previous}"

@@ -135,6 +135,7 @@ class S3Store:
         self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
     ) -> Outcome:
         """Change metadata: most of it by a copy."""
+        batch = await reading.addressed(self._client, bucket, batch)
         return await patching.patch_objects(
             self._client, bucket, batch, patch, match_metageneration=match_metageneration
         )
@@ -143,6 +144,7 @@ class S3Store:
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
     ) -> Outcome:
         """Copy each live object onto itself."""
+        batch = await reading.addressed(self._client, bucket, batch)
         return await patching.rewrite_objects(
             self._client, bucket, batch, storage_class=storage_class, kms_key=kms_key
         )

@@ -35,6 +35,11 @@ class Version(NamedTuple):
         return Version(version_id, etag, int(modified))
 
     @property
+    def has_id(self) -> bool:
+        """Whether its id is its own: "null" is that of whatever was written without versions."""
+        return self.version_id not in _NO_IDS
+
+    @property
     def query(self) -> dict[str, str]:
         """What names this version in a request's query."""
         return {"versionId": self.version_id} if self.version_id else {}
@@ -50,6 +55,15 @@ def fingerprint(version_id: str, etag: str, modified: int, size: int) -> int:
     no_id = version_id in _NO_IDS
     hashed = zlib.crc32(etag.encode(), size) if no_id else zlib.crc32(version_id.encode())
     return modified << _HASH_BITS | hashed & _HASH or 1
+
+
+def is_same(wanted: int, version_id: str, generation: int) -> bool:
+    """Whether what has this version id and generation is the ``wanted`` generation. A version that
+    has an id stays what it is whatever its time, which Ceph moves when its tags or its hold
+    change."""
+    if wanted == generation:
+        return True
+    return version_id not in _NO_IDS and (wanted ^ generation) & _HASH == 0 and wanted != 0
 
 
 def seconds_of(generation: int) -> int:
