@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,16 @@ class FastClock(SystemClock):
 class House:
     """One service. ``crash`` kills it; ``run`` starts it (again) and waits for a job's end."""
 
-    def __init__(self, directory: Path, kind: str = "memory", *, batch: int = 5) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        kind: str = "memory",
+        *,
+        batch: int = 5,
+        options: Mapping[str, Any] | None = None,
+        speed: float = 50.0,
+    ) -> None:
+        """``options``: of the store. ``speed``: of its time; real services have their own."""
         self.settings = Settings(
             data_dir=directory,
             workers=1,
@@ -57,10 +66,11 @@ class House:
                     kind=kind,
                     buckets=("*",),
                     max_objects_per_second=float(batch * BATCHES_PER_SECOND),
+                    options=options or {},
                 )
             },
         )
-        self.clock = FastClock()
+        self.clock = FastClock(speed)
         self.fate = Fate()
         self.stores = Stores(self.settings)
         self.store = self.stores.open("main")

@@ -201,7 +201,7 @@ async def release(bare: Shelf, case: Case, names: list[str]) -> None:
         "put_object_hold": {"temporary_hold": False},
         "put_metadata": {"retention": ""},
     }.get(case.name)
-    if data is not None:
+    if data is not None and data.keys() & case.data.keys():
         undo = extensions.load("transformations", case.name).open_transformation(data)
         batch = await bare.there(*names, columns=("live",))
         assert not (await undo.act(bare.store, BUCKET, batch)).failures

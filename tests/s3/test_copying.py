@@ -16,7 +16,7 @@ import pytest
 from botocore.client import Config
 from botocore.exceptions import ClientError
 
-from longshore.errors import Code
+from longshore.errors import Code, FailedPrecondition
 from longshore.patch import MapPatch, Patch, Retention
 from longshore.settings import StoreSettings
 from longshore.store import ABSENT, UNSENT, Batch, Outcome
@@ -474,9 +474,8 @@ async def test_a_key_that_the_store_ignores_is_no_success(harbour: Harbour) -> N
     outcome = await harbour.rewrite(PLAIN, kms_key="testkey-1")
     assert failed(outcome) == {0: Code.FAILED_PRECONDITION}
     assert "testkey-1" in outcome.failures[0].message
-    outcome = await harbour.rewrite(PLAIN, kms_key="projects/p/locations/l/keyRings/r/cryptoKeys/k")
-    assert failed(outcome) == {0: Code.FAILED_PRECONDITION}
-    assert "kms_keys" in outcome.failures[0].message
+    with pytest.raises(FailedPrecondition, match="kms_keys"):
+        patching.service_key(harbour.client, "projects/p/locations/l/keyRings/r/cryptoKeys/k")
 
 
 async def test_what_cannot_be_copied_stays_as_it_is(harbour: Harbour) -> None:

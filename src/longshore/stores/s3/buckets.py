@@ -21,6 +21,7 @@ from longshore.patch import parse_time
 from longshore.store import Bucket
 from longshore.stores.s3 import markup, targets
 from longshore.stores.s3.client import Call, Client, Traits
+from longshore.stores.s3.features import Feature
 from longshore.stores.s3.markup import Element
 
 BELIEVED_SECONDS = 30.0
@@ -49,7 +50,13 @@ async def traits_of(client: Client, bucket: str) -> Traits:
             has_acls=await _has_acls(client, bucket),
         )
         known = client.service.traits[bucket] = traits, now + BELIEVED_SECONDS
-    return known[0]
+    works = client.service.verdicts.works
+    return replace(
+        known[0],
+        keeps_tags=works(Feature.COPY_TAGS),
+        takes_locks=works(Feature.COPY_LOCKS),
+        finds_parts=works(Feature.PART_COPY_NAMES),
+    )
 
 
 async def listed(client: Client) -> AsyncIterator[Bucket]:

@@ -59,15 +59,11 @@ async def rewrite_objects(
     storage_class: str,
     kms_key: str,
 ) -> Outcome:
-    """Copy each live object of ``batch`` onto itself with another class or key ("": keeps its own);
-    a key that is called as jobs do is one that the settings have a name of the service's for."""
+    """Copy each live object of ``batch`` onto itself with another class or key, as the service
+    calls it ("": keeps its own)."""
     failures: dict[int, Failure] = {}
     copier = Copier(client, bucket, await buckets.traits_of(client, bucket))
-    try:
-        key = _service_key(client, kms_key)
-    except Error as error:
-        return Outcome(failures=dict.fromkeys(range(len(batch)), failure_of(error)))
-    change = Change(columns={}, storage_class=storage_class, kms_key=key)
+    change = Change(columns={}, storage_class=storage_class, kms_key=kms_key)
 
     async def one(index: int) -> None:
         name = batch.names[index]
@@ -215,7 +211,7 @@ def _named(batch: Batch, index: int) -> Named:
     return Named(version_id, batch.generations[index])
 
 
-def _service_key(client: Client, kms_key: str) -> str:
+def service_key(client: Client, kms_key: str) -> str:
     """The service's name of a key; raises FailedPrecondition if the settings have none."""
     if not kms_key.startswith("projects/"):
         return kms_key

@@ -135,6 +135,7 @@ class S3Store:
         self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
     ) -> Outcome:
         """Change metadata: most of it by a copy."""
+        await self._proving.require(bucket, dict.fromkeys(patch.changes(), ""))
         batch = await reading.addressed(self._client, bucket, batch)
         return await patching.patch_objects(
             self._client, bucket, batch, patch, match_metageneration=match_metageneration
@@ -144,9 +145,12 @@ class S3Store:
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
     ) -> Outcome:
         """Copy each live object onto itself."""
+        key = patching.service_key(self._client, kms_key)
+        acts = {"storage_class": storage_class, "kms_key": key}
+        await self._proving.require(bucket, {act: value for act, value in acts.items() if value})
         batch = await reading.addressed(self._client, bucket, batch)
         return await patching.rewrite_objects(
-            self._client, bucket, batch, storage_class=storage_class, kms_key=kms_key
+            self._client, bucket, batch, storage_class=storage_class, kms_key=key
         )
 
     def list_buckets(self) -> AsyncIterator[Bucket]:
