@@ -38,6 +38,8 @@ _COPY = Act(
         Feature.PART_COPY,
         Feature.PART_COPY_NAMES,
     ),
+    weaker="It takes a copy of the object: where the bucket keeps versions, the one before stays"
+    " behind, with its retention if it has one; a hold moves to the copy.",
 )
 _DELETE = (Feature.DELETE_QUIET, Feature.DELETE_ETAG, Feature.DELETE_IF_MATCH)
 
@@ -59,8 +61,8 @@ ACTS: Final[Mapping[str, Act]] = {
     "custom_time_us": _COPY,
     "contexts": Act((Feature.TAGGING,), (Feature.UNTAGGING,)),
     "acl": Act((Feature.ACL,)),
-    "storage_class": Act((Feature.COPY, Feature.COPY_CLASS), _COPY.helped_by),
-    "kms_key": Act((Feature.COPY, Feature.COPY_KMS), _COPY.helped_by),
+    "storage_class": Act((Feature.COPY, Feature.COPY_CLASS), _COPY.helped_by, _COPY.weaker),
+    "kms_key": Act((Feature.COPY, Feature.COPY_KMS), _COPY.helped_by, _COPY.weaker),
 }
 _LOCKS = frozenset(
     {Feature.LEGAL_HOLD, Feature.RETENTION, Feature.RETENTION_GUARD, Feature.COPY_LOCKS}
@@ -68,6 +70,10 @@ _LOCKS = frozenset(
 _WITHOUT: Final[Mapping[Feature, str]] = {
     Feature.COPY_IF_MATCH: "An object that somebody replaces just before it is copied gets"
     " metadata that was made for the one before: conditions of copies have no effect here.",
+    Feature.COPY_TAGS: "A copy loses the object's tags here; they are put back at once, unless the"
+    " worker is killed at just that moment.",
+    Feature.COPY_LOCKS: "A copy is held and retained here by requests of their own, at once, unless"
+    " the worker is killed at just that moment; until then the version before stays held.",
     Feature.DELETE_ETAG: "An object that somebody replaces just before it is deleted is gone with"
     " its new content: conditions of deletes have no effect here.",
     Feature.RETENTION_GUARD: "Whoever may set a retention may shorten it here.",
@@ -234,6 +240,7 @@ class _Inquiry:
         told = [act.weaker] if act.weaker else []
         for call in act.helped_by:
             kept = call is Feature.DELETE_ETAG and self._facts.versioned  # as a noncurrent version
+            kept = kept or (call is Feature.COPY_LOCKS and not self._facts.locks)
             if call in _WITHOUT and not kept and not works(call, self._proofs.values()):
                 told.append(_WITHOUT[call])
         return " ".join(told)
