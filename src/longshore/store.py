@@ -48,7 +48,8 @@ COLUMNS: Mapping[str, type] = {
 }
 """Every column that can be asked for, with its type. "" and 0 stand for "not set"; maps are text as
 of ``patch.dump_map``, retention as of ``patch.Retention.dump``; ``checksum`` is of the content and
-is compared only with itself; ``live`` is False for a noncurrent version."""
+is compared only with itself: one that another begins with may be of the same; ``live`` is False for
+a noncurrent version."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ import pytest
 
 from longshore import extensions
 from longshore.errors import Code, Unimplemented
+from longshore.patch import Patch
 from longshore.store import ABSENT, COLUMNS, Batch, Capabilities
 from longshore.transformation import (
     Announced,
@@ -25,7 +26,7 @@ from longshore.transformation import (
     Transformation,
     Verdict,
 )
-from tests.conformance.shelf import BUCKET, STORES, Shelf, TurnedClock, on_ceph
+from tests.conformance.shelf import BUCKET, STORES, Shelf, TurnedClock, named, on_ceph
 from tests.copying_store import CopyingStore
 
 NAMES = ["a", "b/c", "b/d\n", "é"]
@@ -405,6 +406,28 @@ async def test_a_hold_refuses_its_object_alone(bare: Shelf, case: Case) -> None:
     failed = {index: failure.code for index, failure in outcome.failures.items()}
     assert failed == {0: Code.PERMISSION_DENIED}
     assert await settled(bare, case, announced) == [AGAIN, DONE, DONE, DONE]
+
+
+@pytest.mark.parametrize(
+    ("was", "is_", "verdict"),
+    [
+        ("SIZEsum1", "SIZEsum1", DONE),
+        ("SIZEsum1", "SIZE", DONE),
+        ("SIZE", "SIZEsum1", DONE),
+        ("SIZEsum1", "SIZEsum2", AGAIN),
+        ("SIZE", "ELSEsum1", AGAIN),
+    ],
+)
+def test_a_copy_of_which_a_store_knows_less_is_told_by_that(
+    was: str, is_: str, verdict: Verdict
+) -> None:
+    """A copy that is encrypted, or made of parts, has no MD5 in S3; what it was made of had one."""
+    columns = {"checksum": [is_], "storage_class": ["COLDLINE"], "kms_key": [""]}
+    columns["content_type"] = ["a/b"]
+    now = named(("a", 2), **columns)
+    copying = PatchObjects(patch=Patch(content_type="a/b"), copies=True)
+    for transformation in (Rewrite(storage_class="COLDLINE"), copying):
+        assert transformation.settle(Announced(["a"], [1], [was]), now) == [verdict]
 
 
 @every_case

@@ -12,6 +12,7 @@ import boto3
 import pytest
 from botocore.client import Config
 
+from longshore.errors import Code
 from longshore.stores.s3.client import Service
 from longshore.stores.s3.http import Reply
 from tests.faults import Crash
@@ -168,3 +169,33 @@ async def test_contexts_are_counted_once_by_whoever_died_setting_them(port: Port
     for name in NAMES:
         tags = port.s3.get_object_tagging(Bucket=BUCKET, Key=name)["TagSet"]
         assert {tag["Key"]: tag["Value"] for tag in tags} == {"new": "1", "stays": "3"}
+
+
+async def test_hold_metadata_release_and_delete_for_good(port: Port) -> None:
+    names = NAMES[:15]
+    for name in names:
+        port.put(name, CacheControl="no-store", Metadata={"old": "1"}, Tagging="team=dock")
+    house, count = port.house, len(names)
+
+    async def run(what: tuple[str, dict[str, Any]]) -> Any:
+        counters, errors = await port.live_through(await house.create(what, PREFIX))
+        return counters.succeeded, {code: one.count for code, one in errors.items()}
+
+    port.deaths = CRASHES  # nobody dies
+    delete = ("delete_object", {"permanent": True})
+    assert await run(("put_object_hold", {"temporary_hold": True})) == (count, {})
+    assert await run(delete) == (0, {Code.PERMISSION_DENIED: count})
+    assert await run(METADATA) == (count, {})
+    assert {len(ids) for ids in port.versions().values()} == {2}
+    for name in names:
+        head = port.s3.head_object(Bucket=BUCKET, Key=name)
+        assert (head["ContentType"], head["CacheControl"]) == ("text/y", "no-store")
+        assert (head["Metadata"], head["ObjectLockLegalHoldStatus"]) == (
+            {"old": "1", "new": "1"},
+            "ON",
+        )
+        tags = port.s3.get_object_tagging(Bucket=BUCKET, Key=name)["TagSet"]
+        assert tags == [{"Key": "team", "Value": "dock"}]
+    assert await run(("put_object_hold", {"temporary_hold": False})) == (count, {})
+    assert await run(delete) == (2 * count, {})
+    assert port.versions() == {}

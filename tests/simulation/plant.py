@@ -375,7 +375,7 @@ def hand_back(connection""",
         edits=(
             Edit(
                 file="transformation.py",
-                old='            ours = map(eq, announced.checksums, now.columns["checksum"])\n',
+                old='            ours = map(_same, announced.checksums, now.columns["checksum"])\n',
                 new="            ours = map(eq, announced.generations, now.generations)\n",
             ),
         ),

@@ -10,6 +10,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
+from zlib import crc32
 
 from longshore import object_rules as rules
 from longshore.errors import Error, NotFound
@@ -87,11 +88,12 @@ class Head:
         return columns
 
     def _checksum(self) -> str:
-        """Of the content, where the ETag is the MD5 of it, which a copy keeps; else its size."""
-        etag = self.version.etag
+        """Of the content, as far as the head tells: of its size, and where the ETag is its MD5 of
+        that. A copy may have an ETag of the other kind."""
+        size, etag = crc32(b"%d" % self.size).to_bytes(4, "big")[1:], self.version.etag
         if _MD5.fullmatch(etag) and not any(name in self.headers for name in _SEALED):
-            return base64.b64encode(bytes.fromhex(etag[:12])).decode()
-        return f"#{self.size:x}"[:8]
+            size += bytes.fromhex(etag[:6])
+        return base64.b64encode(size).decode()
 
 
 def needs_head(columns: Iterable[str]) -> bool:
