@@ -27,6 +27,8 @@ from longshore.stores.s3.markup import Element
 BELIEVED_SECONDS = 30.0
 """How long it is believed that a bucket keeps versions, or does not."""
 _DAY_SECONDS = 86400
+_LISTING = "ListBucketResult"
+"""What a service answers to any question about a bucket that it does not know (rclone)."""
 _YEAR_DAYS = 365
 
 
@@ -176,7 +178,7 @@ async def _versioning(client: Client, bucket: str) -> str:
         reply = await client.read(Call("GetBucketVersioning", "GET", bucket, query="versioning"))
     except Unimplemented:
         return ""
-    return markup.read(reply.body, "VersioningConfiguration").get("Status")
+    return markup.read(reply.body, "VersioningConfiguration", _LISTING).get("Status")
 
 
 async def _object_lock(client: Client, bucket: str) -> Element:
@@ -186,7 +188,7 @@ async def _object_lock(client: Client, bucket: str) -> Element:
         reply = await client.read(call)
     except (NotFound, Unimplemented, FailedPrecondition):
         return Element("ObjectLockConfiguration")
-    return markup.read(reply.body, "ObjectLockConfiguration")
+    return markup.read(reply.body, "ObjectLockConfiguration", _LISTING)
 
 
 async def _retention_seconds(client: Client, bucket: str) -> int:
@@ -213,7 +215,7 @@ async def _location(client: Client, bucket: str) -> str:
         reply = await client.read(Call("GetBucketLocation", "GET", bucket, query="location"))
     except Unimplemented:
         return ""
-    return markup.read(reply.body, "LocationConstraint").text.strip()
+    return markup.read(reply.body, "LocationConstraint", _LISTING).text.strip()
 
 
 async def _put(client: Client, verb: str, bucket: str, what: str, body: bytes) -> None:

@@ -37,8 +37,8 @@ class Verdicts:
 
     def __init__(self) -> None:
         self.proofs: dict[str, Proof] = {}
-        self.cleared: set[tuple[str, str]] = set()
-        """Buckets, and acts that may be done there."""
+        self.cleared: set[tuple[str, str, str]] = set()
+        """Buckets, and acts with their values that may be done there."""
 
     def learn(self, proofs: Mapping[str, Proof]) -> None:
         """Go by ``proofs`` from now on, all of one server; what was shown by another is nothing."""

@@ -94,14 +94,13 @@ class Proving:
         self._store = store
         self._probe_bucket = probe_bucket
 
-    async def require(self, bucket: str, acts: Mapping[str, str]) -> None:
-        """Raises the reason why one of ``acts`` may not be done; free where ``prove`` has said
-        that they may."""
-        if all((bucket, act) in self._verdicts.cleared for act in acts):
-            return
-        for finding in await self.prove(bucket, acts, list(self._verdicts.proofs.values())):
-            if finding.refusal is not None:
-                raise finding.refusal
+    async def refusal(self, bucket: str, acts: Mapping[str, str]) -> Error | None:
+        """Why one of ``acts`` may not be done; costs nothing where ``prove`` has found that all
+        may."""
+        if all((bucket, act, value) in self._verdicts.cleared for act, value in acts.items()):
+            return None
+        findings = await self.prove(bucket, acts, list(self._verdicts.proofs.values()))
+        return next((one.refusal for one in findings if one.refusal is not None), None)
 
     async def prove(
         self, bucket: str, acts: Mapping[str, str], known: Sequence[Proof]
@@ -117,10 +116,11 @@ class Proving:
             ]
         self._verdicts.learn(proofs)
         for finding in findings:
+            cleared = bucket, finding.act, acts[finding.act]
             if finding.refusal is None:
-                self._verdicts.cleared.add((bucket, finding.act))
+                self._verdicts.cleared.add(cleared)
             else:
-                self._verdicts.cleared.discard((bucket, finding.act))
+                self._verdicts.cleared.discard(cleared)
         return findings
 
 
@@ -203,7 +203,8 @@ class _Inquiry:
             found.append(proof)
             if proof.effect is not Effect.WORKS:
                 refusal = refusal or Unimplemented(f"On this service {proof.call} {proof.why}.")
-        if refusal is None and not self._facts.locks and _LOCKS.intersection(act.needs):
+        locks = _LOCKS.intersection(act.needs)
+        if locks and not self._facts.locks and not isinstance(refusal, Unimplemented):
             refusal = FailedPrecondition(
                 f"The bucket {self._bucket} has no object lock, without which its objects can't be"
                 " held or retained: only a bucket that was made with it has it."

@@ -20,6 +20,7 @@ from longshore.store import (
 )
 from longshore.stores.s3 import buckets, deleting, listing, patching, reading, targets, writing
 from longshore.stores.s3.client import Call, Client
+from longshore.stores.s3.failures import failure_of
 from longshore.stores.s3.http import Reply
 from longshore.stores.s3.patching import MOVING, PATCHED
 from longshore.stores.s3.proving import Proving
@@ -47,10 +48,20 @@ class S3Store:
     ) -> list[Finding]:
         """As ``proof.MustProve.prove``; what nobody has asked it for is proven when it is first
         done."""
-        names = self._client.service.settings.kms_keys
-        if key := acts.get("kms_key"):
-            acts = {**acts, "kms_key": names.get(key, key)}
-        return await self._proving.prove(bucket, acts, known)
+        return await self._proving.prove(bucket, self._in_its_words(acts), known)
+
+    async def _refused(self, bucket: str, batch: Batch, acts: Mapping[str, str]) -> Outcome | None:
+        """What becomes of ``batch`` where the service must not be asked for ``acts``."""
+        error = await self._proving.refusal(bucket, self._in_its_words(acts))
+        if error is None:
+            return None
+        return Outcome(failures=dict.fromkeys(range(len(batch)), failure_of(error)))
+
+    def _in_its_words(self, acts: Mapping[str, str]) -> Mapping[str, str]:
+        """``acts`` with the key as the service calls it."""
+        if (key := acts.get("kms_key")) is None:
+            return acts
+        return {**acts, "kms_key": self._client.service.settings.kms_keys.get(key, key)}
 
     async def _ask(
         self,
@@ -128,14 +139,16 @@ class S3Store:
     async def delete_objects(self, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
         """Delete each (name, generation)."""
         act = "delete_permanently" if permanent else "delete"
-        await self._proving.require(bucket, {act: ""})
+        if refused := await self._refused(bucket, batch, {act: ""}):
+            return refused
         return await deleting.delete(self._client, bucket, batch, permanent=permanent)
 
     async def patch_objects(
         self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
     ) -> Outcome:
         """Change metadata: most of it by a copy."""
-        await self._proving.require(bucket, dict.fromkeys(patch.changes(), ""))
+        if refused := await self._refused(bucket, batch, dict.fromkeys(patch.changes(), "")):
+            return refused
         batch = await reading.addressed(self._client, bucket, batch)
         return await patching.patch_objects(
             self._client, bucket, batch, patch, match_metageneration=match_metageneration
@@ -146,8 +159,10 @@ class S3Store:
     ) -> Outcome:
         """Copy each live object onto itself."""
         key = patching.service_key(self._client, kms_key)
-        acts = {"storage_class": storage_class, "kms_key": key}
-        await self._proving.require(bucket, {act: value for act, value in acts.items() if value})
+        wanted = {"storage_class": storage_class, "kms_key": key}
+        acts = {act: value for act, value in wanted.items() if value}
+        if refused := await self._refused(bucket, batch, acts):
+            return refused
         batch = await reading.addressed(self._client, bucket, batch)
         return await patching.rewrite_objects(
             self._client, bucket, batch, storage_class=storage_class, kms_key=key

@@ -1,0 +1,81 @@
+"""Jobs on services of many makers: what is not proven is refused before an object is touched."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore.database import proofs
+from longshore.proof import Effect
+from longshore.stores.s3.features import Feature
+from longshore.stores.s3.scratch import PREFIX
+from tests.house import BUCKET, House
+from tests.s3.asking import client_of, contents
+from tests.services.s3_servers import S3Server
+
+DELETE = ("delete_object", {"permanent": False})
+EVERYTHING = ("prefix_list", {"prefixes": [""]})
+SECONDS = 100.0
+
+
+@pytest.fixture
+def client(rclone: S3Server) -> Any:
+    """Of a service with one bucket, which has nothing but what is rclone's to destroy."""
+    client = client_of(rclone)
+    client.create_bucket(Bucket=BUCKET)
+    for name in ("a", "b c", f"{PREFIX}mine"):
+        client.put_object(Bucket=BUCKET, Key=name, Body=b"precious")
+    yield client
+    for name, _ in contents(client, BUCKET):
+        client.delete_object(Bucket=BUCKET, Key=name)
+    client.delete_bucket(Bucket=BUCKET)
+    client.close()
+
+
+@pytest.fixture
+async def house(rclone: S3Server, client: Any, tmp_path: Path) -> AsyncIterator[House]:
+    options = {
+        "endpoint": rclone.endpoint,
+        "access_key": rclone.access_key,
+        "secret_key": rclone.secret_key,
+    }
+    house = House(tmp_path, "s3", options=options, speed=1.0)
+    await house.outside.create()
+    yield house
+    await house.close()
+
+
+async def test_a_job_deletes_what_it_finds_and_nothing_below_the_prefix(
+    house: House, client: Any
+) -> None:
+    job = await house.create(DELETE, EVERYTHING)
+    assert await house.run(job, seconds=SECONDS)
+    row, (counters, _) = await house.job(job)
+    assert (row.state, counters.total, counters.succeeded) == ("SUCCEEDED", 2, 2)
+    assert [name for name, _ in contents(client, BUCKET)] == [f"{PREFIX}mine"]
+    known = await house.outside.read(proofs.known, house.store.endpoint, 0)
+    effects = {proof.call: proof.effect for proof in known}
+    assert effects[Feature.DELETE] is Effect.WORKS
+    assert effects[Feature.DELETE_ETAG] is Effect.IGNORED
+    (note,) = [one["message"] for one in house.records() if "message" in one]
+    assert "conditions of deletes have no effect" in note
+
+
+async def test_what_a_service_destroys_is_refused_and_nothing_touched(
+    house: House, client: Any
+) -> None:
+    before = contents(client, BUCKET)
+    contexts = {"updates": {"a": "b"}, "removals": [], "clear": False}
+    for what, call in (
+        (("put_object_hold", {"temporary_hold": True}), "PutObjectLegalHold"),
+        (("update_object_custom_context", contexts), "PutObjectTagging"),
+    ):
+        job = await house.create(what, EVERYTHING)
+        assert await house.run(job, seconds=SECONDS)
+        row, (counters, _) = await house.job(job)
+        assert (row.state, row.error_code, counters.total) == ("FAILED", "UNIMPLEMENTED", 0)
+        assert f"{call} replaces the content of the object" in row.error_message
+    assert contents(client, BUCKET) == before
