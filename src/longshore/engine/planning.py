@@ -115,12 +115,9 @@ class Planning:
         shard, tools = self._running.shard, self._tools
         log = ActionLog(tools.logs_dir, tools.logs, shard)
         with closing(log):
-            for finding in findings:
-                if finding.weaker:
-                    about = {"bucket": shard.bucket, "act": finding.act}
-                    telemetry.warning("promises less", **about, why=finding.weaker)
-                    message = f"{finding.act} in {shard.bucket}: {finding.weaker}"
-                    log.note(message, tools.clock.now_us())
+            for why, acts in _weaker(findings).items():
+                telemetry.warning("promises less", bucket=shard.bucket, acts=acts, why=why)
+                log.note(f"{acts} in {shard.bucket}: {why}", tools.clock.now_us())
 
     async def fail(self, error: Error) -> None:
         """End the bucket operation FAILED."""
@@ -130,3 +127,12 @@ class Planning:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def _weaker(findings: Iterable[Finding]) -> dict[str, str]:
+    """Which acts promise less, by what they do not promise."""
+    acts: dict[str, list[str]] = {}
+    for finding in findings:
+        if finding.weaker:
+            acts.setdefault(finding.weaker, []).append(finding.act)
+    return {why: ", ".join(names) for why, names in acts.items()}
