@@ -29,6 +29,7 @@ class Feature(StrEnum):
     DELETE_QUIET = "quiet DeleteObjects"
     DELETE_ETAG = "DeleteObjects with conditions"
     DELETE_VERSION = "DeleteObjects of versions"
+    DELETE_LOCKED = "DeleteObjects among held versions"
     DELETE_IF_MATCH = "DeleteObject with a condition"
 
 

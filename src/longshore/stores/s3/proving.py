@@ -65,7 +65,10 @@ ACTS: Final[Mapping[str, Act]] = {
     "kms_key": Act((Feature.COPY, Feature.COPY_KMS), _COPY.helped_by, _COPY.weaker),
 }
 _LOCKS = frozenset(
-    {Feature.LEGAL_HOLD, Feature.RETENTION, Feature.RETENTION_GUARD, Feature.COPY_LOCKS}
+    {
+        *(Feature.LEGAL_HOLD, Feature.RETENTION, Feature.RETENTION_GUARD),
+        *(Feature.COPY_LOCKS, Feature.DELETE_LOCKED),
+    }
 )
 _WITHOUT: Final[Mapping[Feature, str]] = {
     Feature.COPY_IF_MATCH: "An object that somebody replaces just before it is copied gets"
@@ -189,6 +192,8 @@ class _Inquiry:
         needs = [*act.needs]
         if name == "delete_permanently" and self._facts.versioned:
             needs.append(Feature.DELETE_VERSION)
+            if self._facts.locks:
+                needs.append(Feature.DELETE_LOCKED)
         if Feature.COPY in needs and self._facts.locks:
             # Copies may forget holds and retentions, which are then placed anew.
             needs += [Feature.LEGAL_HOLD, Feature.RETENTION]

@@ -32,5 +32,6 @@ TRIALS: Mapping[Feature, Trial] = {
     Feature.DELETE_QUIET: deletes.delete_quiet,
     Feature.DELETE_ETAG: deletes.delete_etag,
     Feature.DELETE_VERSION: deletes.delete_version,
+    Feature.DELETE_LOCKED: deletes.delete_locked,
     Feature.DELETE_IF_MATCH: deletes.delete_if_match,
 }

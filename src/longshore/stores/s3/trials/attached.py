@@ -12,6 +12,7 @@ from longshore.stores.s3.trials.seen import (
     NO_EFFECT,
     WORKS,
     Seen,
+    hold_document,
     kept,
     need_locks,
     refused,
@@ -26,7 +27,7 @@ _EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"
 async def legal_hold(scratch: Scratch, _: str) -> Seen:
     """It shows, it protects, and it can be released."""
     cargo = await scratch.write()
-    held = await scratch.put(cargo, "legal-hold", _hold("ON"))
+    held = await scratch.put(cargo, "legal-hold", hold_document("ON"))
     seen = await kept(scratch, cargo, held)
     if seen is not WORKS:
         return _where_locked(scratch, seen, held)
@@ -37,7 +38,7 @@ async def legal_hold(scratch: Scratch, _: str) -> Seen:
         if not await _protected(scratch, cargo):
             return _where_locked(scratch, Seen(Effect.IGNORED, "protects nothing"), held)
     finally:
-        released = await scratch.put(cargo, "legal-hold", _hold("OFF"))
+        released = await scratch.put(cargo, "legal-hold", hold_document("OFF"))
     if released.status >= 300:
         return Seen(Effect.REFUSED, f"cannot be undone: {said(released)}")
     gone = await scratch.delete(cargo)
@@ -122,10 +123,6 @@ def _where_locked(scratch: Scratch, seen: Seen, told: Reply) -> Seen:
     if seen.effect is not Effect.DESTROYS and told.status not in (405, 501):
         need_locks(scratch)
     return seen
-
-
-def _hold(status: str) -> str:
-    return f"<LegalHold {NAMESPACE}><Status>{status}</Status></LegalHold>"
 
 
 def _retention(until: datetime) -> str:

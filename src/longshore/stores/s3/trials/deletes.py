@@ -11,6 +11,9 @@ from longshore.stores.s3.trials.seen import (
     WORKS,
     WRONG_ETAG,
     Seen,
+    hold_document,
+    kept,
+    need_locks,
     refused,
 )
 
@@ -70,7 +73,7 @@ async def delete_version(scratch: Scratch, _: str) -> Seen:
         raise FailedPrecondition(f"The bucket {scratch.bucket} keeps no versions.")
     old = await scratch.write()
     new = await scratch.write(key=old.key)
-    told = await scratch.delete_many(_delete(old, version=old.version))
+    told = await scratch.delete_many(_delete(old, versions=True))
     if (await scratch.look(new.live)).body != new.content:
         return Seen(Effect.DESTROYS, "deletes another version")
     if told.status >= 300:
@@ -80,11 +83,32 @@ async def delete_version(scratch: Scratch, _: str) -> Seen:
     return WORKS
 
 
-def _delete(cargo: Cargo, *, quiet: bool = False, etag: str = "", version: str = "") -> str:
-    parts = f"<Key>{cargo.key}</Key>"
-    if version:
-        parts += f"<VersionId>{version}</VersionId>"
-    if etag:
-        parts += f"<ETag>{etag}</ETag>"
+async def delete_locked(scratch: Scratch, _: str) -> Seen:
+    """A held version stays, and what is named beside it goes."""
+    need_locks(scratch)
+    held, free = await scratch.write(), await scratch.write()
+    told = await scratch.put(held, "legal-hold", hold_document("ON"))
+    seen = await kept(scratch, held, told)
+    if seen is not WORKS:
+        return seen
+    told = await scratch.delete_many(_delete(held, free, versions=True))
+    if (await scratch.look(held)).body != held.content:
+        return Seen(Effect.DESTROYS, "deletes what is held")
+    if told.status >= 300:
+        return refused(told)
+    if (await scratch.look(free)).status < 300:
+        return Seen(Effect.REFUSED, "is refused for all if it is for one")
+    return WORKS
+
+
+def _delete(*cargoes: Cargo, quiet: bool = False, etag: str = "", versions: bool = False) -> str:
+    objects = ""
+    for cargo in cargoes:
+        parts = f"<Key>{cargo.key}</Key>"
+        if versions:
+            parts += f"<VersionId>{cargo.version}</VersionId>"
+        if etag:
+            parts += f"<ETag>{etag}</ETag>"
+        objects += f"<Object>{parts}</Object>"
     said = "<Quiet>true</Quiet>" if quiet else ""
-    return f"<Delete {NAMESPACE}>{said}<Object>{parts}</Object></Delete>"
+    return f"<Delete {NAMESPACE}>{said}{objects}</Delete>"

@@ -73,6 +73,11 @@ async def tagged(scratch: Scratch, cargo: Cargo, pairs: Mapping[str, str]) -> Se
     return seen
 
 
+def hold_document(status: str) -> str:
+    """What places ("ON") or releases ("OFF") a legal hold."""
+    return f"<LegalHold {NAMESPACE}><Status>{status}</Status></LegalHold>"
+
+
 def _tagging(pairs: Mapping[str, str]) -> str:
     tags = "".join(
         f"<Tag><Key>{name}</Key><Value>{value}</Value></Tag>" for name, value in pairs.items()
