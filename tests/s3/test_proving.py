@@ -11,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from longshore.errors import Code
-from longshore.proof import Effect
+from longshore.proof import Effect, Proof
 from longshore.stores.s3 import scratch
 from longshore.stores.s3.features import Feature, Verdicts
 from longshore.stores.s3.proving import ACTS, Proving
@@ -277,6 +277,24 @@ async def test_a_store_is_used_only_as_far_as_it_is_proven(name: str, place: Pla
     refusal = await proving.refusal(place.bucket, {"delete": "", "contexts": ""})
     assert "PutObjectTagging replaces the content" in str(refusal)
     assert place.verdicts.works(Feature.DELETE_QUIET)
+
+
+def test_what_another_server_or_another_effect_makes_of_what_was_cleared() -> None:
+    proof = Proof(Feature.DELETE, WORKS, "", "one")
+    verdicts = Verdicts()
+    for learnt, still_cleared in (
+        ({}, True),
+        ({Feature.ACL: proof._replace(call=Feature.ACL)}, True),
+        ({Feature.DELETE: proof._replace(time_us=1)}, True),
+        ({Feature.DELETE: proof._replace(effect=DESTROYS)}, False),
+        ({Feature.ACL: proof._replace(call=Feature.ACL, server="another")}, False),
+    ):
+        verdicts.learn({Feature.DELETE: proof})
+        verdicts.cleared = {("bucket", "delete", "")}
+        verdicts.learn(learnt)
+        assert bool(verdicts.cleared) == still_cleared, learnt
+    assert verdicts.works(Feature.ACL)
+    assert not verdicts.works(Feature.DELETE)
 
 
 @pytest.mark.parametrize("name", ["moto"])
