@@ -117,6 +117,28 @@ class MapPatch:
         return dump_map(kept | dict(self.updates))
 
 
+def satisfied(
+    wanted: Mapping[str, Any], columns: Mapping[str, list[Any]], count: int
+) -> list[bool]:
+    """For each of ``count`` objects: whether its columns are as ``wanted``, by name a value or a
+    MapPatch that would change nothing.
+
+    Looks at each distinct value once, and at the objects only where they are not all alike.
+    """
+    answer = [True] * count
+    for name, value in wanted.items():
+        distinct = set(columns[name])
+        if isinstance(value, MapPatch):
+            good = set(filter(value.leaves, distinct))
+        else:
+            good = distinct & {value}
+        if not good:
+            return [False] * count
+        if len(good) < len(distinct):
+            answer = list(map(and_, answer, map(good.__contains__, columns[name])))
+    return answer
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patch:
     """A change of metadata. The names of its fields are the names of the columns they change.
@@ -159,19 +181,5 @@ class Patch:
         return wanted
 
     def satisfied(self, columns: Mapping[str, list[Any]], count: int) -> list[bool]:
-        """For each of ``count`` objects: whether its columns already are as this patch wants.
-
-        Looks at each distinct value once, and at the objects only where they are not all alike.
-        """
-        answer = [True] * count
-        for name, wanted in self.changes().items():
-            distinct = set(columns[name])
-            if isinstance(wanted, MapPatch):
-                good = set(filter(wanted.leaves, distinct))
-            else:
-                good = distinct & {wanted}
-            if not good:
-                return [False] * count
-            if len(good) < len(distinct):
-                answer = list(map(and_, answer, map(good.__contains__, columns[name])))
-        return answer
+        """For each of ``count`` objects: whether its columns already are as this patch wants."""
+        return satisfied(self.changes(), columns, count)

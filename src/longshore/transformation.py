@@ -16,7 +16,7 @@ from operator import eq
 from typing import NamedTuple, Protocol
 
 from longshore.errors import Unimplemented
-from longshore.patch import Patch, memoised
+from longshore.patch import Patch, memoised, satisfied
 from longshore.store import ABSENT, Batch, Capabilities, Outcome, Store
 
 
@@ -228,8 +228,7 @@ class Rewrite:
 
     @property
     def acts(self) -> Mapping[str, str]:
-        wanted = {"storage_class": self.storage_class, "kms_key": self.kms_key}
-        return {act: value for act, value in wanted.items() if value}
+        return self._changes
 
     def check(self, capabilities: Capabilities) -> None:
         if not capabilities.rewrite:
@@ -257,12 +256,12 @@ class Rewrite:
         return [_verdict(is_, done=wanted and _same(was, now_)) for is_, wanted, was, now_ in rows]
 
     def _wanted(self, batch: Batch) -> list[bool]:
-        rows = zip(batch.columns["storage_class"], batch.columns["kms_key"], strict=True)
-        return [
-            (not self.storage_class or self.storage_class == storage_class)
-            and (not self.kms_key or self.kms_key == kms_key)
-            for storage_class, kms_key in rows
-        ]
+        return satisfied(self._changes, batch.columns, len(batch))
+
+    @property
+    def _changes(self) -> Mapping[str, str]:
+        wanted = {"storage_class": self.storage_class, "kms_key": self.kms_key}
+        return {column: value for column, value in wanted.items() if value}
 
 
 def _same(was: str, is_: str) -> bool:

@@ -105,15 +105,11 @@ class ActionLog:
             return b""
         part = slice(indexes.start, indexes.stop)
         # Line breaks within a name are escaped, so one that is not stands between two names.
-        lines = _json(intent.names[part], option=orjson.OPT_INDENT_2).decode()
-        names = lines.removeprefix('[\n  "').removesuffix('"\n]').split('",\n  "')
-        generations = intent.generations[part]
-        rows = [
-            f'{name}","generation":"{generation}'
-            for name, generation in zip(names, generations, strict=True)
-        ]
-        begin, end = prefix.decode() + '"', _DONE.decode()
-        return (begin + (end + begin).join(rows) + end).encode()
+        names = _json(intent.names[part], option=orjson.OPT_INDENT_2)[4:-2].split(b",\n  ")
+        generations = _json(intent.generations[part])[1:-1].split(b",")
+        pieces = [prefix, b"", b',"generation":"', b"", _DONE] * len(indexes)
+        pieces[1::5], pieces[3::5] = names, generations
+        return b"".join(pieces)
 
     def _records(
         self,
