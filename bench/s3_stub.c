@@ -35,9 +35,8 @@ static const struct { const char *name, *status, *body; } SUBRESOURCES[] = {
     {"versioning", "200 OK", XML("VersioningConfiguration") "</VersioningConfiguration>"},
     {"location", "200 OK", XML("LocationConstraint") "</LocationConstraint>"},
     {"object-lock", "404 ObjectLockConfigurationNotFoundError", ""},
-    {"tagging", "200 OK", XML("Tagging") "<TagSet></TagSet></Tagging>"},
-    {"acl", "200 OK", XML("AccessControlPolicy") "<AccessControlList></AccessControlList>"
-     "</AccessControlPolicy>"},
+    {"ownershipControls", "200 OK", XML("OwnershipControls") "<Rule><ObjectOwnership>"
+     "BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>"},
 };
 typedef struct { char *data; size_t size, room; } Buffer;
 typedef struct { char method, key[KEY]; const char *query, *headers, *body; size_t size;
