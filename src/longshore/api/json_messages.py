@@ -314,21 +314,35 @@ def to_json(message: Any, *, enum_numbers: bool = False) -> Any:
     A few fields that pollers look at are printed even when false (``_ALWAYS_PRINTED``). An Any
     whose type is not of this API raises KeyError.
     """
-    descriptor = message.DESCRIPTOR
-    full_name = descriptor.full_name
-    if full_name == _TIMESTAMP:
-        return message.ToJsonString()
-    if full_name == _ANY:
-        return _any_to_json(message, enum_numbers)
-    printers = _printers(descriptor, enum_numbers)
-    printed = {}
-    for field, value in message.ListFields():
-        name, print_ = printers[field.number]
-        printed[name] = print_(value)
-    for name in _ALWAYS_PRINTED.get(full_name, ()):
-        field = descriptor.fields_by_name[name]
-        printed.setdefault(field.json_name, getattr(message, name))
-    return printed
+    return _message_printer(message.DESCRIPTOR, enum_numbers)(message)
+
+
+@cache
+def _message_printer(descriptor: Descriptor, enum_numbers: bool) -> Print:
+    if descriptor.full_name == _TIMESTAMP:
+        return lambda message: message.ToJsonString()
+    if descriptor.full_name == _ANY:
+        return lambda packed: _any_to_json(packed, enum_numbers)
+    # Made once a type; no message of this API has one of its own type in it.
+    printers = {
+        field.number: (field.json_name, _printer(field, enum_numbers))
+        for field in descriptor.fields
+    }
+    always = [
+        (name, descriptor.fields_by_name[name].json_name)
+        for name in _ALWAYS_PRINTED.get(descriptor.full_name, ())
+    ]
+
+    def print_(message: Any) -> dict[str, Any]:
+        printed = {}
+        for field, value in message.ListFields():
+            name, print_field = printers[field.number]
+            printed[name] = value if print_field is None else print_field(value)
+        for name, json_name in always:
+            printed.setdefault(json_name, getattr(message, name))
+        return printed
+
+    return print_
 
 
 def _any_to_json(packed: Any, enum_numbers: bool) -> dict[str, Any]:
@@ -336,28 +350,27 @@ def _any_to_json(packed: Any, enum_numbers: bool) -> dict[str, Any]:
     return {"@type": packed.type_url, **to_json(message, enum_numbers=enum_numbers)}
 
 
-@cache
-def _printers(descriptor: Descriptor, enum_numbers: bool) -> Mapping[int, tuple[str, Print]]:
-    return {
-        field.number: (field.json_name, _printer(field, enum_numbers))
-        for field in descriptor.fields
-    }
-
-
-def _printer(field: FieldDescriptor, enum_numbers: bool) -> Print:
-    if (value := wire.map_value(field)) is not None:
-        one = _value_printer(value, enum_numbers)
-        return lambda entries: {str(key): one(entries[key]) for key in entries}
+def _printer(field: FieldDescriptor, enum_numbers: bool) -> Print | None:
+    """How the value of a field is printed; None: as it is."""
+    if (entry := wire.map_value(field)) is not None:
+        value = _value_printer(entry, enum_numbers) or _same
+        return lambda entries: {str(key): value(entries[key]) for key in entries}
     one = _value_printer(field, enum_numbers)
-    return (lambda values: [one(value) for value in values]) if field.is_repeated else one
+    if not field.is_repeated:
+        return one
+    return list if one is None else lambda values: [one(value) for value in values]
 
 
-def _value_printer(field: FieldDescriptor, enum_numbers: bool) -> Print:
+def _value_printer(field: FieldDescriptor, enum_numbers: bool) -> Print | None:
     if field.message_type is not None:
-        return lambda message: to_json(message, enum_numbers=enum_numbers)
+        return _message_printer(field.message_type, enum_numbers)
     if field.enum_type is not None and not enum_numbers:
         names = {value.number: value.name for value in field.enum_type.values}
         return lambda number: names.get(number, number)
     if field.type == FieldDescriptor.TYPE_INT64:
         return str
-    return lambda value: value
+    return None
+
+
+def _same(value: Any) -> Any:
+    return value
