@@ -126,7 +126,9 @@ class House:
             ],
         )
         now_us = self.clock.now_us()
-        return int((await self.outside.write(job_statements.create_job, new, now_us)).id)
+        counted = await self.outside.write(job_statements.create_job, new, now_us)
+        assert counted is not None
+        return int(counted.row.id)
 
     async def cancel(self, job: int) -> None:
         await self.outside.write(job_statements.cancel_job, job, self.clock.now_us())

@@ -35,8 +35,9 @@ def new_job(job_id: str = "j", *, project: str = "p", buckets: tuple[str, ...] =
 
 
 async def create(database: Database, new: NewJob | None = None, now_us: int = 1) -> int:
-    row = await database.write(job_statements.create_job, new or new_job(), now_us)
-    return int(row.id)
+    counted = await database.write(job_statements.create_job, new or new_job(), now_us)
+    assert counted is not None, "the id is taken"
+    return int(counted.row.id)
 
 
 async def claim(database: Database, owner: str = "w", at_once: int = MANY) -> list[Shard]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -35,11 +36,33 @@ async def test_create_job_writes_all_that_the_engine_needs(database: Database) -
     assert await states(database) == (["QUEUED"], ["QUEUED"] * 2, ["QUEUED"] * 2)
 
 
-async def test_create_job_of_a_name_that_is_taken_is_a_mistake(database: Database) -> None:
+async def test_create_job_of_a_name_that_is_taken(database: Database) -> None:
     await create(database)
-    with pytest.raises(IntegrityError):
-        await create(database)
+    again = [database.write(jobs.create_job, new_job(), 1) for _ in range(3)]
+    assert await asyncio.gather(*again) == [None] * 3
     assert await states(database) == (["QUEUED"], ["QUEUED"], ["QUEUED"])
+
+
+async def test_of_those_who_create_one_job_at_once_one_does(database: Database) -> None:
+    made = [database.write(jobs.create_job, new_job(), 1) for _ in range(5)]
+    assert (await asyncio.gather(*made)).count(None) == 4
+    assert await states(database) == (["QUEUED"], ["QUEUED"], ["QUEUED"])
+
+
+async def test_create_job_gives_the_row_as_it_is(database: Database) -> None:
+    counted = await database.write(jobs.create_job, new_job(buckets=("a", "b")), 5)
+    assert counted is not None
+    written = await row(database, table, counted.row.id)
+    given = {name: getattr(counted.row, name) for name in written._mapping}
+    assert given == dict(written._mapping)
+
+
+async def test_a_row_that_is_there_already_is_a_mistake(database: Database) -> None:
+    """Nobody writes such a one without looking, so to try it again is of no use for ever."""
+    request = jobs.Request("p", "m", "r", b"f")
+    await database.write(jobs.remember, request, 1, 1)
+    with pytest.raises(IntegrityError):
+        await database.write(jobs.remember, request, 1, 1)
 
 
 async def test_a_name_is_free_again_after_delete(database: Database) -> None:

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 from urllib.parse import quote
 
 import grpc  # type: ignore[import-untyped]
 from google.protobuf.descriptor import MethodDescriptor
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from longshore import telemetry
 from longshore.api import status, wire
 from longshore.api.methods import Methods
 from longshore.errors import BY_CODE, Error, Internal, InvalidArgument, Violation, invalid_field
 
-T = TypeVar("T")
-
-IN_LOOP_MAX_BYTES = 256 << 10
-"""Larger messages are parsed and printed in a thread: 31 MiB would hold up every other call."""
 ERROR_MAX_BYTES = 7 << 10
 """Of an error's text and details: clients take 8 KiB of metadata, and hide the error behind one of
 their own where there is more."""
@@ -28,8 +23,6 @@ _TEXT_MAX_BYTES = 1500
 _PART_MAX_BYTES = 500
 
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
-_OPERATION = wire.Operation.DESCRIPTOR.full_name
-_OPERATIONS = wire.ListOperationsResponse.DESCRIPTOR.full_name
 
 
 class Call:
@@ -39,12 +32,9 @@ class Call:
     bytes: so announced fields are neither read nor written, whatever their private numbers are.
     """
 
-    def __init__(
-        self, method: MethodDescriptor, methods: Methods, large: ThreadPoolExecutor
-    ) -> None:
+    def __init__(self, method: MethodDescriptor, methods: Methods) -> None:
         self._method = method
         self._methods = methods
-        self._large = large
         fields = method.input_type.fields
         self._texts = [
             one.name for one in fields if one.type == one.TYPE_STRING and not one.is_repeated
@@ -58,11 +48,11 @@ class Call:
         """
         try:
             caller = await self._methods.authenticate(self._method, _headers(context))
-            request = await self._work(len(data), self._parse, data)
+            request = await self._methods.by_size.run(len(data), self._parse, data)
             if self._has_timeout:
                 shorten(request, context.time_remaining())
             reply = await self._methods.perform(self._method, request, caller)
-            return await self._work(reply.ByteSize(), _published, reply)
+            return await self._methods.by_size.run(reply.ByteSize(), wire.to_published, reply)
         except asyncio.CancelledError:
             telemetry.event("client_gone", method=self._method.full_name)
             raise
@@ -76,46 +66,16 @@ class Call:
         await context.abort(code, message, (("grpc-status-details-bin", details),))
         raise AssertionError("abort raises")
 
-    async def _work(self, size_bytes: int, function: Callable[..., T], argument: Any) -> T:
-        if size_bytes > IN_LOOP_MAX_BYTES:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._large, function, argument)
-        return function(argument)
-
     def _parse(self, data: bytes) -> Any:
-        name = self._method.input_type.full_name
         try:
-            published = wire.published_class(name).FromString(data)
+            request = wire.from_published(self._method.input_type, data)
         except DecodeError as error:
+            name = self._method.input_type.full_name
             raise InvalidArgument(f"The request is no {name}: {error}.") from error
-        request = wire.message_class(name).FromString(_without_unknown(published))
         for field in self._texts:
             if "\0" in getattr(request, field):
                 raise invalid_field(field, f"Invalid {field}: it must not contain NUL.")
         return request
-
-
-def _without_unknown(message: Message) -> bytes:
-    message.DiscardUnknownFields()
-    return message.SerializeToString()
-
-
-def _published(reply: Message) -> bytes:
-    message = wire.published_class(reply.DESCRIPTOR.full_name).FromString(reply.SerializeToString())
-    for operation in _operations(message):
-        for packed in (operation.metadata, operation.response):
-            if packed.type_url:
-                inner = wire.published_class(packed.type_url.rpartition("/")[2])
-                packed.value = _without_unknown(inner.FromString(packed.value))
-    return _without_unknown(message)
-
-
-def _operations(message: Any) -> Iterable[Any]:
-    """The operations in a reply: only they have messages packed in them."""
-    name = message.DESCRIPTOR.full_name
-    if name == _OPERATION:
-        return [message]
-    return message.operations if name == _OPERATIONS else []
 
 
 def shorten(request: Any, remaining_seconds: float | None) -> None:

@@ -11,7 +11,6 @@ import socket
 import threading
 from collections import defaultdict
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]
@@ -41,8 +40,6 @@ CONNECT_SECONDS = 10
 IDLE_SECONDS = 300
 SHUTDOWN_SECONDS = 3.0
 _PORT_PAUSE_SECONDS = 0.01
-_LARGE_AT_ONCE = 2
-"""Threads that parse and print large messages, and so how many are being worked on at once."""
 
 _OPTIONS = {
     "grpc.max_receive_message_length": MESSAGE_MAX_BYTES,
@@ -66,7 +63,6 @@ class GrpcServer:
         self._methods = methods
         self._host = host
         self._certificates = certificates
-        self._large = ThreadPoolExecutor(_LARGE_AT_ONCE, "grpc-large")
         self._health = health.aio.HealthServicer()
         self._server: Any = None
         self._anew: set[asyncio.Task[None]] = set()
@@ -145,7 +141,7 @@ class GrpcServer:
         for method in wire.methods():
             # Without a deserializer and a serializer: Call does both, in a thread where it must.
             handlers[method.containing_service.full_name][method.name] = (
-                grpc.unary_unary_rpc_method_handler(Call(method, self._methods, self._large).answer)
+                grpc.unary_unary_rpc_method_handler(Call(method, self._methods).answer)
             )
         for name, service in handlers.items():
             generic = grpc.method_handlers_generic_handler(name, service)
@@ -159,7 +155,6 @@ class GrpcServer:
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
-        self._large.shutdown()
         await self.loop.shutdown_default_executor()
 
 

@@ -3,22 +3,21 @@
 Methods are called by the name of their RPC in snake_case, with the request message, and give the
 reply message; errors are errors.Error. Each change is one transaction.
 
-A job may be 32 MB, so large messages are checked and made in threads, those of a read in the
-database's: in the loop they would hold up everybody else.
+Pages of lists are made in the database's threads, other messages by their size.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import Connection, Row
 
 from longshore import names
 from longshore.api import messages, validation, wire
+from longshore.api.by_size import BySize
 from longshore.api.fields import bucket_operation_fields, job_fields
 from longshore.api.job_watch import JobWatch
 from longshore.api.listing import Listing, Order
@@ -35,16 +34,13 @@ from longshore.errors import (
     NotFound,
     PermissionDenied,
 )
-from longshore.model import Counters, State
+from longshore.model import State
 from longshore.names import BucketOperationName, JobName
 
 MayUse = Callable[[str, str], bool]
 """Whether jobs of a project may use a bucket."""
 CANCELLING_WAIT_SECONDS = 5.0
 """How long the deletion of a job that is being cancelled waits for its end."""
-_IN_LOOP_MAX_BYTES = 16 << 10
-"""What is smaller takes less time than to hand it to a thread and back."""
-T = TypeVar("T")
 
 _JOB_ORDER = Order(
     columns={"name": jobs.c.job_id, "create_time": jobs.c.create_us}, id=jobs.c.id, default="name"
@@ -67,9 +63,10 @@ def not_found(name: object) -> NotFound:
 class Jobs:
     """Create, get, list, cancel and delete jobs; get and list their bucket operations."""
 
-    def __init__(self, database: Database, clock: Clock, may_use: MayUse) -> None:
+    def __init__(self, database: Database, clock: Clock, by_size: BySize, may_use: MayUse) -> None:
         self._database = database
         self._clock = clock
+        self._by_size = by_size
         self._may_use = may_use
         self._token_key = TokenKey(database)
         self._watch = JobWatch(database, clock, statements.open_jobs)
@@ -82,18 +79,23 @@ class Jobs:
         """
         size = request.ByteSize()
         if request.job.HasField("project_source"):  # a filter is a program that is compiled
-            new, repeatable = await asyncio.to_thread(_checked, request)
+            new, repeatable = await self._by_size.in_thread(_checked, request)
         else:
-            new, repeatable = await _work(size, _checked, request)
+            new, repeatable = await self._by_size.run(size, _checked, request)
         _refuse_foreign_buckets(new.project, request.job.bucket_list.buckets, self._may_use)
         new = replace(new, creator=creator)
         counted = await self._database.write(_create, new, repeatable, self._clock.now_us())
-        return await _work(size, messages.operation_message, counted)
+        return await self._by_size.run(size, messages.operation_message, counted)
 
     async def get_job(self, request: Any) -> Any:
         """The job with its counters so far."""
         name = names.parse_job(request.name)
-        return await self._database.glance(_get_ended, _get, name)
+        counted = await self._database.glance(statements.ended_jobs, statements.counted_jobs, name)
+        if counted is None:
+            raise not_found(name)
+        return await self._by_size.run(
+            messages.size_bytes(counted.row), messages.job_message, counted
+        )
 
     async def list_jobs(self, request: Any) -> Any:
         """A page of the project's jobs, by name unless asked otherwise."""
@@ -153,13 +155,6 @@ class Jobs:
         return await self._database.read(_list_bucket_operations, name, listing)
 
 
-async def _work(size_bytes: int, function: Callable[..., T], argument: Any) -> T:
-    """``function(argument)``, which takes about as long as a message is large."""
-    if size_bytes > _IN_LOOP_MAX_BYTES:
-        return await asyncio.to_thread(function, argument)
-    return function(argument)
-
-
 def _checked(request: Any) -> tuple[NewJob, Request | None]:
     """The job that a CreateJobRequest asks for, and how to recognise a repetition."""
     project = names.parse_location(request.parent)
@@ -205,16 +200,16 @@ def _create(
                 reason="RESOURCE_NOT_FOUND",
             )
         return statements.count_jobs(connection, [row])[0]
-    name = JobName(new.project, new.job_id)
-    if statements.find_job(connection, *name) is not None:
+    counted = statements.create_job(connection, new, now_us)
+    if counted is None:
+        name = JobName(new.project, new.job_id)
         raise AlreadyExists(
             f"Resource '{name}' already exists; choose another job id or delete that job.",
             reason="RESOURCE_ALREADY_EXISTS",
         )
-    row = statements.create_job(connection, new, now_us)
     if repeatable:
-        statements.remember(connection, repeatable, row.id, now_us)
-    return Counted(row, Counters(), {})
+        statements.remember(connection, repeatable, counted.row.id, now_us)
+    return counted
 
 
 def _find(connection: Connection, name: JobName, *, lock: bool = False) -> Row[Any]:
@@ -222,17 +217,6 @@ def _find(connection: Connection, name: JobName, *, lock: bool = False) -> Row[A
     if row is None:
         raise not_found(name)
     return row
-
-
-def _get(connection: Connection, name: JobName) -> Any:
-    [counted] = statements.count_jobs(connection, [_find(connection, name)])
-    return messages.job_message(counted)
-
-
-def _get_ended(connection: Connection, name: JobName) -> Any:
-    """The same for one that has ended: its row has everything. None: it is open."""
-    row = _find(connection, name)
-    return None if State(row.state).open else messages.job_message(statements.ended(row))
 
 
 def _list(connection: Connection, project: str, listing: Listing) -> Any:

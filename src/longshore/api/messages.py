@@ -6,6 +6,7 @@ must not outlive the process.
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import orjson
@@ -34,19 +35,34 @@ PROJECT_SOURCE = "project_source"
 """The source of a whole job, which finds its buckets."""
 CONTEXT_TRANSFORMATION = "update_object_custom_context"
 
+_mine = threading.local()
+
 
 def dump(job: Any) -> bytes:
     """What a Job's creator set, for its row; presence is kept ("" clears, absent leaves)."""
     return zstandard.compress(orjson.dumps(json_messages.to_json(job)))
 
 
+def size_bytes(row: Row[Any]) -> int:
+    """How large the message of a job's row is, but for what has been counted for it."""
+    return int(zstandard.frame_content_size(row.message))
+
+
 def load(data: bytes) -> Any:
     """The Job behind ``dump``."""
     job = wire.Job()
     problems = json_messages.Problems()
-    json_messages.read(orjson.loads(zstandard.decompress(data)), job, "", problems)
+    json_messages.read(orjson.loads(_decompressor().decompress(data)), job, "", problems)
     problems.raise_any()
     return job
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """This thread's: to make one takes longer than to use it."""
+    if not hasattr(_mine, "decompressor"):
+        _mine.decompressor = zstandard.ZstdDecompressor()
+    decompressor: zstandard.ZstdDecompressor = _mine.decompressor
+    return decompressor
 
 
 def job_message(counted: Counted) -> Any:

@@ -13,6 +13,7 @@ from longshore import names, telemetry
 from longshore.api import wire
 from longshore.api.auth import Auth
 from longshore.api.auth.caller import Caller
+from longshore.api.by_size import BySize
 from longshore.api.jobs import Jobs
 from longshore.api.locations import Locations
 from longshore.api.operations import Operations
@@ -65,9 +66,11 @@ class Methods:
 
     def __init__(self, database: Database, clock: Clock, auth: Auth | None = None) -> None:
         self._auth = auth or Auth.fixed(Settings(), clock)
+        self.by_size = BySize()
+        """For the transports, too."""
         self._servicers: Mapping[str, Any] = {
-            wire.SERVICE: Jobs(database, clock, self._auth.may_use),
-            wire.OPERATIONS: Operations(database, clock),
+            wire.SERVICE: Jobs(database, clock, self.by_size, self._auth.may_use),
+            wire.OPERATIONS: Operations(database, clock, self.by_size),
             wire.LOCATIONS: Locations(),
         }
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, Row
 
 from longshore import names
 from longshore.api import messages, wire
+from longshore.api.by_size import BySize
 from longshore.api.fields import operation_fields
 from longshore.api.job_watch import JobWatch
 from longshore.api.jobs import not_found
@@ -16,9 +17,9 @@ from longshore.api.page_tokens import TokenKey
 from longshore.clock import Clock
 from longshore.database import Database, lists
 from longshore.database import jobs as statements
+from longshore.database.jobs import Counted
 from longshore.database.tables import jobs
 from longshore.errors import Unimplemented, invalid_field
-from longshore.model import State
 from longshore.names import OperationName
 
 WAIT_MAX_SECONDS = 300.0
@@ -31,16 +32,29 @@ _ORDER = Order(columns={"name": jobs.c.operation_id}, id=jobs.c.id, default="nam
 class Operations:
     """Get, list, cancel, delete the operations of jobs, and wait for them."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, by_size: BySize) -> None:
         self._database = database
+        self._by_size = by_size
         self._clock = clock
         self._token_key = TokenKey(database)
         self._watch = JobWatch(database, clock, statements.open_operations)
 
     async def get_operation(self, request: Any) -> Any:
         """The operation as its job's row has it now."""
-        name = names.parse_operation(request.name)
-        return await self._database.glance(_get_ended, _get, name)
+        counted = await self._counted(names.parse_operation(request.name))
+        return await self._message(counted)
+
+    async def _counted(self, name: OperationName) -> Counted:
+        counted = await self._database.glance(
+            statements.ended_operations, statements.counted_operations, name
+        )
+        if counted is None:
+            raise not_found(name)
+        return counted
+
+    async def _message(self, counted: Counted) -> Any:
+        size = messages.size_bytes(counted.row)
+        return await self._by_size.run(size, messages.operation_message, counted)
 
     async def list_operations(self, request: Any) -> Any:
         """A page of the project's operations, by name."""
@@ -76,10 +90,11 @@ class Operations:
         """
         name = names.parse_operation(request.name)
         seconds = _timeout(request)
-        row = await self._database.read(_find, name)
-        if row.complete_us is None:
-            await self._watch.ended(row.id, seconds)
-        return await self._database.glance(_get_ended, _get, name)
+        counted = await self._counted(name)
+        if counted.row.complete_us is None:
+            await self._watch.ended(counted.row.id, seconds)
+            counted = await self._counted(name)
+        return await self._message(counted)
 
 
 def _timeout(request: Any) -> float:
@@ -91,22 +106,11 @@ def _timeout(request: Any) -> float:
     return min(seconds, WAIT_MAX_SECONDS)
 
 
-def _find(connection: Connection, name: OperationName, *, lock: bool = False) -> Row[Any]:
-    row = statements.find_operation(connection, *name, lock=lock)
+def _find(connection: Connection, name: OperationName) -> Row[Any]:
+    row = statements.find_operation(connection, *name, lock=True)
     if row is None:
         raise not_found(name)
     return row
-
-
-def _get(connection: Connection, name: OperationName) -> Any:
-    [counted] = statements.count_jobs(connection, [_find(connection, name)])
-    return messages.operation_message(counted)
-
-
-def _get_ended(connection: Connection, name: OperationName) -> Any:
-    """The same for a job that has ended: its row has everything. None: it is open."""
-    row = _find(connection, name)
-    return None if State(row.state).open else messages.operation_message(statements.ended(row))
 
 
 def _list(connection: Connection, project: str, listing: Listing) -> Any:
@@ -116,8 +120,8 @@ def _list(connection: Connection, project: str, listing: Listing) -> Any:
 
 
 def _cancel(connection: Connection, name: OperationName, now_us: int) -> None:
-    statements.cancel_job(connection, _find(connection, name, lock=True).id, now_us)
+    statements.cancel_job(connection, _find(connection, name).id, now_us)
 
 
 def _delete(connection: Connection, name: OperationName, now_us: int) -> None:
-    statements.delete_operation(connection, _find(connection, name, lock=True), now_us)
+    statements.delete_operation(connection, _find(connection, name), now_us)

@@ -92,8 +92,7 @@ def _dumped(value: Any, pretty: bool) -> bytes:
 
 
 def _proto(http: int, message: Any, reply: Reply, headers: Headers) -> Answer:
-    wire.clear_announced(message)
-    return _packed(http, message.SerializeToString(), PROTO, reply, headers)
+    return _packed(http, wire.to_published(message), PROTO, reply, headers)
 
 
 def _packed(http: int, body: bytes, content_type: str, reply: Reply, headers: Headers) -> Answer:

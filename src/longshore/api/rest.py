@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -22,15 +19,12 @@ from longshore.api.transcoding import Call, Content, Found, NoSuchPath, Transcod
 from longshore.database import Database
 from longshore.errors import Error, Internal, InvalidArgument, NotFound
 
-T = TypeVar("T")
-
 RECEIVED_MAX_BYTES = 256 << 20
 """How much of large bodies is received at once over all requests."""
 
 PARSED_MAX_BYTES = 32 << 20
 """How much of large bodies is parsed at once: parsing takes six times as much again."""
 
-_THREADS = 2
 _HOST = re.compile(r"[\w.-]+(:\d+)?|\[[0-9A-Fa-f:.]+\](:\d+)?", re.ASCII)
 _FORM = "application/x-www-form-urlencoded"
 _PROTO = frozenset({"application/x-protobuf", "application/protobuf"})
@@ -66,8 +60,6 @@ class App:
         self._transcoder = Transcoder(wire.methods())
         self._received = Room(RECEIVED_MAX_BYTES)
         self._parsed = Room(PARSED_MAX_BYTES)
-        # Of their own, so that however many large messages wait for them, nothing else does.
-        self._threads = ThreadPoolExecutor(_THREADS, "large-messages")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -122,26 +114,26 @@ class App:
             # Who calls is asked before anything is read: nobody else can make us keep a body.
             caller = await self._methods.authenticate(found.method, query.with_headers(headers))
             wanted = _Wanted(found, query, reply, headers)
-            small = await body.read(SMALL_MAX_BYTES)
-            call, reply = wanted.called(body.data) if small else await self._large(wanted, body)
+            call, reply = await self._call(wanted, body)
             message = await self._methods.perform(call.method, call.request, caller)
-            print_ = partial(replies.of_message, message, reply, call.mask)
-            large = message.ByteSize() > SMALL_MAX_BYTES
-            return await self._in_thread(print_) if large else print_()
+            by_size = self._methods.by_size
+            return await by_size.run(
+                message.ByteSize(), replies.of_message, message, reply, call.mask
+            )
         except NoSuchPath:
             return Answer(404, _NOT_FOUND_PAGE, replies.HTML, _unread(body))
         except (Error, Refusal) as error:
             return replies.of_error(error, reply, _unread(body))
 
-    async def _large(self, wanted: _Wanted, body: Body) -> tuple[Call, Reply]:
+    async def _call(self, wanted: _Wanted, body: Body) -> tuple[Call, Reply]:
+        by_size = self._methods.by_size
+        if await body.read(SMALL_MAX_BYTES):
+            return await by_size.run(len(body.data), wanted.called, body.data)
         async with self._received.hold(body.expected_bytes):
             await body.read_all()
             data = body.data
             async with self._parsed.hold(len(data)):
-                return await self._in_thread(partial(wanted.called, data))
-
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+                return await by_size.run(len(data), wanted.called, data)
 
 
 def _touch(connection: Connection) -> None:

@@ -130,13 +130,12 @@ class _Binding:
             json_messages.read(json_messages.parse(body.data), part, path, problems)
             return
         try:
-            part.ParseFromString(body.data)
+            part.CopyFrom(wire.from_published(part.DESCRIPTOR, body.data))
         except DecodeError as error:
             name = part.DESCRIPTOR.full_name
             raise InvalidArgument(
                 f"Invalid PROTO payload received. The body is no serialized {name}."
             ) from error
-        wire.clear_announced(part)
 
     def _bind(self, name: str, value: str, message: Any, problems: Problems) -> None:
         """A parameter ``a.b`` is the field b of the message in the field a."""

@@ -355,33 +355,46 @@ def unpack(packed: Any) -> Any:
     return message
 
 
-def clear_announced(message: Any) -> None:
-    """Clear the fields that have only private numbers, in what is packed in an Any too, and those
-    that nobody knows: for messages that go out, or have come in, as protobuf."""
-    message.DiscardUnknownFields()
-    if message.DESCRIPTOR.full_name == "google.protobuf.Any":
-        if message.type_url:
-            content = unpack(message)
-            clear_announced(content)
-            message.CopyFrom(pack(content))
-        return
-    for field, value in message.ListFields():
-        if field.number >= _FIRST_PRIVATE_NUMBER:
-            message.ClearField(field.name)
-        elif field.message_type is not None:
-            for one in _messages_in(field, value):
-                clear_announced(one)
-
-
-def _messages_in(field: FieldDescriptor, value: Any) -> list[Any]:
-    if (entry := map_value(field)) is not None:
-        return [] if entry.message_type is None else list(value.values())
-    return list(value) if field.is_repeated else [value]
-
-
 def map_value(field: FieldDescriptor) -> FieldDescriptor | None:
     """The value's field if ``field`` is a map, which descriptors have as a list of entries."""
     entry = field.message_type
     if entry is None or not entry.GetOptions().map_entry:
         return None
     return entry.fields_by_name["value"]
+
+
+def from_published(descriptor: Descriptor, data: bytes) -> Any:
+    """The message that a client has serialized, who knows no announced field: whatever has a
+    private number, or one that nobody knows, is left out. Raises DecodeError."""
+    published = published_class(descriptor.full_name).FromString(data)
+    return message_factory.GetMessageClass(descriptor).FromString(_without_unknown(published))
+
+
+def to_published(message: Any) -> bytes:
+    """``message`` serialized for such a client."""
+    published = published_class(message.DESCRIPTOR.full_name).FromString(
+        message.SerializeToString()
+    )
+    for packed in _packed_in(published):
+        if packed.type_url:
+            inner = published_class(packed.type_url.rpartition("/")[2])
+            packed.value = _without_unknown(inner.FromString(packed.value))
+    return _without_unknown(published)
+
+
+def _without_unknown(message: Any) -> bytes:
+    message.DiscardUnknownFields()
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _packed_in(message: Any) -> Iterator[Any]:
+    """The messages packed in ``message``: only operations and errors have any."""
+    match message.DESCRIPTOR.name:
+        case "Operation":
+            yield from (message.metadata, message.response)
+        case "ListOperationsResponse":
+            for operation in message.operations:
+                yield from _packed_in(operation)
+        case "Status":
+            yield from message.details

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -22,12 +23,14 @@ from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK, Clock
 from longshore.database import engines, schema
 from longshore.database.failures import Trouble, trouble
+from longshore.database.glances import Look, Rounds
 from longshore.database.transaction import Kept, Reading, Undecided, Writing, glance, jot
 from longshore.errors import Unavailable
 from longshore.settings import Settings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 
 CONFLICTS = 20
 """How often in a row a transaction that meets others is run again."""
@@ -54,6 +57,7 @@ class Database:
         ways = engines.sqlite(where) if isinstance(where, Path) else engines.postgresql(where)
         self._reader = Kept(ways.reader)
         self._glancer = Kept(ways.glancer)
+        self._rounds: dict[tuple[Any, ...], Rounds[Any, Any]] = {}
         self._writer = Kept(ways.writer)
         self._begin = ways.begin
         self._read_threads = ThreadPoolExecutor(ways.reader_threads, "database-read")
@@ -81,23 +85,28 @@ class Database:
         reading = Reading(self._reader, lambda connection: function(connection, *args, **kwargs))
         return await self._persist(self._read_threads, reading.attempt)
 
-    async def glance(
-        self,
-        one: Callable[Concatenate[Connection, P], T | None],
-        more: Callable[Concatenate[Connection, P], T],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """``one(connection, …)``, which has no more than one statement and so needs no transaction,
-        at half of the cost of ``read``; where it gives None, ``more(connection, …)`` as ``read``.
+    async def glance(self, quick: Look[K, T], whole: Look[K, T], key: K) -> T | None:
+        """What ``quick`` finds for ``key``, which has no more than one statement and so needs no
+        transaction; where it finds nothing, what ``whole`` does, as in ``read``.
 
-        Raises what ``read`` does.
+        Those who ask the same at about the same time are answered together (Rounds). Raises what
+        ``read`` does.
         """
-        reading = Reading(self._reader, lambda connection: more(connection, *args, **kwargs))
+        question = (asyncio.get_running_loop(), quick, whole)
+        rounds = self._rounds.get(question)
+        if rounds is None:
+            rounds = self._rounds[question] = Rounds(self._clock, partial(self._look, quick, whole))
+        found: T | None = await rounds.ask(key)
+        return found
 
-        def attempt() -> T:
-            found = glance(self._glancer, lambda connection: one(connection, *args, **kwargs))
-            return reading.attempt() if found is None else found
+    async def _look(self, quick: Look[K, T], whole: Look[K, T], keys: Sequence[K]) -> Mapping[K, T]:
+        def attempt() -> Mapping[K, T]:
+            found = glance(self._glancer, lambda connection: quick(connection, keys))
+            left = [key for key in keys if key not in found]
+            if not left:
+                return found
+            reading = Reading(self._reader, lambda connection: whole(connection, left))
+            return {**found, **reading.attempt()}
 
         return await self._persist(self._read_threads, attempt)
 

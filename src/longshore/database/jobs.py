@@ -11,10 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
+    Column,
     Connection,
     Row,
     Select,
@@ -25,6 +28,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 
 from longshore import names
 from longshore.database.parts import HAS_BUCKET, NewPart, insert_parts
@@ -40,9 +44,19 @@ from longshore.database.rollup import (
 from longshore.database.tables import bucket_operations, jobs, requests, shards, sources
 from longshore.errors import InvalidArgument
 from longshore.model import COUNTER_NAMES, OPEN_STATES, Counters, Errors, State, load_errors
+from longshore.names import JobName, OperationName
+
+Name = TypeVar("Name", bound=tuple[str, str])
 
 # Statements that every call makes are built once: building one costs more than running it.
-_INSERT_JOB = insert(jobs).returning(*jobs.c)
+_INSERT_JOB = {
+    name: dialect_insert(jobs)
+    .on_conflict_do_nothing(
+        index_elements=["project", "job_id"], index_where=jobs.c.job_delete_us.is_(None)
+    )
+    .returning(jobs.c.id)
+    for name, dialect_insert in (("postgresql", postgresql.insert), ("sqlite", sqlite.insert))
+}
 _JOB = select(jobs).where(
     jobs.c.project == bindparam("project"),
     jobs.c.job_id == bindparam("job_id"),
@@ -54,6 +68,19 @@ _JOB_BY_OPERATION = select(jobs).where(
     jobs.c.operation_id == bindparam("operation_id"),
     jobs.c.operation_delete_us.is_(None),
 )
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+
+
+def _named_by(column: Column[str]) -> Select[Any]:
+    """Without what is for workers and lists, which may be long."""
+    left_out = ("description", "log_states", "transformation")
+    shown = (one for one in jobs.c if one.name not in left_out)
+    named = select(column.label("named"), *shown)
+    return named.where(jobs.c.project == bindparam("project"), column.in_(_IDS))
+
+
+_JOBS = _named_by(jobs.c.job_id).where(jobs.c.job_delete_us.is_(None))
+_OPERATIONS = _named_by(jobs.c.operation_id).where(jobs.c.operation_delete_us.is_(None))
 _LOCK_JOB = _JOB.with_for_update(key_share=True)
 _LOCK_JOB_BY_OPERATION = _JOB_BY_OPERATION.with_for_update(key_share=True)
 _PART = select(bucket_operations).where(
@@ -70,11 +97,9 @@ _LOCK_REQUEST = select(func.pg_advisory_xact_lock(bindparam("key", type_=BigInte
 _EXISTING_SHARDS = (
     select(shards.c.id)
     .join(jobs, jobs.c.id == shards.c.job)
-    .where(shards.c.id.in_(bindparam("ids", expanding=True)), jobs.c.job_delete_us.is_(None))
+    .where(shards.c.id.in_(_IDS), jobs.c.job_delete_us.is_(None))
 )
-_OPEN_JOBS = select(jobs.c.id).where(
-    jobs.c.id.in_(bindparam("ids", expanding=True)), jobs.c.complete_us.is_(None)
-)
+_OPEN_JOBS = select(jobs.c.id).where(jobs.c.id.in_(_IDS), jobs.c.complete_us.is_(None))
 _OPEN_OPERATIONS = _OPEN_JOBS.where(jobs.c.operation_delete_us.is_(None))
 _IDS_AT_ONCE = 1_000
 
@@ -102,7 +127,7 @@ class NewJob:
 class Counted(NamedTuple):
     """A row of a job or bucket operation with what has been counted for it so far."""
 
-    row: Row[Any]
+    row: Any
     counters: Counters
     errors: Errors
 
@@ -116,32 +141,35 @@ class Request(NamedTuple):
     fingerprint: bytes
 
 
-def create_job(connection: Connection, new: NewJob, now_us: int) -> Row[Any]:
-    """Insert a QUEUED job with all that the engine needs; gives its row.
+def create_job(connection: Connection, new: NewJob, now_us: int) -> Counted | None:
+    """Insert a QUEUED job with all that the engine needs; None: its id is taken.
 
-    Its id must be free (``find_job``).
+    The row is not read again, which would cost as much as to write it: of it there is what a job
+    that has not begun has.
     """
-    row = connection.execute(
-        _INSERT_JOB,
-        {
-            "project": new.project,
-            "job_id": new.job_id,
-            "operation_id": names.new_operation_id(now_us),
-            # For filters; the message has it as it is.
-            "description": new.description.replace("\0", "\N{REPLACEMENT CHARACTER}") or None,
-            "message": new.message,
-            "state": State.QUEUED.value,
-            "dry_run": new.dry_run,
-            "multi_bucket": len(new.parts) > 1,
-            "creator": new.creator,
-            "transformation_name": new.transformation_name,
-            "transformation": dict(new.transformation),
-            "log_states": list(new.log_states),
-            "create_us": now_us,
-        },
-    ).one()
-    insert_parts(connection, row.id, new.parts, now_us)
-    return row
+    values: dict[str, Any] = {
+        "project": new.project,
+        "job_id": new.job_id,
+        "operation_id": names.new_operation_id(now_us),
+        # For filters; the message has it as it is.
+        "description": new.description.replace("\0", "\N{REPLACEMENT CHARACTER}") or None,
+        "message": new.message,
+        "state": State.QUEUED.value,
+        "dry_run": new.dry_run,
+        "multi_bucket": len(new.parts) > 1,
+        "creator": new.creator,
+        "transformation_name": new.transformation_name,
+        "transformation": dict(new.transformation),
+        "log_states": list(new.log_states),
+        "create_us": now_us,
+    }
+    insert_job = _INSERT_JOB[connection.dialect.name]
+    job = connection.execute(insert_job, values).scalar_one_or_none()
+    if job is None:
+        return None
+    insert_parts(connection, job, new.parts, now_us)
+    unset = {**dict.fromkeys(jobs.c.keys()), **dict.fromkeys(COUNTER_NAMES, 0)}
+    return Counted(SimpleNamespace(**{**unset, **values, "id": job}), Counters(), {})
 
 
 def cancel_job(connection: Connection, job: int, now_us: int) -> None:
@@ -241,23 +269,68 @@ def count_bucket_operations(connection: Connection, rows: Sequence[Row[Any]]) ->
     return _count(rows, counters_of_bucket_operations(connection, ids) if ids else {})
 
 
-def ended(row: Row[Any]) -> Counted:
-    """The row of a job or bucket operation that has ended with its counters, which are on it."""
-    counters = Counters(**{name: row._mapping[name] for name in COUNTER_NAMES})
+def ended_jobs(connection: Connection, names: Sequence[JobName]) -> dict[JobName, Counted]:
+    """Those of the jobs that have ended, whose rows have everything, by one statement a project."""
+    return _those_ended(_named(connection, _JOBS, names))
+
+
+def counted_jobs(connection: Connection, names: Sequence[JobName]) -> dict[JobName, Counted]:
+    """Those of the jobs that exist, with their counters so far."""
+    rows = _named(connection, _JOBS, names)
+    return dict(zip(rows, count_jobs(connection, list(rows.values())), strict=True))
+
+
+def ended_operations(
+    connection: Connection, names: Sequence[OperationName]
+) -> dict[OperationName, Counted]:
+    """The jobs of those of the operations that are done, as ``ended_jobs``."""
+    return _those_ended(_named(connection, _OPERATIONS, names))
+
+
+def counted_operations(
+    connection: Connection, names: Sequence[OperationName]
+) -> dict[OperationName, Counted]:
+    """The jobs of those of the operations that exist, as ``counted_jobs``."""
+    rows = _named(connection, _OPERATIONS, names)
+    return dict(zip(rows, count_jobs(connection, list(rows.values())), strict=True))
+
+
+def _named(
+    connection: Connection, statement: Select[Any], names: Sequence[Name]
+) -> dict[Name, Row[Any]]:
+    """The rows of jobs with these names, (project, id)."""
+    ids: dict[str, list[str]] = {}
+    for project, one in names:
+        ids.setdefault(project, []).append(one)
+    rows: dict[tuple[str, str], Row[Any]] = {}
+    for project, all_ids in ids.items():
+        for start in range(0, len(all_ids), _IDS_AT_ONCE):
+            some = {"project": project, "ids": all_ids[start : start + _IDS_AT_ONCE]}
+            rows |= {(project, row.named): row for row in connection.execute(statement, some)}
+    return {name: rows[name] for name in names if name in rows}
+
+
+def _those_ended(rows: Mapping[Name, Row[Any]]) -> dict[Name, Counted]:
+    return {name: _ended(row) for name, row in rows.items() if row.state not in OPEN_STATES}
+
+
+def _ended(row: Row[Any]) -> Counted:
+    mapping = row._mapping
+    counters = Counters(**{name: mapping[name] for name in COUNTER_NAMES})
     return Counted(row, counters, load_errors(row.errors))
 
 
 def _open(rows: Sequence[Row[Any]]) -> list[int]:
-    return [row.id for row in rows if State(row.state).open]
+    return [row.id for row in rows if row.state in OPEN_STATES]
 
 
 def _count(rows: Sequence[Row[Any]], sums: Mapping[int, Totals]) -> list[Counted]:
     counted = []
     for row in rows:
-        if State(row.state).open:
+        if row.state in OPEN_STATES:
             counted.append(Counted(row, *sums.get(row.id, (Counters(), {}))))
         else:
-            counted.append(ended(row))
+            counted.append(_ended(row))
     return counted
 
 

@@ -57,4 +57,4 @@ def test_a_large_message_is_parsed_outside_of_the_loop(
     bucket.prefix_list.included_object_prefixes.extend(f"{n}" + "x" * 1000 for n in range(900))
     request.job.delete_object.SetInParent()
     raw(channel, f"{wire.SERVICE}/CreateJob")(request.SerializeToString(), timeout=30)
-    assert any(one.name.startswith("grpc-large") for one in threading.enumerate())
+    assert any(one.name.startswith("large-messages") for one in threading.enumerate())

@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import select
 
 from longshore.api import grpc_call, grpc_server, job_watch, wire
+from longshore.api.by_size import BySize
 from longshore.api.job_watch import JobWatch
 from longshore.api.jobs import CANCELLING_WAIT_SECONDS, Jobs
 from longshore.api.operations import WAIT_MAX_SECONDS, Operations
@@ -130,7 +131,7 @@ def test_what_cannot_be_waited_for(
 async def test_without_a_timeout_it_is_the_longest(server: Both, project: Project) -> None:
     """By a clock on which waiting takes no time."""
     clock = Clock()
-    operations = Operations(server.database, clock)
+    operations = Operations(server.database, clock, BySize())
     name = project.create("j")["name"]
     request = wire.message_class("google.longrunning.WaitOperationRequest")(name=name)
     waits: list[float] = []
@@ -213,7 +214,7 @@ async def test_deletes_that_wait_ask_one_question(
     """Each writes when it comes and once the job has ended; whether the operation of a job is still
     to be seen makes no difference."""
     database = Asked(server.where)
-    servicer = Jobs(database, SYSTEM_CLOCK, lambda project, bucket: True)
+    servicer = Jobs(database, SYSTEM_CLOCK, BySize(), lambda project, bucket: True)
     ids = [f"j{number}" for number in range(10)]
     for one in ids:
         operation = (await asyncio.to_thread(project.create, one))["name"]
@@ -239,7 +240,7 @@ async def test_a_delete_waits_five_seconds_for_a_cancelling_job(
 ) -> None:
     """By a clock on which waiting takes no time."""
     clock = Clock()
-    servicer = Jobs(server.database, clock, lambda project, bucket: True)
+    servicer = Jobs(server.database, clock, BySize(), lambda project, bucket: True)
     project.create("j")
     project.run("j", counters={})
     project.ok("POST", "/jobs/j:cancel")
