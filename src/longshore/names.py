@@ -91,7 +91,11 @@ def project_of(name: str) -> str:
 
 
 def _no_project(name: str) -> InvalidArgument:
-    return InvalidArgument(f"Invalid name {name!r}: expected projects/PROJECT.")
+    return _invalid(f"Invalid name {name!r}: expected projects/PROJECT.")
+
+
+def _invalid(text: str) -> InvalidArgument:
+    return InvalidArgument(text, reason="RESOURCE_NAME_INVALID")
 
 
 def _split(name: str, *collections: str, wildcard: bool = False) -> list[str]:
@@ -100,9 +104,9 @@ def _split(name: str, *collections: str, wildcard: bool = False) -> list[str]:
     ids = parts[1::2]
     if parts[::2] != words or len(ids) != len(words) or not all(ids):
         pattern = "/".join(f"{word}/*" for word in words)
-        raise InvalidArgument(f"Invalid resource name {name!r}: expected the form {pattern}.")
+        raise _invalid(f"Invalid resource name {name!r}: expected the form {pattern}.")
     if not _PROJECT.fullmatch(ids[0]):
-        raise InvalidArgument(f"Invalid resource name {name!r}: {ids[0]!r} is no project id.")
+        raise _invalid(f"Invalid resource name {name!r}: {ids[0]!r} is no project id.")
     if ids[1] != LOCATION and not (wildcard and ids[1] == "-"):
         raise NotFound(
             f"Resource '{name}' was not found: the only location is {LOCATION!r}.",

@@ -248,7 +248,7 @@ def test_proto_bodies(project: Project) -> None:
     assert project.ok("GET", "/jobs/j")["description"] == "d"
     error = project.error("POST", "/jobs?jobId=k", content=b"{}", headers=headers)
     assert error["message"].startswith("Invalid PROTO payload received.")
-    request = wire.message_class(f"{wire.PACKAGE}.CancelJobRequest")(name="ignored")
+    request = wire.message_class(f"{wire.PACKAGE}.CancelJobRequest")(name=project.job_name("j"))
     cancel = project.call(
         "POST", "/jobs/j:cancel", content=request.SerializeToString(), headers=headers
     )

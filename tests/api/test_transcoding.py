@@ -122,12 +122,20 @@ def test_queries_that_are_refused(verb: str, path: str, query: str) -> None:
         call(verb, path, query)
 
 
-def test_the_path_wins_over_the_body_and_the_query() -> None:
+def test_the_path_and_the_rest_may_not_contradict_each_other() -> None:
+    name = "projects/p/locations/global/jobs/j"
+    for other in (name, ""):
+        body = b'{"name": "%s"}' % other.encode()
+        assert call("POST", f"{PARENT}/jobs/j:cancel", "", body).request.name == name
+        assert call("GET", f"{PARENT}/jobs/j", f"name={other}").request.name == name
     body = b'{"name": "projects/x/locations/global/jobs/y"}'
-    assert call("POST", f"{PARENT}/jobs/j:cancel", "", body).request.name.endswith(
-        "/p/locations/global/jobs/j"
-    )
-    assert call("GET", f"{PARENT}/jobs/j", "name=other").request.name.endswith("/jobs/j")
+    for verb, path, query, data in (
+        ("POST", f"{PARENT}/jobs/j:cancel", "", body),
+        ("GET", f"{PARENT}/jobs/j", "name=projects/x/locations/global/jobs/y", b""),
+    ):
+        with pytest.raises(InvalidArgument, match="the path has 'projects/p/") as refused:
+            call(verb, path, query, data)
+        assert [one.field for one in refused.value.violations] == ["name"]
 
 
 def nested() -> Transcoder:

@@ -90,7 +90,7 @@ def parse(text: str) -> Node | None:
     MAX_BYTES bytes, TERMS_MAX terms or DEPTH_MAX levels of parentheses.
     """
     if len(text.encode()) > MAX_BYTES:
-        raise invalid_field("filter", f"Invalid filter: it has more than {MAX_BYTES} bytes.")
+        raise invalid_filter(f"it has more than {MAX_BYTES} bytes.")
     tokens = _tokens(text)
     if tokens[0].kind == "end":
         return None
@@ -114,7 +114,12 @@ def restrictions(node: Node) -> Iterator[Restriction]:
 
 def invalid(position: int, why: str) -> InvalidArgument:
     """The error for a filter that goes wrong at ``position``."""
-    return invalid_field("filter", f"Invalid filter at position {position + 1}: {why}")
+    return invalid_filter(why, f" at position {position + 1}")
+
+
+def invalid_filter(why: str, where: str = "") -> InvalidArgument:
+    """The error for a whole filter."""
+    return invalid_field("filter", f"Invalid filter{where}: {why}", reason="FILTER_INVALID")
 
 
 def _tokens(text: str) -> list[_Token]:

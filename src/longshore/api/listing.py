@@ -43,6 +43,7 @@ class Order:
                     "order_by",
                     f"Invalid order_by {order_by!r}: can't order by {term.strip()!r}; the fields"
                     f" are {known}, each with an optional 'desc', separated by commas.",
+                    reason="ORDER_BY_INVALID",
                 )
             if self.columns[name] not in [key.column for key in keys]:
                 keys.append(Key(self.columns[name], match[2] == "desc"))
@@ -121,5 +122,6 @@ class Listing:
 def page_size(asked: int) -> int:
     """The page size for what was asked: 0 is the default, more than the most is the most."""
     if asked < 0:
-        raise invalid_field("page_size", f"Invalid page_size {asked}: it must not be negative.")
+        text = f"Invalid page_size {asked}: it must not be negative."
+        raise invalid_field("page_size", text, reason="PAGE_SIZE_INVALID")
     return min(asked or PAGE_SIZE_DEFAULT, PAGE_SIZE_MAX)

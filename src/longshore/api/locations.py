@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from longshore import names
-from longshore.api import wire
+from longshore.api import page_tokens, wire
+from longshore.api.filter import invalid_filter
 from longshore.api.listing import page_size
 from longshore.errors import invalid_field
 
@@ -22,12 +23,10 @@ class Locations:
         project = names.parse_project(request.name)
         page_size(request.page_size)
         if request.page_token:
-            raise invalid_field("page_token", "Invalid page_token: locations have one page only.")
+            text = "Invalid page_token: locations have one page only."
+            raise invalid_field("page_token", text, reason=page_tokens.INVALID)
         if request.filter.strip():
-            raise invalid_field(
-                "filter",
-                f"Invalid filter: locations can't be filtered; there is one, {names.LOCATION!r}.",
-            )
+            raise invalid_filter(f"locations can't be filtered; there is one, {names.LOCATION!r}.")
         return wire.ListLocationsResponse(locations=[_location(project)])
 
 

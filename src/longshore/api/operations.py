@@ -102,7 +102,8 @@ def _timeout(request: Any) -> float:
         return WAIT_MAX_SECONDS
     seconds = float(request.timeout.seconds + request.timeout.nanos / 1e9)
     if seconds < 0:
-        raise invalid_field("timeout", f"Invalid timeout: {seconds:g} s must not be negative.")
+        text = f"Invalid timeout: {seconds:g} s must not be negative."
+        raise invalid_field("timeout", text, reason="TIMEOUT_INVALID")
     return min(seconds, WAIT_MAX_SECONDS)
 
 

@@ -45,6 +45,9 @@ def seal(position: Sequence[Any], arguments: bytes, key: bytes) -> str:
     return _encode(_VERSION + _code(text, arguments, key) + text)
 
 
+INVALID = "PAGE_TOKEN_INVALID"
+
+
 def unseal(token: str, arguments: bytes, key: bytes) -> Sequence[Any]:
     """The position of a token; raises InvalidArgument if ``seal`` did not make it so."""
     try:
@@ -59,6 +62,7 @@ def unseal(token: str, arguments: bytes, key: bytes) -> Sequence[Any]:
             "page_token",
             "Invalid page_token: it is not one of this list, or parent, filter or order_by are not"
             " those of the request that it came from. Start again without a token.",
+            reason=INVALID,
         )
     position: Sequence[Any] = orjson.loads(text)
     return position

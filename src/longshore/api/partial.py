@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from longshore.api import json_messages, wire
-from longshore.errors import InvalidArgument, invalid_field
+from longshore.errors import InvalidArgument, Violation
 
 MASK_MAX_CHARACTERS = 4_096
 DEPTH_MAX = 20
@@ -53,8 +53,11 @@ def parse(text: str, descriptor: Descriptor) -> Mask | None:
     if not text or text.isspace():
         return None
     if len(text) > MASK_MAX_CHARACTERS:
-        raise _invalid(text, f"it has more than {MASK_MAX_CHARACTERS} characters")
-    return _of_message(_Parser(text).parse(), descriptor, "")
+        raise _invalid(text, f"It has more than {MASK_MAX_CHARACTERS} characters.")
+    try:
+        return _of_message(_Parser(text).parse(), descriptor, "")
+    except _NoSuchFieldError as error:
+        raise _invalid(text, f"Cannot find matching fields for path '{error}'.") from error
 
 
 def of_json(value: Any, mask: Mask | None) -> Any:
@@ -109,8 +112,16 @@ def _of_value(value: Any, field: FieldDescriptor, mask: Mask) -> None:
         of_message(value, mask)
 
 
+class _NoSuchFieldError(Exception):
+    """A mask names what its message lacks."""
+
+
 def _invalid(text: str, why: str) -> InvalidArgument:
-    return invalid_field("fields", f"Invalid field mask '{text[:_SHOWN_CHARACTERS]}': {why}.")
+    """As other APIs of Google's have it: the text says nothing, the violation has the mask."""
+    violation = Violation(
+        text[:_SHOWN_CHARACTERS], f"Error expanding 'fields' parameter. {why[:_SHOWN_CHARACTERS]}"
+    )
+    return InvalidArgument("Request contains an invalid argument.", violations=(violation,))
 
 
 class _Parser:
@@ -123,7 +134,7 @@ class _Parser:
         while position < len(text):
             match = _TOKEN.match(text, position)
             if match is None:
-                raise _invalid(text, f"unexpected {text[position]!r} at {position}")
+                raise _invalid(text, f"Unexpected {text[position]!r} at {position}.")
             name = match[1] or match[2]
             self._tokens.append((name or match[3], name is not None))
             position = match.end()
@@ -132,7 +143,7 @@ class _Parser:
     def parse(self) -> _Tree:
         tree = self._selection(DEPTH_MAX)
         if self._next < len(self._tokens):
-            raise _invalid(self._text, f"unexpected {self._tokens[self._next][0]!r}")
+            raise _invalid(self._text, f"Unexpected {self._tokens[self._next][0]!r}.")
         return tree
 
     def _selection(self, depth: int) -> _Tree:
@@ -146,12 +157,12 @@ class _Parser:
         while self._take("/") or self._take("."):
             names.append(self._name())
         if len(names) > depth:
-            raise _invalid(self._text, f"it goes deeper than {DEPTH_MAX} fields")
+            raise _invalid(self._text, f"It goes deeper than {DEPTH_MAX} fields.")
         below = None
         if self._take("("):
             below = self._selection(depth - len(names))
             if not self._take(")"):
-                raise _invalid(self._text, "a ')' is missing")
+                raise _invalid(self._text, "A ')' is missing.")
         for name in reversed(names):
             below = {name: below}
         assert below is not None  # noqa: S101 - there is at least one name
@@ -159,7 +170,7 @@ class _Parser:
 
     def _name(self) -> str:
         if self._next == len(self._tokens) or not self._tokens[self._next][1]:
-            raise _invalid(self._text, "a field's name is missing")
+            raise _invalid(self._text, "A field's name is missing.")
         self._next += 1
         return self._tokens[self._next - 1][0]
 
@@ -187,6 +198,7 @@ def _of_message(tree: _Tree, descriptor: Descriptor, path: str | None) -> Mask |
     """``path``: where the message stands, ending in "."; None: behind a "*" or in an Any, where a
     name need not be known, as it may be meant for others."""
     below_of: _Tree = {}
+    sent: dict[str, str] = {}
     inner = path if "*" not in tree else None
     for name, below in tree.items():
         reader = json_messages.reader_of(descriptor, name)
@@ -196,12 +208,15 @@ def _of_message(tree: _Tree, descriptor: Descriptor, path: str | None) -> Mask |
             _add(below_of, {field.name: below for field in descriptor.fields if _message_in(field)})
         elif reader is not None:
             _add(below_of, {reader.field.name: below})
+            sent.setdefault(reader.field.name, name)
         elif path is not None:
-            raise _no_such_field(path + name)
+            raise _NoSuchFieldError(path + name)
     parts = {}
     for name, below in below_of.items():
         field = descriptor.fields_by_name[name]
-        parts[field.json_name] = _of_field(below, field, None if inner is None else inner + name)
+        parts[field.json_name] = _of_field(
+            below, field, None if inner is None else inner + sent[name]
+        )
     return Mask(parts)
 
 
@@ -223,17 +238,9 @@ def _of_field(below: _Tree | None, field: FieldDescriptor, path: str | None) -> 
         return _of_message(below, message, inner)
     if inner is None:
         return None
-    raise _no_such_field(inner + next(iter(below)))
+    raise _NoSuchFieldError(inner + next(iter(below)))
 
 
 def _message_in(field: FieldDescriptor) -> Descriptor | None:
     message = field.message_type
     return None if message is None or message.full_name in _SCALARS else message
-
-
-def _no_such_field(path: str) -> InvalidArgument:
-    shown = path[:_SHOWN_CHARACTERS]
-    return invalid_field(
-        shown,
-        f"Error expanding 'fields' parameter. Cannot find matching fields for path '{shown}'.",
-    )

@@ -24,6 +24,7 @@ from longshore.api.status import Refusal
 from longshore.errors import Code, InvalidArgument
 
 _VARIABLE = re.compile(r"\{([a-z_.]+)(?:=([^}]*))?\}")
+_SHOWN_CHARACTERS = 500
 _ESCAPED_SLASH = re.compile(r"(%2[fF])")
 
 
@@ -116,9 +117,14 @@ class _Binding:
             json_messages.read(json_messages.parse(body.data), wire.Empty(), "", problems)
         for name, value in query:
             self._bind(name, value, message, problems)
-        problems.raise_any()
         for name, value in variables.items():
+            # Google's open transcoder takes the other one, or refuses it if told to: to act on
+            # another resource than that of the path is what nobody wants.
+            if (other := getattr(message, name)) not in ("", value):
+                why = f"{other[:_SHOWN_CHARACTERS]!r}: the path has {value[:_SHOWN_CHARACTERS]!r}."
+                problems.add(name, f"Invalid {name} {why}")
             setattr(message, name, value)
+        problems.raise_any()
         return message
 
     def _read(self, body: Content, message: Any, problems: Problems) -> None:

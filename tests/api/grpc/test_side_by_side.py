@@ -117,7 +117,8 @@ def of_list(method: str, **arguments: Any) -> Wrong:
     """A list whose one argument is bad."""
     field, name = LISTS[method]
     (wrong,) = (re.sub("[A-Z]", lambda at: f"_{at[0].lower()}", one) for one in arguments)
-    return Wrong(method, {field: name, **arguments}, "INVALID_ARGUMENT", None, (wrong,))
+    reason = f"{wrong.upper()}_INVALID"
+    return Wrong(method, {field: name, **arguments}, "INVALID_ARGUMENT", reason, (wrong,))
 
 
 def create(reason: str, *fields: str, code: str = "INVALID_ARGUMENT", **more: Any) -> Wrong:
@@ -442,10 +443,13 @@ def test_bodies_of_a_cancel(
     assert project.ok("GET", operation)["error"]["code"] == 1
 
 
-def test_a_name_in_the_body_of_a_cancel_is_not_the_one(project: Project) -> None:
-    """The path has it, whatever a client repeats in the body."""
+def test_a_name_in_the_body_of_a_cancel_must_be_that_of_the_path(project: Project) -> None:
     first, second = (project.create(job_id)["name"] for job_id in "ab")
-    assert project.ok("POST", f"{first}:cancel", json={"name": second}) == {}
+    error = project.error("POST", f"{first}:cancel", json={"name": second})
+    assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
+    assert error["details"][0]["fieldViolations"][0]["field"] == "name"
+    assert [project.ok("GET", name)["done"] for name in (first, second)] == [False, False]
+    assert project.ok("POST", f"{first}:cancel", json={"name": first}) == {}
     assert [project.ok("GET", name)["done"] for name in (first, second)] == [True, False]
 
 

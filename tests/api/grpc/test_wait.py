@@ -112,20 +112,28 @@ def test_one_that_is_deleted_meanwhile(channel: grpc.Channel, project: Project) 
 
 
 @pytest.mark.parametrize(
-    ("name", "seconds", "code"),
+    ("name", "seconds", "code", "reason"),
     [
-        ("projects/p/locations/global/operations/none", 60, grpc.StatusCode.NOT_FOUND),
-        ("projects/p/locations/moon/operations/none", 60, grpc.StatusCode.NOT_FOUND),
-        ("operations/none", None, grpc.StatusCode.INVALID_ARGUMENT),
-        ("projects/p/locations/global/operations/none", -1, grpc.StatusCode.INVALID_ARGUMENT),
+        ("projects/p/locations/global/operations/none", 60, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
+        ("projects/p/locations/moon/operations/none", 60, "NOT_FOUND", "RESOURCE_NOT_FOUND"),
+        ("operations/none", None, "INVALID_ARGUMENT", "RESOURCE_NAME_INVALID"),
+        ("projects/p/locations/global/none", 1, "INVALID_ARGUMENT", "RESOURCE_NAME_INVALID"),
+        (
+            "projects/p/locations/global/operations/none",
+            -1,
+            "INVALID_ARGUMENT",
+            "TIMEOUT_INVALID",
+        ),
     ],
 )
 def test_what_cannot_be_waited_for(
-    channel: grpc.Channel, name: str, seconds: float | None, code: grpc.StatusCode
+    channel: grpc.Channel, name: str, seconds: float | None, code: str, reason: str
 ) -> None:
     with pytest.raises(grpc.RpcError) as refused:
         waiting(channel, name, seconds).result(30)
-    assert refused.value.code() == code
+    assert refused.value.code().name == code
+    details = dict(refused.value.trailing_metadata())["grpc-status-details-bin"]
+    assert reason.encode() in details
 
 
 async def test_without_a_timeout_it_is_the_longest(server: Both, project: Project) -> None:
