@@ -36,6 +36,9 @@ T = TypeVar("T")
 MESSAGE_MAX_BYTES = 32 << 20
 """Of a request; gRPC's own limit of 4 MiB is less than a job may have. A reply is as large as it
 is: an operation that is done has its job twice."""
+CONNECTIONS = 2000
+CALLS_OF_CONNECTION = 100
+"""As many as Google's front end takes; more wait in the client."""
 CONNECT_SECONDS = 10
 IDLE_SECONDS = 300
 SHUTDOWN_SECONDS = 3.0
@@ -44,6 +47,8 @@ _PORT_PAUSE_SECONDS = 0.01
 _OPTIONS = {
     "grpc.max_receive_message_length": MESSAGE_MAX_BYTES,
     "grpc.max_send_message_length": -1,
+    "grpc.max_allowed_incoming_connections": CONNECTIONS,
+    "grpc.max_concurrent_streams": CALLS_OF_CONNECTION,
     "grpc.so_reuseport": 0,  # else a second service would share the port in silence
     "grpc.server_handshake_timeout_ms": CONNECT_SECONDS * 1000,
     "grpc.max_connection_idle_ms": IDLE_SECONDS * 1000,

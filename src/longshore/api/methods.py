@@ -122,6 +122,13 @@ class Methods:
         finally:
             _audit(method, caller, resource, code, **told)
 
+    def gave_up(
+        self, method: MethodDescriptor, variables: Mapping[str, str], caller: Caller
+    ) -> None:
+        """Who has authenticated went away before the request had arrived whole; ``variables``: what
+        has arrived of it."""
+        _audit(method, caller, variables.get(_RULES[method.name].field, ""), Code.CANCELLED)
+
     async def admit_to_metrics(self, headers: Mapping[str, str]) -> None:
         """Raises Unauthenticated or PermissionDenied for one who may not see every project."""
         caller = await self._auth.identify(headers, "metrics")

@@ -114,7 +114,11 @@ class App:
             # Who calls is asked before anything is read: nobody else can make us keep a body.
             caller = await self._methods.authenticate(found.method, query.with_headers(headers))
             wanted = _Wanted(found, query, reply, headers)
-            call, reply = await self._call(wanted, body)
+            try:
+                call, reply = await self._call(wanted, body)
+            except ClientGone:
+                self._methods.gave_up(found.method, found.variables, caller)
+                raise
             message = await self._methods.perform(call.method, call.request, caller)
             by_size = self._methods.by_size
             return await by_size.run(

@@ -6,9 +6,13 @@ import asyncio
 import gzip
 import logging
 import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from google.cloud import storagebatchoperations_v1 as sbo
 from google.longrunning import operations_pb2
@@ -16,7 +20,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from sqlalchemy import update
 
-from longshore.api import grpc_call, wire
+from longshore.api import grpc_call, grpc_server, wire
 from longshore.api.grpc_server import MESSAGE_MAX_BYTES
 from longshore.api.status import to_status
 from longshore.database.tables import jobs
@@ -283,3 +287,45 @@ def test_a_request_that_is_large_once_it_is_unpacked(channel: grpc.Channel) -> N
     with pytest.raises(grpc.RpcError) as refusal:
         raw(channel, GET_JOB)(bomb, compression=grpc.Compression.Gzip, timeout=30)
     assert refusal.value.code() == Code.RESOURCE_EXHAUSTED
+
+
+@pytest.fixture
+def narrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Both]:
+    """A server of three connections with two calls each."""
+    monkeypatch.setitem(grpc_server._OPTIONS, "grpc.max_allowed_incoming_connections", 3)
+    monkeypatch.setitem(grpc_server._OPTIONS, "grpc.max_concurrent_streams", 2)
+    both = Both(tmp_path / "longshore.sqlite")
+    both.start()
+    yield both
+    both.stop()
+
+
+def test_no_more_connections_than_so_many(narrow: Both) -> None:
+    """So that nobody can make grpc keep any number of requests, each of 32 MiB."""
+    request = sbo.ListJobsRequest.serialize(
+        sbo.ListJobsRequest(parent="projects/p/locations/global")
+    )
+    own = [("grpc.use_local_subchannel_pool", 1)]
+    channels = [grpc.insecure_channel(narrow.target, own) for _ in range(4)]
+    for channel in channels[:3]:
+        assert raw(channel, f"{wire.SERVICE}/ListJobs")(request, timeout=30) == b""
+    assert refused(channels[3], f"{wire.SERVICE}/ListJobs", request).code() == Code.UNAVAILABLE
+    channels[0].close()
+    again = raw(channels[3], f"{wire.SERVICE}/ListJobs")
+    assert again(request, timeout=60, wait_for_ready=True) == b""
+    for channel in channels[1:]:
+        channel.close()
+
+
+def test_no_more_calls_of_a_connection_than_so_many(narrow: Both) -> None:
+    """The others wait in the client: each of these waits takes half a second."""
+    with httpx.Client(base_url=narrow.url) as http, grpc.insecure_channel(narrow.target) as channel:
+        name = Project(narrow, http).create("j")["name"]
+        request = operations_pb2.WaitOperationRequest(name=name)
+        request.timeout.FromMilliseconds(500)
+        began = time.monotonic()
+        wait = raw(channel, f"{wire.OPERATIONS}/WaitOperation")
+        calls = [wait.future(request.SerializeToString(), timeout=60) for _ in range(6)]
+        for call in calls:
+            assert not wire.Operation.FromString(call.result(60)).done
+        assert time.monotonic() - began >= 1.5

@@ -76,6 +76,7 @@ def test_over_rest_a_request_that_was_not_sent_whole(
         head = f"POST /v1/{project.parent}/jobs HTTP/1.1\r\nHost: x\r\nContent-Length: {size_bytes}"
         connection.sendall(f"{head}\r\n\r\n{{".encode() + b" " * (size_bytes // 2))
     until(lambda: said(caplog, "client_gone", f"/v1/{project.parent}/jobs"))
+    assert said(caplog, "audit", "CreateJob", f"resource={project.parent} ", "status=CANCELLED")
     assert project.rows() == 0
     check_quiet(caplog)
 
