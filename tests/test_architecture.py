@@ -48,7 +48,7 @@ BANNED = {"utils", "common", "helpers", "core", "base", "manager", "types"}
 
 FOREIGN_TO_WORKERS = {
     *("google", "grpc", "httpx", "uvicorn", "typer", "rich", "alembic", "prometheus_client", "jwt"),
-    "cel_expr_python",
+    *("cel_expr_python", "botocore", "boto3", "lxml", "aiohttp"),
     *("longshore.api", "longshore.app", "longshore.cli"),
 }
 """What would cost every worker memory and time to start, for nothing that it does."""
@@ -58,7 +58,8 @@ import json, sys
 import longshore.runners.local
 from longshore import extensions
 
-extensions.load("stores", "local")
+for store in ("local", "s3"):
+    extensions.load("stores", store)
 for folder in ("sources", "transformations"):
     for name in extensions.known(folder):
         extensions.load(folder, name)

@@ -13,6 +13,8 @@ import pytest
 from botocore.session import Session
 
 from longshore.errors import Unauthenticated, Unavailable
+from longshore.settings import StoreSettings
+from longshore.stores.s3 import open_store
 from longshore.stores.s3.credentials import (
     CHECK_SECONDS,
     Credentials,
@@ -249,3 +251,31 @@ def test_nothing_is_shown() -> None:
         assert SECRET not in shown
         assert "AK" not in shown
     assert json.dumps({"keys": str(keys)}) == '{"keys": "Credentials()"}'
+
+
+@pytest.mark.parametrize("own", [True, False])
+async def test_a_store_signs_with_the_keys_it_finds(
+    own: bool, surround: Surround, tmp_path: Path
+) -> None:
+    surround(**VARIABLES)
+    heads: list[bytes] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        body = b"<ListAllMyBucketsResult><Buckets/></ListAllMyBucketsResult>"
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    keys = {"access_key": "OWN", "secret_key": SECRET} if own else {}
+    options = {"endpoint": f"http://127.0.0.1:{port}", **keys}
+    store = open_store(StoreSettings(name="s", kind="s3", options=options), tmp_path)
+    try:
+        assert [bucket async for bucket in store.list_buckets()] == []
+    finally:
+        await store.close()
+        server.close()
+    (head,) = heads
+    assert f"Credential={'OWN' if own else 'ENV'}/".encode() in head

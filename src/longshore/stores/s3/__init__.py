@@ -7,7 +7,7 @@ from pathlib import Path
 from longshore.settings import StoreSettings
 from longshore.store import Store
 from longshore.stores.s3.client import Client, Service
-from longshore.stores.s3.credentials import Credentials, FixedCredentials
+from longshore.stores.s3.credentials import FixedCredentials, find_credentials
 from longshore.stores.s3.options import read_options
 from longshore.stores.s3.store import S3Store
 
@@ -16,5 +16,6 @@ def open_store(settings: StoreSettings, data_dir: Path) -> Store:
     """The store of the service that the settings name; nothing is sent yet. Raises InvalidArgument
     for settings that cannot be."""
     options = read_options(settings)
-    credentials = FixedCredentials(options.credentials or Credentials())
+    keys = options.credentials
+    credentials = FixedCredentials(keys) if keys else find_credentials(options.profile)
     return S3Store(Client(Service(options, credentials)))
