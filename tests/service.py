@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -38,16 +39,21 @@ class Service:
         gate: Path | None = None,
         sources: Path | None = None,
         database: str | None = None,
+        store: StoreSettings | None = None,
     ) -> None:
         """``rate``: the store's cap. ``gate``: see crash/gate. ``sources``: run this copy of the
-        package instead of the installed one. ``database``: the URL of a PostgreSQL."""
+        package instead of the installed one. ``database``: the URL of a PostgreSQL. ``store``: of
+        every bucket, instead of the embedded one."""
         self.directory = directory
         self.gate = gate
         self.sources = sources
         self.database = database
         self.port = _free_port()
         self.data_dir = directory / "data"
-        cap = f"max_objects_per_second = {rate}\n" if rate else ""
+        store = store or StoreSettings(name="main", kind="local", buckets=("*",))
+        caps = {"max_objects_per_second": rate} if rate else {}
+        keys = {"kind": store.kind, "buckets": list(store.buckets), **caps, **store.options}
+        table = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
         other = f'database = "{database}"\n' if database else ""
         self.config = directory / "longshore.toml"
         self.config.write_text(
@@ -55,11 +61,10 @@ class Service:
             f"lease_seconds = {lease_seconds}\n{other}"
             f'[rest]\nlisten = "127.0.0.1:{self.port}"\n'
             '[grpc]\nlisten = "127.0.0.1:0"\n'
-            f'[stores.main]\nkind = "local"\nbuckets = ["*"]\n{cap}'
+            f"[stores.{store.name}]\n{table}"
         )
-        local = StoreSettings(name="main", kind="local", buckets=("*",))
-        self.stores = Stores(Settings(data_dir=self.data_dir, stores={"main": local}))
-        self.store = self.stores.open("main")
+        self.stores = Stores(Settings(data_dir=self.data_dir, stores={store.name: store}))
+        self.store = self.stores.open(store.name)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=10)
         self._process: subprocess.Popen[bytes] | None = None
         self.starts = 0
