@@ -10,7 +10,7 @@ import asyncio
 import math
 import socket
 from collections import deque
-from functools import partial
+from functools import cache, partial
 
 from longshore.errors import DeadlineExceeded, Unavailable
 from longshore.stores.s3.connection import Connection
@@ -43,6 +43,7 @@ class LeanTransport:
         self._waiting: deque[tuple[float, asyncio.Future[Connection | None]]] = deque()
         """Until when, and for a connection; None is leave to make one."""
         self._closed = False
+        _keep_blocks()
         self._sweeper: asyncio.TimerHandle | None = None
         self._addresses: list[str] = []
         self._resolved_at = -math.inf
@@ -234,3 +235,12 @@ class LeanTransport:
 
     def _unavailable(self, how: str) -> Unavailable:
         return Unavailable(f"{self._endpoint.url}: {how}.")
+
+
+@cache
+def _keep_blocks() -> None:
+    """Make the allocator keep blocks of up to 1 MiB. asyncio's event loop reads into 256 kB at a
+    time, which glibc else takes from the kernel and gives back for every reply; it learns what is
+    worth keeping from the largest such block that was ever freed."""
+    block = bytearray(1 << 20)
+    del block
