@@ -57,13 +57,15 @@ STORES: Mapping[str, Callable[[Path, Clock], Store]] = {
 }
 
 
-def on_ceph(ceph: Ceph) -> Store:
-    """The store of an account of its own, so that every test may call its bucket BUCKET."""
+def on_ceph(ceph: Ceph, **more: str) -> Store:
+    """The store of an account of its own, so that every test may call its bucket BUCKET; ``more``
+    are options."""
     account = ceph.new_account()
     options = {
         "endpoint": account.endpoint,
         "access_key": account.access_key,
         "secret_key": account.secret_key,
+        **more,
     }
     return s3.open_store(StoreSettings(name="ceph", kind="s3", options=options), ceph.directory)
 

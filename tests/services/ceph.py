@@ -35,6 +35,7 @@ KMS_KEYS = ("testkey-1", "testkey-2")
 
 _PATIENCE_SECONDS = 120.0
 
+# Whoever makes a bucket or a user waits for a gateway that was killed, until its watch ends.
 _CONFIGURATION = """
 [global]
 fsid = {fsid}
@@ -66,6 +67,7 @@ osd data = {directory}/osd
 osd objectstore = memstore
 osd crush update on start = false
 osd class update on start = false
+osd client watch timeout = 4
 memstore device bytes = 4294967296
 [client]
 rgw data = {directory}/rgw

@@ -83,11 +83,13 @@ async def get(client: Client, bucket: str) -> Bucket:
     """The bucket's rules; when it was made, only the list of all buckets tells: it is 0."""
     if not bucket:
         raise rules.no_bucket(bucket)
+    # First, since its refusal says why: that of HEAD has no body.
+    versioning = await _versioning(client, bucket)
     head = await client.read(Call("HeadBucket", "HEAD", bucket))
     return Bucket(
         name=bucket,
         create_time_us=0,
-        versioning=await _versioning(client, bucket) == "Enabled",
+        versioning=versioning == "Enabled",
         retention_period_seconds=await _retention_seconds(client, bucket),
         location=head.header("x-amz-bucket-region") or await _location(client, bucket),
     )
@@ -97,6 +99,7 @@ async def create(client: Client, bucket: Bucket, *, object_lock: bool = False) -
     """Make a bucket; with a retention, or ``object_lock``, its objects can be held and retained,
     for which it keeps versions."""
     rules.check_bucket(bucket)
+    _lock_configuration(bucket.name, bucket.retention_period_seconds)  # raises before it is made
     _check_rules({name: getattr(bucket, name) for name in _UNKNOWN if getattr(bucket, name)})
     object_lock = object_lock or bucket.retention_period_seconds > 0
     headers = {"x-amz-bucket-object-lock-enabled": "true"} if object_lock else {}
@@ -165,9 +168,10 @@ def _lock_configuration(bucket: str, seconds: int) -> bytes:
 
 
 async def _exists(client: Client, bucket: str) -> bool:
+    """Whether there is such a bucket of ours; of those of others, who makes one is told."""
     try:
-        await client.read(Call("HeadBucket", "HEAD", bucket))
-    except NotFound:
+        await _versioning(client, bucket)
+    except (NotFound, PermissionDenied):
         return False
     return True
 

@@ -10,38 +10,41 @@ from typing import NamedTuple
 from longshore import object_rules as rules
 from longshore.errors import Code, Error, Internal
 from longshore.store import ABSENT, Batch, Failure, Outcome
-from longshore.stores.s3 import buckets, delete_objects, markup, reading, targets
+from longshore.stores.s3 import buckets, delete_objects, heads, markup, reading, targets
 from longshore.stores.s3.client import Call, Client, in_lanes
 from longshore.stores.s3.failures import OVERLOAD, error_for, failure_of
+from longshore.stores.s3.features import Feature
 from longshore.stores.s3.http import Reply
 from longshore.stores.s3.versions import VERSION, Version
 
 MAX_BODY_BYTES = 1_000_000
 """Ceph takes a mebibyte, AWS two."""
-_ENTRY_BYTES = len("<Object><Key></Key><VersionId></VersionId></Object>")
+_ENTRY_BYTES = len("<Object><Key></Key><VersionId></VersionId><ETag></ETag></Object>")
 
 
 class _Part(NamedTuple):
-    """What is to be deleted, as columns: places in the batch, names, and ids of versions, ""
-    meaning whatever is live under the name."""
+    """What is to be deleted, as columns: places in the batch, names, ids of versions, "" meaning
+    whatever is live under the name, and the ETags that it must have, "" meaning any."""
 
     places: Sequence[int]
     names: Sequence[str]
     version_ids: Sequence[str]
+    etags: Sequence[str]
 
     def pick(self, indexes: Sequence[int]) -> _Part:
         return _Part(
             [self.places[i] for i in indexes],
             [self.names[i] for i in indexes],
             [self.version_ids[i] for i in indexes],
+            [self.etags[i] for i in indexes],
         )
 
 
 async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
     """Delete, as of ``Store.delete_objects``.
 
-    What a batch says that it has seen is believed, since S3 has no condition that holds everywhere:
-    without ``permanent`` whatever is live under the name by now goes.
+    What a batch says that it has seen is believed. What has no id of its own, or is to be kept as a
+    noncurrent version, goes whatever it is by now, unless the service was seen to obey conditions.
     """
     failures: dict[int, Failure] = {}
     versions: Sequence[str]
@@ -49,15 +52,19 @@ async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) 
         versions = batch.columns[VERSION]
     else:
         versions, failures = await _look(client, bucket, batch, permanent=permanent)
-    version_ids = [""] * len(batch)
+    version_ids = etags = [""] * len(batch)
     if permanent and await buckets.keeps_versions(client, bucket):
         version_ids = [Version.load(one).version_id or "null" if one else "" for one in versions]
-    chosen = _choose(bucket, _Part(range(len(batch)), batch.names, version_ids), versions, failures)
+    elif client.service.verdicts.works(Feature.DELETE_ETAG):
+        etags = [f'"{Version.load(one).etag}"' if one else "" for one in versions]
+    whole = _Part(range(len(batch)), batch.names, version_ids, etags)
+    chosen = _choose(bucket, whole, versions, failures)
 
     async def send(part: _Part) -> None:
         failures.update(await _send(client, bucket, part))
 
     await in_lanes(list(_parts(chosen)), send)
+    await _explain(client, bucket, batch.names, version_ids, failures)
     return Outcome(failures=failures)
 
 
@@ -69,7 +76,7 @@ def _choose(
     if not failures and len(left) == len(whole.names) and all(versions):
         return whole
     chosen = []
-    for place, name, version_id in zip(*whole, strict=True):
+    for place, name, version_id in zip(*whole[:3], strict=True):
         if place in failures:
             continue
         if versions[place] and (name, version_id) in left:
@@ -104,7 +111,8 @@ def _parts(chosen: _Part) -> Iterator[_Part]:
     if not chosen.names:
         return
     # All at once is a tenth of the CPU, and how it usually is.
-    texts = 6 * sum(map(len, chosen.names)) + sum(map(len, chosen.version_ids))
+    texts = 6 * sum(map(len, chosen.names))
+    texts += sum(map(len, chosen.version_ids)) + sum(map(len, chosen.etags))
     fits = texts + _ENTRY_BYTES * len(chosen.names) <= MAX_BODY_BYTES
     few = len(chosen.names) <= delete_objects.MAX_OBJECTS
     if fits and few and markup.is_expressible("".join(chosen.names)):
@@ -116,7 +124,8 @@ def _parts(chosen: _Part) -> Iterator[_Part]:
         if not markup.is_expressible(name):
             yield chosen.pick([index])
             continue
-        taken = _ENTRY_BYTES + 6 * len(name) + len(chosen.version_ids[index])
+        taken = _ENTRY_BYTES + 6 * len(name)
+        taken += len(chosen.version_ids[index]) + len(chosen.etags[index])
         if len(part) == delete_objects.MAX_OBJECTS or size + taken > MAX_BODY_BYTES:
             yield chosen.pick(part)
             part, size = [], 0
@@ -126,18 +135,51 @@ def _parts(chosen: _Part) -> Iterator[_Part]:
         yield chosen.pick(part)
 
 
+async def _explain(
+    client: Client,
+    bucket: str,
+    names: Sequence[str],
+    version_ids: Sequence[str],
+    failures: dict[int, Failure],
+) -> None:
+    """Say of each version whose deletion is not allowed which hold or retention forbids it: S3 says
+    only that it is forbidden, as it does where the keys may not delete."""
+    refused = [
+        place
+        for place, failure in failures.items()
+        if failure.code is Code.PERMISSION_DENIED and version_ids[place]
+    ]
+    if not refused or not (await buckets.traits_of(client, bucket)).locks:
+        return
+    now_us = client.service.clock.now_us()
+
+    async def look(place: int) -> None:
+        try:
+            head = await heads.find(client, bucket, names[place], version_ids[place])
+        except Error:
+            return  # what the service said has to do
+        if head is not None:
+            has = head.columns({})
+            guard = rules.Guard(has["temporary_hold"], False, has["retention"], 0)
+            reason = rules.refuse_removal(f"{bucket}/{names[place]}", guard, 0, now_us)
+            failures[place] = reason or failures[place]
+
+    await in_lanes(refused, look)
+
+
 async def _send(client: Client, bucket: str, part: _Part) -> dict[int, Failure]:
     """Delete those of one request; the failures by index."""
     if len(part.names) == 1 and not markup.is_expressible(part.names[0]):
         return await _send_alone(client, bucket, part)
-    body = delete_objects.body(part.names, part.version_ids)
+    quiet = client.service.verdicts.works(Feature.DELETE_QUIET)
+    body = delete_objects.body(part.names, part.version_ids, etags=part.etags, quiet=quiet)
     digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
     headers = {"content-md5": digest, "content-type": "application/xml"}
     call = Call("DeleteObjects", "POST", bucket, query="delete", headers=headers, body=body)
     told: dict[int, Failure] = {}
 
     def judge(reply: Reply) -> Code | None:
-        told.update(_told(reply, bucket, part))
+        told.update(_told(reply, bucket, part, quiet=quiet))
         codes = {failure.code for failure in told.values()}
         return next((code for code in OVERLOAD if code in codes), None)
 
@@ -149,33 +191,36 @@ async def _send(client: Client, bucket: str, part: _Part) -> dict[int, Failure]:
 
 
 async def _send_alone(client: Client, bucket: str, part: _Part) -> dict[int, Failure]:
-    ((place, name, version_id),) = zip(*part, strict=True)
+    ((place, name, version_id, etag),) = zip(*part, strict=True)
     query = targets.query({"versionId": version_id}) if version_id else ""
+    headers = {}
+    if etag and client.service.verdicts.works(Feature.DELETE_IF_MATCH):
+        headers["if-match"] = etag
     try:
-        await client.change(Call("DeleteObject", "DELETE", bucket, name, query))
+        await client.change(Call("DeleteObject", "DELETE", bucket, name, query, headers))
     except Error as error:
         return {place: failure_of(error)}
     return {}
 
 
-def _told(reply: Reply, bucket: str, part: _Part) -> dict[int, Failure]:
-    """The failures that a reply tells of. Where it does not account for each, what it does not name
-    may be done or not."""
+def _told(reply: Reply, bucket: str, part: _Part, *, quiet: bool) -> dict[int, Failure]:
+    """The failures that a reply tells of. Unless it is ``quiet``, what it does not name may be done
+    or not."""
     body = reply.body.rstrip()
     whole = body.endswith(b"</DeleteResult>") and b"<Error" not in body
-    if whole and body.count(b"</Deleted>") == len(part.names):
+    if whole and (quiet or body.count(b"</Deleted>") == len(part.names)):
         return {}
     try:
         result = delete_objects.read_result(reply.body)
     except Internal:
-        result = delete_objects.Result(names=(), version_ids=(), refused={})
+        quiet, result = False, delete_objects.Result(names=(), version_ids=(), refused={})
     failures: dict[int, Failure] = {}
-    for place, name, version_id in zip(*part, strict=True):
+    for place, name, version_id in zip(*part[:3], strict=True):
         refusal = result.refused.get((name, version_id)) or result.refused.get((name, ""))
         if refusal is not None:
             error = error_for(refusal.code, refusal.message, "DeleteObjects", bucket, name)
             failures[place] = failure_of(error)
-    if len(result.names) + len(failures) == len(part.names):
+    if quiet or len(result.names) + len(failures) == len(part.names):
         return failures
     unknown = Failure(
         Code.UNAVAILABLE, f"The store's reply to DeleteObjects in '{bucket}' does not name it."

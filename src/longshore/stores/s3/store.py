@@ -176,9 +176,10 @@ class S3Store:
         """The bucket's rules; its time is 0."""
         return await buckets.get(self._client, bucket)
 
-    async def create_bucket(self, bucket: Bucket) -> Bucket:
-        """Make a bucket; raises AlreadyExists."""
-        return await buckets.create(self._client, bucket)
+    async def create_bucket(self, bucket: Bucket, *, object_lock: bool = False) -> Bucket:
+        """Make a bucket; raises AlreadyExists. With ``object_lock``, or a retention, its objects
+        can be held and retained, for which it keeps versions."""
+        return await buckets.create(self._client, bucket, object_lock=object_lock)
 
     async def update_bucket(self, bucket: str, **changes: Any) -> Bucket:
         """Change rules."""
