@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -15,6 +16,8 @@ from longshore.stores.s3.http import Reply
 
 _SMALL_BYTES = 16 << 10
 """A request of this size is in the socket's buffer before its reply can come."""
+
+_QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)
 
 _names: dict[bytes, str] = {}
 """Names of headers as servers write them → in lower case; bounded by ``_lower``."""
@@ -136,6 +139,11 @@ class Connection(asyncio.Protocol):
         if self._complete:
             self._finish()
             return
+        if _QUICK_ACK is not None:
+            # Ceph sends a head, and its body only once that is acknowledged (Nagle), for which a
+            # kernel otherwise takes 40 ms. It has to be said each time anew.
+            socket_ = self._transport.get_extra_info("socket")
+            socket_.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
         self._read_bytes += len(data)
         limits = self._limits
         if self._read_bytes > limits.head_bytes and not self._body_begun:
