@@ -11,9 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from botocore.client import Config
 from botocore.exceptions import ClientError
 
 from longshore.errors import Code, FailedPrecondition
@@ -26,6 +24,7 @@ from longshore.stores.s3.credentials import FixedCredentials
 from longshore.stores.s3.failures import Unsent
 from longshore.stores.s3.http import Reply
 from longshore.stores.s3.options import read_options
+from tests.s3.asking import client_of
 
 if TYPE_CHECKING:
     from tests.services.ceph import Ceph
@@ -65,18 +64,7 @@ class Harbour:
         assert settings.credentials is not None
         self.service = Service(settings, FixedCredentials(settings.credentials))
         self.client = Client(self.service)
-        self.s3: Any = boto3.client(
-            "s3",
-            endpoint_url=account.endpoint,
-            aws_access_key_id=account.access_key,
-            aws_secret_access_key=account.secret_key,
-            region_name="us-east-1",
-            config=Config(
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        self.s3: Any = client_of(account)
         self.s3.create_bucket(Bucket=LOCKED, ObjectLockEnabledForBucket=True)
         self.s3.create_bucket(Bucket=PLAIN)
 
@@ -159,6 +147,7 @@ class Harbour:
 async def harbour(ceph: Ceph) -> AsyncIterator[Harbour]:
     harbour = Harbour(ceph.new_account())
     yield harbour
+    harbour.s3.close()
     await harbour.service.close()
 
 

@@ -8,15 +8,14 @@ from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any
 
-import boto3
 import pytest
-from botocore.client import Config
 
 from longshore.errors import Code
 from longshore.stores.s3.client import Service
 from longshore.stores.s3.http import Reply
 from tests.faults import Crash
 from tests.house import BUCKET, House
+from tests.s3.asking import client_of
 
 if TYPE_CHECKING:
     from tests.services.ceph import Ceph
@@ -43,18 +42,7 @@ class Port:
             "secret_key": account.secret_key,
         }
         self.house = House(directory, "s3", batch=2, options=options, speed=10.0)
-        self.s3: Any = boto3.client(
-            "s3",
-            endpoint_url=account.endpoint,
-            aws_access_key_id=account.access_key,
-            aws_secret_access_key=account.secret_key,
-            region_name="us-east-1",
-            config=Config(
-                s3={"addressing_style": "path"},
-                request_checksum_calculation="when_required",
-                response_checksum_validation="when_required",
-            ),
-        )
+        self.s3: Any = client_of(account)
         self.s3.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
         self.random = Random(seed)
         self.deaths = 0
@@ -123,6 +111,7 @@ async def port(ceph: Ceph, tmp_path: Path, request: pytest.FixtureRequest) -> As
     await port.house.outside.create()
     yield port
     port.house.fate.dead = False
+    port.s3.close()
     await port.house.close()
 
 

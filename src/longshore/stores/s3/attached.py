@@ -178,7 +178,7 @@ class Attached:
         finish: bool = False,
     ) -> None:
         query = targets.query({resource: "", **_version(version_id)})
-        signed = {**(headers or {}), "content-md5": _md5(body)}
+        signed = {**(headers or {}), "content-md5": md5(body)}
         call = Call(verb, "PUT", self._bucket, name, query, signed, body)
         # Turns of reads are not refused.
         await (self._client.read(call) if finish else self._client.change(call))
@@ -203,5 +203,5 @@ def _outlasts(has: Retention | None, wanted: Retention) -> bool:
     )
 
 
-def _md5(body: bytes) -> str:
+def md5(body: bytes) -> str:
     return base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()

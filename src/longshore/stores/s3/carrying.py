@@ -19,7 +19,7 @@ COPIED: Final = frozenset({*TEXTS, "custom_time_us", "custom_metadata"})
 """Columns whose change takes a copy."""
 MAX_USER_METADATA_BYTES: Final = 2048
 
-_LOCK: Final = "x-amz-object-lock-"
+LOCK: Final = "x-amz-object-lock-"
 _SSE: Final = "x-amz-server-side-encryption"
 _KMS_KEY: Final = f"{_SSE}-aws-kms-key-id"
 _CHECKSUMS: Final = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
@@ -98,11 +98,11 @@ def lock_headers(columns: Mapping[str, Any], now_us: int) -> dict[str, str]:
     """The headers that hold and retain a new version; none can be retained until a past time."""
     headers = {}
     if columns["temporary_hold"]:
-        headers[f"{_LOCK}legal-hold"] = "ON"
+        headers[f"{LOCK}legal-hold"] = "ON"
     retention = Retention.load(columns["retention"])
     if retention is not None and retention.until_us > now_us:
-        headers[f"{_LOCK}mode"] = LOCK_MODES[retention.mode]
-        headers[f"{_LOCK}retain-until-date"] = rfc3339(retention.until_us)
+        headers[f"{LOCK}mode"] = LOCK_MODES[retention.mode]
+        headers[f"{LOCK}retain-until-date"] = rfc3339(retention.until_us)
     return headers
 
 

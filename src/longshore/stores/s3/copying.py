@@ -17,9 +17,10 @@ from longshore.errors import Aborted, Error, FailedPrecondition, NotFound, OutOf
 from longshore.patch import load_map
 from longshore.store import Failure
 from longshore.stores.s3 import documents, markup, targets
-from longshore.stores.s3.attached import Attached, Named
+from longshore.stores.s3.attached import Attached, Named, md5
 from longshore.stores.s3.carrying import (
     COPIED,
+    LOCK,
     Wanted,
     columns_of,
     headers_of,
@@ -98,6 +99,8 @@ class Copier:
 
     async def _at_once(self, name: str, head: Head, headers: Mapping[str, str]) -> Made:
         said = {**headers, "x-amz-metadata-directive": "REPLACE", **self._source(name, head)}
+        if any(name.startswith(LOCK) for name in headers):
+            said["content-md5"] = md5(b"")  # demanded of whatever is written with a lock
         call = Call("CopyObject", "PUT", self._bucket, name, headers=said)
         return Made.of(await self._client.change(call), "CopyObjectResult", "CopyResult")
 
@@ -195,7 +198,7 @@ class Copier:
         path, attached = f"{self._bucket}/{name}", self._attached
         new = await attached.insist(
             f"it was not looked at what became of '{path}'",
-            lambda: attached.head(name, made.version_id),
+            lambda: attached.head(name, made.version_id if old.version.version_id else ""),
         )
         if made.etag not in ("", new.version.etag):
             raise Aborted(rules.missing(path, live=True).message)

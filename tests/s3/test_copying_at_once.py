@@ -1,0 +1,94 @@
+"""Copies by a service that keeps tags and takes holds, as AWS does and moto shows: one step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from longshore.settings import StoreSettings
+from longshore.stores.s3.attached import Named
+from longshore.stores.s3.client import Client, Service, Traits
+from longshore.stores.s3.copying import Change, Copier
+from longshore.stores.s3.credentials import FixedCredentials
+from longshore.stores.s3.http import Reply
+from longshore.stores.s3.options import read_options
+from tests.s3.asking import client_of
+from tests.services.s3_servers import S3Server
+
+NAME = "a b+cü"
+PROVEN = Traits(locks=True, keeps_tags=True, takes_locks=True)
+CHANGE = Change(columns={"content_type": "text/y"})
+
+
+class Locker:
+    """A bucket that locks, on a server; what is sent to it is listed."""
+
+    def __init__(self, server: S3Server) -> None:
+        options = {
+            "endpoint": server.endpoint,
+            "access_key": server.access_key,
+            "secret_key": server.secret_key,
+        }
+        settings = read_options(StoreSettings(name="moto", kind="s3", options=options), {})
+        assert settings.credentials is not None
+        self.service = Service(settings, FixedCredentials(settings.credentials))
+        self.s3 = client_of(server)
+        self.bucket = f"locker-{uuid4().hex}"
+        self.s3.create_bucket(Bucket=self.bucket, ObjectLockEnabledForBucket=True)
+        self.sent: list[str] = []
+        self._send = self.service.send
+        self.service.send = self.send  # type: ignore[method-assign]
+
+    async def send(self, call: Any) -> Reply:
+        self.sent.append(call.verb)
+        return await self._send(call)
+
+    def put(self, **metadata: Any) -> Named:
+        put = self.s3.put_object(Bucket=self.bucket, Key=NAME, Body=b"cargo", **metadata)
+        return Named(put["VersionId"], 0)
+
+    def look(self, **version: str) -> dict[str, Any]:
+        return dict(self.s3.head_object(Bucket=self.bucket, Key=NAME, **version))
+
+    async def copy(self, named: Named, traits: Traits) -> list[str]:
+        self.sent.clear()
+        await Copier(Client(self.service), self.bucket, traits).copy(NAME, named, CHANGE)
+        return self.sent
+
+
+@pytest.fixture
+async def locker(moto: S3Server) -> AsyncIterator[Locker]:
+    locker = Locker(moto)
+    yield locker
+    await locker.service.close()
+    locker.s3.close()
+
+
+async def test_an_object_that_hangs_on_nothing_takes_three_requests(locker: Locker) -> None:
+    named = locker.put(ContentType="text/x", Metadata={"a": "1"})
+    assert await locker.copy(named, PROVEN) == ["HeadObject", "GetObjectAcl", "CopyObject"]
+    now = locker.look()
+    assert (now["ContentType"], now["Metadata"]) == ("text/y", {"a": "1"})
+
+
+@pytest.mark.parametrize("traits", [PROVEN, Traits(locks=True)], ids=["proven", "unknown"])
+async def test_a_lock_and_tags_go_with_the_copy(locker: Locker, traits: Traits) -> None:
+    until = datetime(2100, 1, 1, tzinfo=UTC)
+    named = locker.put(Tagging="a=1", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until)
+    locker.s3.put_object_legal_hold(Bucket=locker.bucket, Key=NAME, LegalHold={"Status": "ON"})
+    sent = await locker.copy(named, traits)
+    now, before = locker.look(), locker.look(VersionId=named.version_id)
+    assert now["VersionId"] != named.version_id
+    assert (now["ObjectLockMode"], now["ObjectLockRetainUntilDate"]) == ("GOVERNANCE", until)
+    assert (now["ObjectLockLegalHoldStatus"], before["ObjectLockLegalHoldStatus"]) == ("ON", "OFF")
+    assert before["ObjectLockMode"] == "GOVERNANCE"
+    tags = locker.s3.get_object_tagging(Bucket=locker.bucket, Key=NAME)["TagSet"]
+    assert tags == [{"Key": "a", "Value": "1"}]
+    # What the copy has is not given to it again; the hold of the version behind it is released.
+    assert "PutObjectTagging" not in sent
+    assert sent.count("PutObjectLegalHold") == 1
+    assert ("GetObjectTagging" in sent) == (not traits.keeps_tags)
