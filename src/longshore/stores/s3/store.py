@@ -58,10 +58,11 @@ class S3Store:
         return Outcome(failures=dict.fromkeys(range(len(batch)), failure_of(error)))
 
     def _in_its_words(self, acts: Mapping[str, str]) -> Mapping[str, str]:
-        """``acts`` with the key as the service calls it."""
+        """``acts`` with the key as the service calls it; raises FailedPrecondition if the settings
+        do not say."""
         if (key := acts.get("kms_key")) is None:
             return acts
-        return {**acts, "kms_key": self._client.service.settings.kms_keys.get(key, key)}
+        return {**acts, "kms_key": patching.service_key(self._client, key)}
 
     async def _ask(
         self,
