@@ -332,7 +332,7 @@ def an_intent(names: Iterator[str]) -> Intent:
         names=list(islice(names, BATCH)),
         generations=[first + choose.randrange(24 * 3600 * 1_000_000) for _ in range(BATCH)],
         sizes=[choose.randrange(1, 1 << 20) for _ in range(BATCH)],
-        flags=[NEEDED] * BATCH,
+        flags=bytes([NEEDED]) * BATCH,
     )
 
 
@@ -381,7 +381,10 @@ async def measure_checkpoints(repeat: int) -> None:
             for _ in range(repeat):
                 began, began_wall = time.process_time(), time.monotonic()
                 for _ in range(200):
-                    await database.write(shards.checkpoint, shard, Counters(), {}, announcement, 0)
+                    await database.jot(
+                        *(shards.quick_checkpoint, shards.checkpoint),
+                        *(shard, Counters(), {}, announcement, 0),
+                    )
                 cpu.append((time.process_time() - began) / 200 * 1e6)
                 wall.append((time.monotonic() - began_wall) / 200 * 1e6)
             name = f"{kind}, {len(packed):,} bytes"
