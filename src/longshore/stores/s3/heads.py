@@ -41,6 +41,7 @@ GROUPS: Mapping[str, str] = {
 ROLES: Mapping[str, str] = {"READ": "READER", "FULL_CONTROL": "OWNER"}
 _ENCODED_WORD = re.compile(r"=\?([^?]+)\?([BbQq])\?([^?]*)\?=(?:\s+(?==\?))?")
 _MD5 = re.compile("[0-9a-f]{32}", re.ASCII)
+_DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [0-2]\d:[0-5]\d:[0-5]\d GMT", re.ASCII)
 _SEALED = (
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-customer-algorithm",
@@ -64,9 +65,16 @@ class Head:
             _seconds(get("last-modified", "")),
         )
         self.generation = fingerprint(*self.version, self.size)
+        self._read: dict[str, Any] | None = None
 
     def columns(self, key_names: Mapping[str, str]) -> dict[str, Any]:
         """The columns that HEAD tells, by the names that jobs have for keys of encryption."""
+        if self._read is None:  # who copies an object asks three times
+            self._read = self._columns()
+        key = self._read["kms_key"]
+        return {**self._read, "kms_key": key_names.get(key, key)}
+
+    def _columns(self) -> dict[str, Any]:
         get = self.headers.get
         columns: dict[str, Any] = {
             column: text(get(header, "")) for column, header in TEXTS.items()
@@ -81,8 +89,7 @@ class Head:
             get("x-amz-object-lock-mode", ""), get("x-amz-object-lock-retain-until-date", "")
         )
         columns["storage_class"] = get("x-amz-storage-class", "STANDARD")
-        key = get("x-amz-server-side-encryption-aws-kms-key-id", "")
-        columns["kms_key"] = key_names.get(key, key)
+        columns["kms_key"] = get("x-amz-server-side-encryption-aws-kms-key-id", "")
         columns["checksum"] = self._checksum()
         columns["create_time_us"] = columns["update_time_us"] = self.version.modified * 1_000_000
         return columns
@@ -231,10 +238,18 @@ def _time_us(value: str) -> int:
         return 0
 
 
-@lru_cache(maxsize=1024)
 def _seconds(value: str) -> int:
-    """Many objects were written in the same second, and a date costs ten microseconds."""
+    """The seconds since 1970 of a date; 0 for none."""
     if not value:
         return 0
+    if _DATE.fullmatch(value):
+        hours, minutes, seconds = map(int, value[17:25].split(":"))
+        return _midnight(value[:16]) + hours * 3600 + minutes * 60 + seconds
     moment: datetime = parsedate_to_datetime(value)
     return int(moment.timestamp())
+
+
+@lru_cache(maxsize=1024)
+def _midnight(day: str) -> int:
+    """Many objects were written on the same day, and a date costs ten microseconds."""
+    return int(parsedate_to_datetime(f"{day} 00:00:00 GMT").timestamp())

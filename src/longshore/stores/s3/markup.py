@@ -20,6 +20,11 @@ _NAME = r"(?:[A-Za-z_][A-Za-z0-9_.-]*:)?[A-Za-z_][A-Za-z0-9_.-]*"
 _QUOTED = r"""(?:"[^"<\n\t]*"|'[^'<\n\t]*')"""
 _ATTRIBUTE = re.compile(rf"\s+({_NAME})\s*=\s*({_QUOTED})", re.ASCII)
 _TAG = re.compile(rf"([^<]*)<(/?)({_NAME})((?:\s+{_NAME}\s*=\s*{_QUOTED})*)\s*(/?)>", re.ASCII)
+_LEAF = re.compile(r"<([A-Za-z]+)>([^<]*)</\1>", re.ASCII)
+_FLAT = re.compile(
+    r"""<([A-Za-z]+)(?:\s+xmlns="[^"<&\n\t]*")?>((?:<([A-Za-z]+)>[^<]*</\3>)+)</\1>\s*""", re.ASCII
+)
+"""A root without attributes and, without anything between them, children that are texts."""
 _PROLOGUE = re.compile(
     r"""(?:<\?xml\s+version\s*=\s*["']1\.0["']"""
     r"""(?:\s+encoding\s*=\s*["'](?i:utf-8|us-ascii)["'])?(?:\s+standalone\s*=\s*["']\w+["'])?\s*"""
@@ -128,6 +133,11 @@ def decode(body: bytes) -> str | None:
 
 def read_plain(text: str) -> Element | None:
     """What ``decode`` gave by the pattern; None where that does not fit."""
+    if flat := _FLAT.fullmatch(text):  # most replies about one object, at a third of the CPU
+        leaves = _LEAF.findall(flat[2])
+        found = [Element(leaf, said) for leaf, raw in leaves if (said := unescape(raw)) is not None]
+        if len(found) == len(leaves):
+            return Element(flat[1], children=tuple(found))
     position = 0
     open_elements: list[tuple[str, Mapping[str, str], list[Element]]] = [("", {}, [])]
     while match := _TAG.match(text, position):
