@@ -216,6 +216,30 @@ async def test_lists_by_counters_compare_sums(database: Database) -> None:
         assert [one.row.job_id for one in listed.rows] == names
 
 
+@pytest.mark.parametrize("counts", [False, True])
+async def test_a_page_ends_before_too_many_running_shards(
+    database: Database, monkeypatch: pytest.MonkeyPatch, counts: bool
+) -> None:
+    """To sum five hundred thousand for a page would take a second."""
+    monkeypatch.setattr(lists, "RUNNING_AT_ONCE", 5)
+    for name, many in (("a", 2), ("b", 3), ("c", 1), ("d", 7), ("e", 1), ("g", 6)):
+        await running(database, many, job_id=name)
+    await ended(database, "f")
+    await create(database, new_job("h"))
+    keys = [Key(table.c.job_id), Key(table.c.id)]
+    condition = lists.current_value(table, "total") >= 0 if counts else None
+    pages: list[str] = []
+    after = None
+    while after is not None or not pages:
+        page = Page(keys=keys, limit=100, after=after, rest=condition, counts=counts)
+        rows, after = await database.read(lists.list_jobs, "p", page)
+        pages.append("".join(one.row.job_id for one in rows))
+    assert "".join(pages) == "abcdefgh"
+    assert pages[:3] == ["ab", "c", "d"]
+    assert pages[3][0] == "e"
+    assert "g" not in pages[3]
+
+
 async def test_a_list_has_no_deleted_ones(database: Database) -> None:
     job = await ended(database)
     page = Page(keys=[Key(table.c.job_id)], limit=100)
