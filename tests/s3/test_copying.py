@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from longshore.errors import Code, FailedPrecondition
+from longshore.errors import Code, FailedPrecondition, Unavailable
 from longshore.patch import MapPatch, Patch, Retention
 from longshore.settings import StoreSettings
 from longshore.store import ABSENT, UNSENT, Batch, Outcome
-from longshore.stores.s3 import patching, reading
+from longshore.stores.s3 import attached, patching, reading
 from longshore.stores.s3.client import Client, Service, Traits
 from longshore.stores.s3.credentials import FixedCredentials
 from longshore.stores.s3.failures import Unsent
@@ -159,6 +159,7 @@ CHANGE = Patch(
     content_type="text/y",
     custom_metadata=MapPatch(updates={"New": "ä é", "old": "3"}, removals=frozenset({"gone"})),
 )
+CLEAR = MapPatch(updates={}, clear=True)
 CHANGED = {"ContentType": "text/y", "Metadata": {"new": "ä é", "old": "3", "other": "2"}}
 
 
@@ -408,8 +409,9 @@ async def test_contexts_are_tags_and_all_of_them_or_none(
     outcome = await harbour.patch(PLAIN, patch, match_metageneration=True)
     assert failed(outcome) == ({} if left else {0: Code.INVALID_ARGUMENT})
     assert harbour.all_of(PLAIN)["tags"] == (left or TAGS)
-    clear = Patch(contexts=MapPatch(updates={}, clear=True))
-    assert not (await harbour.patch(PLAIN, clear, match_metageneration=True)).failures
+    assert not (
+        await harbour.patch(PLAIN, Patch(contexts=CLEAR), match_metageneration=True)
+    ).failures
     assert harbour.all_of(PLAIN)["tags"] == {}
 
 
@@ -473,3 +475,92 @@ async def test_what_cannot_be_copied_stays_as_it_is(harbour: Harbour) -> None:
     before = harbour.all_of(PLAIN)
     assert failed(await harbour.patch(PLAIN, CHANGE)) == {0: Code.UNIMPLEMENTED}
     assert harbour.all_of(PLAIN) == before
+
+
+@pytest.mark.parametrize("how", ["busy for a while", "never again", "forbidden", "gone"])
+async def test_what_a_copy_has_lost_is_put_back_if_it_takes_several_times(
+    harbour: Harbour, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attached, "FIRST_PAUSE_SECONDS", 0.001)
+    harbour.put_everything(PLAIN)
+    send, tries = harbour.service.send, 0
+
+    async def meddle(call: Any) -> Any:
+        nonlocal tries
+        if call.verb == "PutObjectTagging":
+            tries += 1
+            if how == "never again" or (how == "busy for a while" and tries < 4):
+                raise Unavailable("The connection ended.")
+            if how == "forbidden":
+                return Reply(403, (), b"<Error><Code>AccessDenied</Code></Error>")
+            if how == "gone":
+                harbour.s3.delete_object(Bucket=PLAIN, Key=NAME)
+        return await send(call)
+
+    harbour.service.send = meddle  # type: ignore[method-assign]
+    outcome = await harbour.patch(PLAIN, CHANGE)
+    if how == "gone":
+        assert failed(outcome) == {0: Code.NOT_FOUND}
+        return
+    if how == "busy for a while":
+        assert (outcome.failures, tries) == ({}, 4)
+        assert harbour.all_of(PLAIN)["tags"] == TAGS
+    else:
+        assert failed(outcome) == {0: Code.DATA_LOSS}
+        assert str(TAGS) in outcome.failures[0].message
+        assert tries == (attached.TRIES if how == "never again" else 1)
+
+
+class Stopping:
+    """Turns of a shard that is to stop once a request with one of ``verbs`` was sent."""
+
+    permitted = True
+
+    def __init__(self, *verbs: str) -> None:
+        self._verbs = verbs
+        self.stopped = not verbs
+
+    def read(self, verb: str) -> Stopping:
+        self.permitted = True
+        return self
+
+    def change(self, verb: str, objects: int = 1) -> Stopping:
+        self.permitted = not self.stopped
+        self.stopped = self.stopped or verb in self._verbs
+        return self
+
+    def ended(self, code: Code | None) -> None:
+        """Nobody learns from it."""
+
+    async def __aenter__(self) -> Stopping:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+async def test_a_shard_that_is_to_stop_begins_nothing_and_ends_what_it_began(
+    harbour: Harbour,
+) -> None:
+    harbour.put_everything(LOCKED)
+    harbour.hold()
+    before, client = harbour.all_of(LOCKED), harbour.client
+    harbour.client = client.by_turns(Stopping())
+    for patch in (CHANGE, Patch(temporary_hold=False), Patch(contexts=CLEAR)):
+        assert (await harbour.patch(LOCKED, patch)).failures == {0: UNSENT}
+    assert harbour.all_of(LOCKED) == before
+    harbour.client = client.by_turns(Stopping("CopyObject"))
+    assert not (await harbour.patch(LOCKED, CHANGE)).failures
+    assert harbour.all_of(LOCKED) == before | CHANGED
+    (_, old) = harbour.versions(LOCKED)
+    harbour.s3.delete_object(Bucket=LOCKED, Key=NAME, VersionId=old)  # nothing holds it
+
+
+async def test_an_upload_that_a_stop_cuts_short_is_aborted(harbour: Harbour) -> None:
+    harbour.take_parts(PLAIN)
+    harbour.put(PLAIN, body=LARGE)
+    before = harbour.all_of(PLAIN)
+    harbour.client = harbour.client.by_turns(Stopping("UploadPartCopy"))
+    assert (await harbour.patch(PLAIN, CHANGE)).failures == {0: UNSENT}
+    assert harbour.all_of(PLAIN) == before
+    assert "Uploads" not in harbour.s3.list_multipart_uploads(Bucket=PLAIN)
