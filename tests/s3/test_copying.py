@@ -222,7 +222,8 @@ async def test_a_copy_in_parts_that_fails_leaves_none_behind(
             if how == "overwritten":
                 harbour.put(PLAIN, body=b"newer")
             else:
-                await asyncio.Event().wait()
+                await asyncio.sleep(0.1)
+                raise Unavailable("The connection ended.")
         return await send(call)
 
     harbour.service.send = meddle  # type: ignore[method-assign]
@@ -509,6 +510,39 @@ async def test_what_a_copy_has_lost_is_put_back_if_it_takes_several_times(
         assert failed(outcome) == {0: Code.DATA_LOSS}
         assert str(TAGS) in outcome.failures[0].message
         assert tries == (attached.TRIES if how == "never again" else 1)
+
+
+@pytest.mark.parametrize("bucket", [PLAIN, LOCKED])
+@pytest.mark.parametrize("how", ["reply lost", "cancelled", "never sent"])
+async def test_a_copy_of_which_nobody_heard_has_lost_nothing(
+    harbour: Harbour, bucket: str, how: str
+) -> None:
+    harbour.put_everything(bucket)
+    if bucket == LOCKED:
+        harbour.hold()
+    before, sent, send = harbour.all_of(bucket), asyncio.Event(), harbour.service.send
+
+    async def meddle(call: Any) -> Any:
+        if call.verb != "CopyObject":
+            return await send(call)
+        reply = None if how == "never sent" else await send(call)
+        sent.set()
+        if how == "cancelled":
+            await asyncio.sleep(0)
+            return reply
+        raise Unavailable("The connection ended.")
+
+    harbour.service.send = meddle  # type: ignore[method-assign]
+    patching = asyncio.create_task(harbour.patch(bucket, CHANGE))
+    await sent.wait()
+    if how == "cancelled":
+        patching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await patching
+    else:
+        codes = {0: Code.UNAVAILABLE} if how == "never sent" else {}
+        assert failed(await patching) == codes
+    assert harbour.all_of(bucket) == (before if how == "never sent" else before | CHANGED)
 
 
 class Stopping:

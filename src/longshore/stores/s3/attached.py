@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 from longshore import object_rules as rules
@@ -18,11 +18,11 @@ from longshore.stores.s3.heads import Head
 
 T = TypeVar("T")
 
-TRIES: Final = 6
+TRIES: Final = 8
 FIRST_PAUSE_SECONDS: Final = 0.2
 NO_IDS: Final = frozenset({"", "null"})
 """Ids that stand for whatever version has none."""
-_PASSING: Final = frozenset(
+PASSING: Final = frozenset(
     {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN}
 )
 
@@ -160,7 +160,7 @@ class Attached:
             except NotFound:
                 raise
             except Error as error:
-                if error.code not in _PASSING or tries + 1 == TRIES:
+                if error.code not in PASSING or tries + 1 == TRIES:
                     raise DataLoss(f"After a copy onto itself: {what}. {error.message}") from error
             await asyncio.sleep(pause)
             pause *= 2
@@ -182,6 +182,16 @@ class Attached:
         call = Call(verb, "PUT", self._bucket, name, query, signed, body)
         # Turns of reads are not refused.
         await (self._client.read(call) if finish else self._client.change(call))
+
+
+async def to_its_end(doing: Coroutine[Any, Any, None]) -> None:
+    """Do what must not be left half done; who cancels it waits until it is done."""
+    task = asyncio.create_task(doing)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 def _version(version_id: str) -> dict[str, str]:

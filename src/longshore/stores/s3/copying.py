@@ -17,7 +17,7 @@ from longshore.errors import Aborted, Error, FailedPrecondition, NotFound, OutOf
 from longshore.patch import load_map
 from longshore.store import Failure
 from longshore.stores.s3 import documents, markup, targets
-from longshore.stores.s3.attached import Attached, Named, md5
+from longshore.stores.s3.attached import PASSING, Attached, Named, md5, to_its_end
 from longshore.stores.s3.carrying import (
     COPIED,
     LOCK,
@@ -30,7 +30,7 @@ from longshore.stores.s3.carrying import (
 from longshore.stores.s3.client import Call, Client, Traits, in_lanes
 from longshore.stores.s3.heads import Head
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.targets import quote_path
+from longshore.stores.s3.targets import quote_path, quote_value
 
 MAX_PARTS: Final = 10_000
 
@@ -80,11 +80,11 @@ class Copier:
         if self._traits.has_acls:
             wanted = replace(wanted, grants=await self._grants(name, head))
         headers = headers_of(head, wanted, path, self._client.service.clock.now_us())
+        this = Copying(name=name, old=head, wanted=wanted, tags=tags)
         if whole:
-            made = await self._at_once(name, head, headers)
+            await self._at_once(this, headers)
         else:
-            made = await self._in_parts(name, head, headers, tags)
-        await self._see_to_it(name, head, wanted, tags, made)
+            await self._in_parts(this, headers)
 
     async def _grants(self, name: str, head: Head) -> Mapping[str, str]:
         try:
@@ -97,12 +97,14 @@ class Copier:
 
     # The copy itself.
 
-    async def _at_once(self, name: str, head: Head, headers: Mapping[str, str]) -> Made:
-        said = {**headers, "x-amz-metadata-directive": "REPLACE", **self._source(name, head)}
+    async def _at_once(self, this: Copying, headers: Mapping[str, str]) -> None:
+        source = self._source(this.name, this.old)
+        said = {**headers, "x-amz-metadata-directive": "REPLACE", **source}
         if any(name.startswith(LOCK) for name in headers):
             said["content-md5"] = md5(b"")  # demanded of whatever is written with a lock
-        call = Call("CopyObject", "PUT", self._bucket, name, headers=said)
-        return Made.of(await self._client.change(call), "CopyObjectResult", "CopyResult")
+        call = Call("CopyObject", "PUT", self._bucket, this.name, headers=said)
+        making = self._make(this, call, "CopyObjectResult", "CopyResult")
+        await (to_its_end(making) if self._may_lose(this) else making)
 
     def _source(self, name: str, head: Head) -> dict[str, str]:
         """What is copied, as long as it is what was looked at. Ceph knows the condition by another
@@ -114,12 +116,12 @@ class Copier:
             "x-amz-copy-if-match": etag,
         }
 
-    async def _in_parts(
-        self, name: str, head: Head, headers: Mapping[str, str], tags: Mapping[str, str]
-    ) -> Made:
+    async def _in_parts(self, this: Copying, headers: Mapping[str, str]) -> None:
         """Copy what is too large for one request; where that fails no parts are left behind."""
-        if tags and self._traits.keeps_tags:
-            headers = {**headers, "x-amz-tagging": targets.query(tags)}
+        name, head = this.name, this.old
+        if this.tags and self._traits.keeps_tags:
+            pairs = (f"{quote_value(key)}={quote_value(value)}" for key, value in this.tags.items())
+            headers = {**headers, "x-amz-tagging": "&".join(pairs)}
         if "%" in name and not self._traits.finds_parts:
             raise Unimplemented(
                 f"Object '{self._bucket}/{name}' is too large to be copied in one request, and with"
@@ -136,13 +138,12 @@ class Copier:
             if_match = {"if-match": f'"{head.version.etag}"'}
             verb = "CompleteMultipartUpload"
             call = Call(verb, "POST", self._bucket, name, query, if_match, body)
-            reply = await self._client.change(call)
+            await to_its_end(self._make(this, call, "CompleteMultipartUploadResult"))
         except BaseException as failure:
             left = await asyncio.shield(self._abort(name, query))
             if left and isinstance(failure, Error):
                 failure.message += left
             raise
-        return Made.of(reply, "CompleteMultipartUploadResult")
 
     async def _abort(self, name: str, query: str) -> str:
         """Remove the parts of an upload; if that cannot be done, says so."""
@@ -185,15 +186,43 @@ class Copier:
 
     # What came of it.
 
-    async def _see_to_it(
-        self, name: str, old: Head, wanted: Wanted, tags: Mapping[str, str], made: Made
-    ) -> None:
+    async def _make(self, this: Copying, call: Call, *roots: str) -> None:
+        """Send the request that makes the copy, and see to it that nothing is lost."""
+        try:
+            made = Made.of(await self._client.change(call), *roots)
+        except Error as error:
+            if error.code not in PASSING or not self._may_lose(this):
+                raise
+            made = await self._found(this, error)
+        await self._see_to_it(this, made)
+
+    def _may_lose(self, this: Copying) -> bool:
+        """Whether something must be done after the copy, or it will have lost what it had."""
+        columns = this.wanted.columns
+        locked = columns["temporary_hold"] or columns["retention"]
+        keeps_locks = self._traits.takes_locks and not columns_of(this.old)["temporary_hold"]
+        return bool(this.tags or (locked and not keeps_locks))
+
+    async def _found(self, this: Copying, error: Error) -> Made:
+        """The copy whose reply was lost; raises ``error`` if there is none."""
+        path = f"{self._bucket}/{this.name}"
+        now = await self._attached.insist(
+            f"it is not known whether '{path}' was copied, and if so has lost its tags"
+            f" {dict(this.tags)} or its hold",
+            lambda: self._attached.head(this.name),
+        )
+        if now.size != this.old.size or _takes_a_copy(columns_of(now), this.wanted):
+            raise error
+        return Made(now.version.etag, now.version.version_id)
+
+    async def _see_to_it(self, this: Copying, made: Made) -> None:
         """Look at the copy where the service may not have obeyed, or may have lost something, and
         put that back; then let go of the hold of the version that it replaced."""
+        name, old, wanted, tags = this.name, this.old, this.wanted, this.tags
         was_held = columns_of(old)["temporary_hold"]
         locked = bool(wanted.columns["temporary_hold"] or wanted.columns["retention"])
-        unsure = locked and not self._traits.takes_locks
-        if not (tags or unsure or was_held or wanted.storage_class or wanted.kms_key):
+        asked = wanted.storage_class or wanted.kms_key
+        if not (asked or was_held or self._may_lose(this)):
             return
         path, attached = f"{self._bucket}/{name}", self._attached
         new = await attached.insist(
@@ -244,6 +273,16 @@ class Copier:
             f"The store answered that it copied object '{path}', but not with {asked!r}: it has"
             f" {has or 'no key'!r}."
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copying:
+    """One copy on its way: of ``old``, with the tags that it had where those may be lost."""
+
+    name: str
+    old: Head
+    wanted: Wanted
+    tags: Mapping[str, str]
 
 
 class Made(NamedTuple):
