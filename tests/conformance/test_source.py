@@ -282,8 +282,17 @@ async def test_noncurrent_versions_are_listed_where_asked_for(
     ]
     versions = await yard.versions(versions=True, delete_markers=True)
     assert found == [row for row in versions if row[0] != "b"]
-    live = [is_live for one in selections for is_live in one.batch.columns["live"]]
-    assert live == [True, *[False] * (len(found) - 1)]
+    live = [
+        row
+        for one in selections
+        for row, is_live in zip(
+            zip(one.batch.names, one.batch.generations, strict=True),
+            one.batch.columns["live"],
+            strict=True,
+        )
+        if is_live
+    ]
+    assert live == await yard.versions(prefix="a/")
     read = 0
     for selection in selections:
         read += len(selection.batch)

@@ -299,13 +299,13 @@ async def test_a_listing_has_live_objects_only(versioned: Shelf) -> None:
 async def test_a_listing_of_versions_has_the_newest_first(versioned: Shelf) -> None:
     first, second, other = [await versioned.write(name) for name in ("a", "a", "b")]
     await versioned.delete("b")
-    expected = [("a", second), ("a", first), ("b", other)]
+    expected = [("a", max(first, second)), ("a", min(first, second)), ("b", other)]
     for page_size in (1, 2, 3):
         assert await versioned.versions(versions=True, page_size=page_size) == expected
 
 
 async def test_a_listing_of_versions_goes_on_inside_a_name(versioned: Shelf) -> None:
-    generations = [await versioned.write("a") for _ in range(3)][::-1]
+    generations = sorted([await versioned.write("a") for _ in range(3)], reverse=True)
     last = await versioned.write("b")
     everything = [("a", generation) for generation in generations] + [("b", last)]
     for index, (name, generation) in enumerate(everything):
@@ -318,10 +318,10 @@ async def test_a_listing_of_versions_goes_on_inside_a_name(versioned: Shelf) -> 
 
 
 async def test_a_listing_tells_live_from_noncurrent(versioned: Shelf) -> None:
-    for _ in range(2):
-        await versioned.write("a")
+    _, last = [await versioned.write("a") for _ in range(2)]
     pages = versioned.store.list_objects(BUCKET, versions=True, columns=("live",))
-    assert [page.columns["live"] async for page in pages] == [[True, False]]
+    (page,) = [page async for page in pages]
+    assert page.columns["live"] == [generation == last for generation in page.generations]
 
 
 @pytest.mark.parametrize("versions", [False, True])

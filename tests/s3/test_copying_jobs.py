@@ -26,7 +26,7 @@ NAMES = [f"d/{number:02d} ä+%" for number in range(45)]
 PREFIX = ("prefix_list", {"prefixes": ["d/"]})
 MANIFEST = ("manifest", {"bucket": BUCKET, "name": "list.csv"})
 METADATA = ("put_metadata", {"content_type": "text/y", "custom_metadata": {"new": "1"}})
-CHANGES = ("CopyObject", "PutObjectTagging", "PutObjectLegalHold")
+CHANGES = ("CopyObject", "PutObjectTagging", "PutObjectLegalHold", "DeleteObjects")
 CRASHES = 20
 SECONDS = 120.0
 

@@ -20,7 +20,6 @@ from longshore.stores.s3.versions import (
     of_objects,
     of_page,
     pick,
-    seconds_of,
 )
 
 MAX_KEYS = 1000
@@ -72,14 +71,27 @@ async def pages(
             entries = pick(listed, [i for i, live in enumerate(listed.latest) if live])
         batch = await _filled(client, bucket, entries, columns)
         batch = held + batch if held else batch
+        ready = len(batch)
+        if versions:
+            batch = _by_generation(batch)
+            if not last and ready:  # of the last name there may be more
+                ready = bisect_left(batch.names, batch.names[-1])
         start = 0
-        while start < len(batch):
-            end = _cut(batch, start, page_size, versions=versions, last=last)
-            if end == start:
-                break
+        while start < ready:
+            end = _cut(batch, start, min(ready, start + page_size))
             yield batch.pick(range(start, end)) if end - start < len(batch) else batch
             start = end
         held = batch.pick(range(start, len(batch))) if start < len(batch) else None
+
+
+def _by_generation(batch: Batch) -> Batch:
+    """The batch with the newest generation of each name first: who goes on after a version that is
+    gone by then knows which are older only by this. S3's own order tells versions of one second
+    apart, which nobody can who does not see them all."""
+    names, generations = batch.names, batch.generations
+    if len(set(names)) == len(names):
+        return batch
+    return batch.pick(sorted(range(len(batch)), key=lambda i: (names[i], -generations[i])))
 
 
 async def _filled(client: Client, bucket: str, entries: Entries, columns: Sequence[str]) -> Batch:
@@ -92,27 +104,14 @@ async def _filled(client: Client, bucket: str, entries: Entries, columns: Sequen
     return batch.pick([i for i, generation in enumerate(batch.generations) if generation])
 
 
-def _cut(batch: Batch, start: int, page_size: int, *, versions: bool, last: bool) -> int:
-    """Where the page that begins at ``start`` ends; ``start`` if it must wait for what follows.
-
-    Versions of a name stay together as far as they can, or else those of a second: who goes on
-    after a version that is gone by then can only go by its name and its second.
-    """
+def _cut(batch: Batch, start: int, end: int) -> int:
+    """Where the page that begins at ``start`` ends, at ``end`` at the latest."""
     texts = [batch.names, *(column for name, column in batch.columns.items() if name != VERSION)]
     texts = [column for column in texts if isinstance(column[0], str)]
-    end = min(len(batch), start + page_size)
-    if sum(sum(map(len, column[start:end])) for column in texts) > PAGE_BYTES:
-        lengths = accumulate(sum(len(column[i]) for column in texts) for i in range(start, end))
-        end = start + max(1, bisect_right(list(lengths), PAGE_BYTES))
-    if not versions or (last and end == len(batch)):
+    if sum(sum(map(len, column[start:end])) for column in texts) <= PAGE_BYTES:
         return end
-    for key in (batch.names, [seconds_of(one) for one in batch.generations]):
-        for cut in range(end, start, -1):
-            if cut < len(batch) and key[cut] != key[cut - 1]:
-                return cut
-        if end == len(batch) and end - start < page_size:
-            return start
-    return end
+    lengths = accumulate(sum(len(column[i]) for column in texts) for i in range(start, end))
+    return start + max(1, bisect_right(list(lengths), PAGE_BYTES))
 
 
 async def _ranged(
@@ -181,14 +180,11 @@ async def _older(client: Client, bucket: str, names: Range, generation: int) -> 
         return Entries(names=[], modified=[])
     versions = await of_name(client, bucket, name)
     known = fingerprints(versions)
-    if generation in known:
-        return pick(versions, range(known.index(generation) + 1, len(known)))
-    older = seconds_of(generation)
-    return pick(versions, (i for i, one in enumerate(known) if seconds_of(one) < older))
+    return pick(versions, [i for i, one in enumerate(known) if one < generation])
 
 
 async def of_name(client: Client, bucket: str, name: str) -> Entries:
-    """All versions of one name, newest first."""
+    """All versions of one name."""
     found: list[Entries] = []
     at: Mapping[str, str] | None = {}
     while at is not None:

@@ -66,11 +66,6 @@ def is_same(wanted: int, version_id: str, generation: int) -> bool:
     return version_id not in _NO_IDS and (wanted ^ generation) & _HASH == 0 and wanted != 0
 
 
-def seconds_of(generation: int) -> int:
-    """When the version of a generation was made, in seconds since 1970."""
-    return generation >> _HASH_BITS
-
-
 def of_objects(objects: Entries) -> Entries:
     """Live objects with the columns of versions."""
     count = len(objects)
@@ -86,22 +81,20 @@ def of_objects(objects: Entries) -> Entries:
 
 
 def of_page(page: VersionsPage) -> Entries:
-    """Versions and delete markers together, newest first within a name. ``latest`` says which are
-    live objects; a marker is of size 0, and has no etag."""
+    """Versions and delete markers together. ``latest`` says which are live objects; a marker is of
+    size 0, and has no etag."""
     versions, markers = page.versions, page.markers
     if not markers.names:
         return versions
     count = len(markers)
     rows = [
-        *zip(versions.names, versions.latest, versions.modified, versions.etags, versions.sizes,
+        *zip(versions.names, versions.modified, versions.etags, versions.sizes,
              versions.classes, versions.version_ids, versions.latest, strict=True),
-        *zip(markers.names, markers.latest, markers.modified, [""] * count, [0] * count,
+        *zip(markers.names, markers.modified, [""] * count, [0] * count,
              [""] * count, markers.version_ids, [False] * count, strict=True),
     ]  # fmt: skip
-    rows.sort(key=lambda row: (row[0], not row[1], -row[2]))
-    names, _, modified, etags, sizes, classes, version_ids, live = map(
-        list, zip(*rows, strict=True)
-    )
+    rows.sort(key=lambda row: row[0])
+    names, modified, etags, sizes, classes, version_ids, live = map(list, zip(*rows, strict=True))
     return Entries(
         names=names,
         modified=modified,

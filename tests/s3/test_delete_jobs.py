@@ -1,0 +1,65 @@
+"""Whole jobs that delete on Ceph, and die: one delete marker an object, each counted once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from longshore.errors import Code
+from tests.house import BUCKET
+from tests.s3.test_copying_jobs import CRASHES, NAMES, PREFIX, Port, port
+
+__all__ = ["port"]
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+
+SIMPLE = ("delete_object", {"permanent": False})
+FOR_GOOD = ("delete_object", {"permanent": True})
+
+
+def entries(port: Port, kind: str) -> Counter[str]:
+    """How many "Versions" or "DeleteMarkers" each name has."""
+    found: Counter[str] = Counter()
+    pages = port.s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET)
+    for page in pages:
+        found.update(one["Key"] for one in page.get(kind, ()))
+    return found
+
+
+async def done(port: Port, what: tuple[str, dict[str, Any]]) -> Any:
+    counters, errors = await port.live_through(await port.house.create(what, PREFIX))
+    return counters.total, counters.succeeded, {code: one.count for code, one in errors.items()}
+
+
+async def test_after_twenty_deaths_each_object_has_one_delete_marker(port: Port) -> None:
+    for name in NAMES:
+        port.put(name)
+        port.put(name)
+    port.put("other")
+    count = len(NAMES)
+    assert await done(port, SIMPLE) == (count, count, {})
+    assert port.deaths == CRASHES
+    assert entries(port, "DeleteMarkers") == Counter(NAMES)
+    assert entries(port, "Versions") == Counter({**dict.fromkeys(NAMES, 2), "other": 1})
+    assert await done(port, SIMPLE) == (0, 0, {})
+    assert entries(port, "DeleteMarkers") == Counter(NAMES)
+
+
+async def test_after_twenty_deaths_all_versions_and_markers_are_gone(port: Port) -> None:
+    for name in NAMES:
+        port.put(name)
+        port.put(name)
+        port.s3.delete_object(Bucket=BUCKET, Key=name)
+    port.put("other")
+    held = NAMES[7]
+    version = port.put(held)
+    port.s3.put_object_legal_hold(
+        Bucket=BUCKET, Key=held, VersionId=version, LegalHold={"Status": "ON"}
+    )
+    count = 3 * len(NAMES)
+    refused = {Code.PERMISSION_DENIED: 1}
+    assert await done(port, FOR_GOOD) == (count + 1, count, refused)
+    assert port.deaths == CRASHES
+    assert entries(port, "DeleteMarkers") == Counter()
+    assert entries(port, "Versions") == Counter([held, "other"])
