@@ -99,7 +99,8 @@ class S3Store:
         columns: Sequence[str] = (),
         page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Batch]:
-        """Pages. With ``versions`` delete markers are among them: of size 0, and not live."""
+        """Pages. With ``versions`` delete markers are among them, of size 0 and not live; within a
+        name they go by generation, which is newest first but for those of one second."""
         return listing.pages(
             self._client,
             bucket,
