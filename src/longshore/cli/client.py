@@ -52,6 +52,8 @@ class Client:
             timeout=httpx.Timeout(REPLY_SECONDS, connect=CONNECT_SECONDS),
             # A proxy for the world outside must not be asked for this machine.
             trust_env=host not in _LOOPBACK,
+            # But SSL_CERT_FILE counts there, too.
+            verify=httpx.create_ssl_context(),
         )
 
     def __enter__(self) -> Client:

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives import serialization
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from longshore.api.certificates import Certificates
-from longshore.errors import FailedPrecondition
+from longshore.cli.client import Client
+from longshore.errors import FailedPrecondition, Unavailable
 from longshore.settings import TlsSettings
 from tests.api.grpc.conftest import Both
 
@@ -205,3 +206,17 @@ def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(files: File
     files.write(files.key, locked)
     with pytest.raises(FailedPrecondition, match="Cannot use the files"):
         Certificates.of(files.settings())
+
+
+def test_the_command_line_trusts_whom_the_environment_says(
+    serve: Callable[..., Both], authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on this machine, for which it asks no proxy."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    server = f"https://127.0.0.1:{serve().rest.port}"
+    with Client(server, "p") as client, pytest.raises(Unavailable, match="CERTIFICATE_VERIFY"):
+        client.get("projects/p/locations/global")
+    with authority.cert_pem.tempfile() as file:
+        monkeypatch.setenv("SSL_CERT_FILE", file)
+        with Client(server, "p") as client:
+            assert client.get("projects/p/locations/global")["locationId"] == "global"
