@@ -68,7 +68,6 @@ PEERS: dict[tuple[str, str], list[str]] = {
         *(f"s3://{BUCKET}/{PREFIX}*", f"s3://{BUCKET}/{PREFIX}"),
     ],
     ("list", "s5cmd"): ["ls", f"s3://{BUCKET}/{PREFIX}*"],
-    ("delete", "rclone"): ["delete", "--checkers", "64", f"s:{BUCKET}/{PREFIX}"],
     ("metadata", "rclone"): ["settier", "STANDARD_IA", f"s:{BUCKET}/{PREFIX}"],
     ("list", "rclone"): ["lsf", "-R", "--fast-list", f"s:{BUCKET}/{PREFIX}"],
 }
@@ -408,7 +407,7 @@ def under_latency(folder: Path, objects: int) -> None:
 
 def under_limit(folder: Path, seconds: float) -> None:
     """Print how much of what a server allows is used, and how much is refused."""
-    objects = int(LIMIT * seconds / 2)
+    objects = int(LIMIT * seconds / 3)
     with (
         stub(folder, objects=objects, latency_ms=LATENCY_MS, rate=LIMIT) as server,
         product(server.endpoint) as service,
