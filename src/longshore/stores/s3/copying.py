@@ -13,7 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
 from longshore import object_rules as rules
-from longshore.errors import Aborted, Error, FailedPrecondition, NotFound, OutOfRange, Unimplemented
+from longshore.errors import (
+    Aborted,
+    Code,
+    Error,
+    FailedPrecondition,
+    NotFound,
+    OutOfRange,
+    Unimplemented,
+)
 from longshore.patch import load_map
 from longshore.store import Failure
 from longshore.stores.s3 import documents, markup, targets
@@ -33,6 +41,8 @@ from longshore.stores.s3.http import Reply
 from longshore.stores.s3.targets import quote_path, quote_value
 
 MAX_PARTS: Final = 10_000
+LATE_SECONDS: Final = (0.0, 0.1, 0.4)
+"""Pauses before the looks for a copy whose reply was lost: the service may still be at it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,14 +216,18 @@ class Copier:
     async def _found(self, this: Copying, error: Error) -> Made:
         """The copy whose reply was lost; raises ``error`` if there is none."""
         path = f"{self._bucket}/{this.name}"
-        now = await self._attached.insist(
-            f"it is not known whether '{path}' was copied, and if so has lost its tags"
-            f" {dict(this.tags)} or its hold",
-            lambda: self._attached.head(this.name),
-        )
-        if now.size != this.old.size or _takes_a_copy(columns_of(now), this.wanted):
-            raise error
-        return Made(now.version.etag, now.version.version_id)
+        for pause in LATE_SECONDS:
+            await asyncio.sleep(pause)
+            now = await self._attached.insist(
+                f"it is not known whether '{path}' was copied, and if so has lost its tags"
+                f" {dict(this.tags)} or its hold",
+                lambda: self._attached.head(this.name),
+            )
+            if now.size == this.old.size and not _takes_a_copy(columns_of(now), this.wanted):
+                return Made(now.version.etag, now.version.version_id)
+            if error.code is Code.RESOURCE_EXHAUSTED:  # the service has said no
+                break
+        raise error
 
     async def _see_to_it(self, this: Copying, made: Made) -> None:
         """Look at the copy where the service may not have obeyed, or may have lost something, and
