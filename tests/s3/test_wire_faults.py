@@ -25,7 +25,7 @@ COUNT = 60
 PREFIX = "d/"
 NAMES = [f"{PREFIX}{number:02d} ä+%" for number in range(COUNT)]
 SOURCE = ("prefix_list", {"prefixes": [PREFIX]})
-SECONDS = 110.0
+SECONDS = 240.0
 TAGS = {"team": "dock"}
 EVERYONE = "http://acs.amazonaws.com/groups/global/AllUsers"
 MAY_DOUBLE = (Fault.DOUBLES, Fault.ABANDONS)
@@ -177,6 +177,7 @@ async def opened(
             s3.close()
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("case", "fault"),
     [
