@@ -492,6 +492,30 @@ def test_a_cap_of_500_calls_at_once_is_in_use_soon() -> None:
     assert _rate(store, 0.5, 2.9) >= 0.9 * 500 / 0.03
 
 
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_worker_s_own_slowness_is_not_the_store_s(knows: bool) -> None:
+    """Each call costs the worker half a millisecond, for which all others wait."""
+
+    async def main() -> float:
+        fleet = Fleet(_store(max_concurrency=64))
+        gate = fleet.gate("a")
+        limits = fleet.limits["a"]
+
+        async def call(objects: int) -> None:
+            lag = gate.busy * 0.0005
+            if knows:
+                limits.lag.woke(lag)
+            await asyncio.sleep(0.03 + lag)
+
+        fleet.lanes(gate, call, count=80, objects=1)
+        await asyncio.sleep(10)
+        await fleet.end()
+        return fleet.per_second(5, 10)
+
+    full = 64 / (0.03 + 64 * 0.0005)
+    assert (run(main()) >= 0.9 * full) is knows
+
+
 def test_750_requests_a_second_with_late_timers() -> None:
     store = BusyStore(seconds=0.001, rate=750)
     _watch(store, seconds=20, clock=LateClock())

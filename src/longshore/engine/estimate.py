@@ -42,8 +42,23 @@ STEP: Final = 16
 LEARNED: Final = 8
 """So many calls of a kind show what it needs."""
 
+LAG_BLEND: Final = 0.125
+"""How far the lag that is known goes towards the last that was seen."""
+
 Kind = tuple[str, int]
 """What calls are alike in the time that they need: the verb, and the objects in powers of two."""
+
+
+class Lag:
+    """How long whatever this worker waits for waits for it: a busy worker must not take its own
+    slowness for a store's, or it would ask for ever less of a store that is quick."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def woke(self, late: float) -> None:
+        """Something that was due was begun so much later."""
+        self.seconds += (max(0.0, late) - self.seconds) * LAG_BLEND
 
 
 class Estimate:
@@ -69,10 +84,12 @@ class Estimate:
         self._before = 0.0
         self._times = _Times()
 
-    def succeeded(self, now: float, began: float, kind: Kind, mine: float, busy: float) -> None:
+    def succeeded(
+        self, now: float, began: float, kind: Kind, mine: float, busy: float, lag: float = 0.0
+    ) -> None:
         """A call was answered. ``mine``: what this worker had of the estimate; ``busy``: the part
-        of it in use."""
-        took = max(now - began, RESOLUTION_SECONDS)
+        of it in use; ``lag``: the part of its time that this worker was to blame for."""
+        took = max(now - began - lag, RESOLUTION_SECONDS)
         self.latency += (took - self.latency) / 16 if self.latency else took
         if not self._proven and began > self._backed_off:
             self._proven = True

@@ -13,7 +13,7 @@ from longshore.clock import Clock
 from longshore.database.estimates import Found
 from longshore.database.leases import Leased
 from longshore.engine.caps import GRACE_SECONDS, Cap, Held, Rate
-from longshore.engine.estimate import Estimate
+from longshore.engine.estimate import Estimate, Lag
 from longshore.engine.retry import PRESSURE, TRANSIENT
 from longshore.errors import Code, Error
 from longshore.settings import StoreSettings
@@ -52,7 +52,7 @@ class Limits:
         self._gates: dict[tuple[str, str], Gate] = {}
         self._held: dict[tuple[str, str], Held] = {}
         self._held_of_store: dict[str, Held] = {}
-        self._asked = -math.inf
+        self._asked, self.lag = -math.inf, Lag()
 
     def gate(self, store: str, bucket: str) -> Gate:
         """Where the calls to a bucket wait for their turn; always the same one."""
@@ -62,7 +62,8 @@ class Limits:
             if store not in self._stores:
                 self._stores[store] = Cap(settings)
                 self._stores[store].learn(self._held_of_store.get(store, Held()), self._asked)
-            gate = Gate(self._clock, Cap(settings.caps_of(bucket)), self._stores[store])
+            own = Cap[Gate](settings.caps_of(bucket))
+            gate = Gate(self._clock, own, self._stores[store], self.lag)
             gate.learn(self._held.get(key, Held()), self._asked)
             self._gates[key] = gate
         return self._gates[key]
@@ -120,8 +121,8 @@ class Limits:
 class Gate:
     """Where the calls to one bucket wait, first come, first served, until they may be sent."""
 
-    def __init__(self, clock: Clock, bucket: Cap[Gate], store: Cap[Gate]) -> None:
-        self.estimate = Estimate()
+    def __init__(self, clock: Clock, bucket: Cap[Gate], store: Cap[Gate], lag: Lag) -> None:
+        self.estimate, self._lag = Estimate(), lag
         self._clock = clock
         self._bucket, self._store = bucket, store
         self._rates = [*bucket.rates, *store.rates]
@@ -131,9 +132,8 @@ class Gate:
         self._spacing = Rate(math.inf)
         self._spaced = False
         self._mine = 1.0
-        self._room = 1
+        self._room, self._busy = 1, 0
         self._share = 0.0
-        self._busy = 0
         self._waiting: deque[Call] = deque()
         self._attendant: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -296,7 +296,7 @@ class Gate:
         if code is None or code not in TRANSIENT:
             busy = self._busy / self._room
             kind = call.verb, call.objects.bit_length()
-            self.estimate.succeeded(now, call.began, kind, self._mine, busy)
+            self.estimate.succeeded(now, call.began, kind, self._mine, busy, self._lag.seconds)
         elif code in PRESSURE:
             self.estimate.refused(now, call.began, self._mine)
         self._fit()

@@ -72,7 +72,9 @@ class Worker:
         try:
             while not stop.is_set() and not self._broken:
                 if not await self._poll():
-                    await self._clock.wait(stop, POLL_SECONDS)
+                    due = self._clock.monotonic() + POLL_SECONDS
+                    if not await self._clock.wait(stop, POLL_SECONDS):
+                        self._limits.lag.woke(self._clock.monotonic() - due)
         finally:
             for running in self._running.values():
                 running.give_up_lease()
