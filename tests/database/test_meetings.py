@@ -46,7 +46,15 @@ class Stand:
         self.go = threading.Event()
         self._count = count
         self._mine: Any = None
-        event.listen(database._writer.engine, "after_cursor_execute", self._after)
+        engine = database._writer.engine
+        event.listen(engine, "after_cursor_execute", self._after)
+        for end in ("commit", "rollback"):
+            event.listen(engine, end, self._ended)
+
+    def _ended(self, connection: Connection) -> None:
+        """Its thread keeps the connection, and may run the second transaction on it."""
+        if connection is self._mine:
+            self._count = 0
 
     def _after(self, connection: Connection, *_: Any) -> None:
         if self._mine is None:
