@@ -329,5 +329,9 @@ def test_no_more_calls_of_a_connection_than_so_many(narrow: Both) -> None:
         began = time.monotonic()
         calls = [wait.future(request.SerializeToString(), timeout=60) for _ in range(6)]
         for call in calls:
-            assert not wire.Operation.FromString(call.result(60)).done
+            # The server counts a call a moment longer than its client: what it refuses is repeated.
+            refused = call.exception(60)
+            assert refused is None or call.code() is grpc.StatusCode.UNAVAILABLE
+            reply = wait(request.SerializeToString(), timeout=60) if refused else call.result()
+            assert not wire.Operation.FromString(reply).done
         assert time.monotonic() - began >= 1.5
