@@ -205,7 +205,7 @@ class Bench:
         with contextlib.closing(sqlite3.connect(self.settings.database_path)) as watch:
             while True:
                 await asyncio.sleep(0.02)
-                row = watch.execute(_ENDED, (made.id,)).fetchone()
+                row = watch.execute(_ENDED, (made.row.id,)).fetchone()
                 if not State(row[0]).open:
                     break
         seconds = time.process_time() - began
