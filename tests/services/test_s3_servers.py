@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from tests.s3.asking import client_of
 from tests.services.s3_servers import S3Server
-
-_CONFIG = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
 
 
 @pytest.mark.parametrize(
@@ -24,14 +21,7 @@ def test_a_legal_hold_on_an_object_of_a_bucket_without_locks(
     server: str, replaced: bool, refused: str | None, request: pytest.FixtureRequest
 ) -> None:
     there: S3Server = request.getfixturevalue(server)
-    client = boto3.client(
-        "s3",
-        endpoint_url=there.endpoint,
-        aws_access_key_id=there.access_key,
-        aws_secret_access_key=there.secret_key,
-        region_name="us-east-1",
-        config=_CONFIG,
-    )
+    client = client_of(there)
     one = {"Bucket": "first-look", "Key": "cargo"}
     client.create_bucket(Bucket=one["Bucket"])
     client.put_object(**one, Body=b"precious")
