@@ -9,10 +9,12 @@ committed when it began: so a lock is taken first, and what it guards is read af
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import add
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     BindParameter,
     Column,
     ColumnElement,
@@ -23,6 +25,7 @@ from sqlalchemy import (
     Update,
     and_,
     bindparam,
+    cast,
     func,
     literal,
     null,
@@ -208,7 +211,8 @@ def _columns(totals: Totals | None) -> dict[str, Any]:
 
 def _sums(key: Column[int], *where: ColumnElement[bool]) -> Select[Any]:
     """The counters by ``key``, of the rows of its table."""
-    sums = [func.sum(key.table.c[name]).label(name) for name in COUNTER_NAMES]
+    # PostgreSQL's own sums are numeric, each of which becomes a Decimal on the way here.
+    sums = [cast(func.sum(key.table.c[name]), BigInteger).label(name) for name in COUNTER_NAMES]
     columns: list[Any] = [key.label("key"), *sums]
     return select(*columns).where(*where).group_by(key)
 
@@ -283,10 +287,14 @@ def _totals(
     connection: Connection, statements: _Statements, ids: Collection[int]
 ) -> dict[int, Totals]:
     sums, failures = statements
-    counters: dict[int, Counters] = {}
+    numbers: dict[int, Sequence[int]] = {}
     for row in connection.execute(sums, {"ids": list(ids)}):
-        some = Counters(**{name: int(row._mapping[name]) for name in COUNTER_NAMES})
-        counters[row.key] = counters[row.key] + some if row.key in counters else some
+        some = row[1:]
+        numbers[row.key] = [*map(add, numbers[row.key], some)] if row.key in numbers else some
+    counters = {
+        key: Counters(**dict(zip(COUNTER_NAMES, some, strict=True)))
+        for key, some in numbers.items()
+    }
     errors: Mapping[int, list[Errors]] = defaultdict(list)
     if any(total.failed for total in counters.values()):
         for row in connection.execute(failures, {"ids": list(ids)}):
