@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -15,12 +17,13 @@ from sqlalchemy import select
 
 from longshore.api import status, wire
 from longshore.api.auth import Auth
-from longshore.api.auth.tokens import line_of, new_token
+from longshore.api.auth.caller import Caller
+from longshore.api.auth.tokens import TokensFile, line_of, new_token
 from longshore.api.auth.watched import LOOK_SECONDS
 from longshore.database import Database
 from longshore.database.tables import jobs
 from longshore.errors import Error, InvalidArgument
-from longshore.settings import AuthSettings, ProjectSettings, Settings, load
+from longshore.settings import CLOUD_PLATFORM, AuthSettings, ProjectSettings, Settings, load
 from tests.api.conftest import Clock, Project, Server, delete_job, details
 
 HARBOUR = "projects/harbour/locations/global"
@@ -353,6 +356,37 @@ def test_without_authentication_no_header_matters(rest: httpx.Client) -> None:
     for headers in ({}, {"authorization": "Bearer x"}, {"authorization": "Basic x"}):
         response = rest.get("/v1/projects/p/locations/global/jobs", headers=headers)
         assert response.status_code == 200
+
+
+async def test_tokens_are_compared_by_their_digests_in_constant_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is looked up is a part of a digest; the rest is left to hmac.compare_digest, which is
+    the only one to say yes, and to say no where that part is the same."""
+    token, twin = new_token(), new_token()
+    file = tmp_path / "tokens"
+    file.touch(0o600)
+    line = line_of(token, "ann", None, [])
+    other = hashlib.sha256(twin.encode()).digest()
+    similar = other[:-1] + bytes([other[-1] ^ 1])
+    file.write_text(f"{line}\nsha256:{similar.hex()} bob\n")
+    tokens = TokensFile(file, Clock())
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(ours: bytes, theirs: bytes) -> bool:
+        compared.append((ours, theirs))
+        return not mute and compare_digest(ours, theirs)
+
+    compare_digest, mute = hmac.compare_digest, False
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    digest = hashlib.sha256(token.encode()).digest()
+    assert await tokens.identify(token, "m") == Caller("ann", frozenset({CLOUD_PLATFORM}))
+    assert await tokens.identify(twin, "m") is None
+    assert await tokens.identify(new_token(), "m") is None
+    assert compared == [(digest, digest), (similar, other)]
+    mute = True
+    assert await tokens.identify(token, "m") is None
+    assert {len(key) for key in tokens._tokens.now()} == {8}
 
 
 SETTINGS = """
