@@ -37,6 +37,15 @@ class Room:
         self._turn = asyncio.Lock()
         self._returned = asyncio.Event()
 
+    def take(self, size_bytes: int) -> None:
+        """Have ``size_bytes`` of it, until they are given back (negative: now). Raises
+        ResourceExhausted where too few are left."""
+        if size_bytes > self._free:
+            raise _full()
+        self._free -= size_bytes
+        if size_bytes < 0:
+            self._returned.set()
+
     @asynccontextmanager
     async def hold(self, size_bytes: int) -> AsyncIterator[None]:
         """Have ``size_bytes`` of it. Raises ResourceExhausted after BODY_SECONDS of waiting."""
@@ -45,16 +54,19 @@ class Room:
                 while self._free < size_bytes:
                     self._returned.clear()
                     await self._returned.wait()
-                self._free -= size_bytes
+                self.take(size_bytes)
         except TimeoutError as error:
-            raise ResourceExhausted(
-                f"Too many requests of more than {SMALL_MAX_BYTES} bytes at once: try again later."
-            ) from error
+            raise _full() from error
         try:
             yield
         finally:
-            self._free += size_bytes
-            self._returned.set()
+            self.take(-size_bytes)
+
+
+def _full() -> ResourceExhausted:
+    return ResourceExhausted(
+        f"Too many requests of more than {SMALL_MAX_BYTES} bytes at once: try again later."
+    )
 
 
 class Body:

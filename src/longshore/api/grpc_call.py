@@ -1,4 +1,9 @@
-"""One gRPC call: bytes of a published message in, bytes of a published message or a status out."""
+"""One gRPC call: bytes of a published message in, bytes of a published message or a status out.
+
+A message arrives whole or not at all, and nobody knows its size before: what bounds it is when it
+is asked for (who calls has been found out), how long it may take, and how many large ones there are
+at once.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +18,26 @@ from google.protobuf.message import DecodeError
 
 from longshore import telemetry
 from longshore.api import status, wire
+from longshore.api.bodies import BODY_SECONDS, SMALL_MAX_BYTES, Room
 from longshore.api.methods import Methods
-from longshore.errors import BY_CODE, Error, Internal, InvalidArgument, Violation, invalid_field
+from longshore.errors import (
+    BY_CODE,
+    Cancelled,
+    Error,
+    Internal,
+    InvalidArgument,
+    ResourceExhausted,
+    Violation,
+    invalid_field,
+)
+
+MESSAGE_MAX_BYTES = 32 << 20
+"""Of a request; gRPC's own limit of 4 MiB is less than a job may have. A reply is as large as it
+is: an operation that is done has its job twice."""
+LARGE_BYTES = 256 << 20
+"""Of all requests of more than SMALL_MAX_BYTES, from their arrival to their replies."""
+SLOW_SECONDS = 5.0
+"""A message that takes longer may become as large as any, and counts as such."""
 
 ERROR_MAX_BYTES = 7 << 10
 """Of an error's text and details: clients take 8 KiB of metadata, and hide the error behind one of
@@ -25,6 +48,49 @@ _PART_MAX_BYTES = 500
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
+class _Arrival:
+    """A message as it arrives, and its part of the room, which it has until ``leave``."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._part = 0
+        self._refusal: Error | None = None
+
+    async def read(self, context: Any) -> bytes:
+        """The call's message. Raises InvalidArgument where there is none, Cancelled for one that
+        takes longer than BODY_SECONDS, ResourceExhausted where the room is full: whoever waited for
+        some would fill the memory meanwhile."""
+        try:
+            async with asyncio.timeout(BODY_SECONDS) as patience:
+                timer = asyncio.get_running_loop().call_later(SLOW_SECONDS, self._slow, patience)
+                try:
+                    data = await context.read()
+                finally:
+                    timer.cancel()
+        except TimeoutError as error:
+            text = f"The request did not arrive within {BODY_SECONDS:.0f} seconds."
+            raise (self._refusal or Cancelled(text)) from error
+        if data is grpc.aio.EOF:
+            raise InvalidArgument("The call has no request message.")
+        self._take(len(data) if len(data) > SMALL_MAX_BYTES else 0)
+        return bytes(data)
+
+    def _slow(self, patience: asyncio.Timeout) -> None:
+        try:
+            self._take(MESSAGE_MAX_BYTES)
+        except ResourceExhausted as error:
+            self._refusal = error
+            patience.reschedule(asyncio.get_running_loop().time())
+
+    def _take(self, size_bytes: int) -> None:
+        self._room.take(size_bytes - self._part)
+        self._part = size_bytes
+
+    def leave(self) -> None:
+        """Give its part back."""
+        self._take(0)
+
+
 class Call:
     """How one method is called.
 
@@ -32,23 +98,26 @@ class Call:
     bytes: so announced fields are neither read nor written, whatever their private numbers are.
     """
 
-    def __init__(self, method: MethodDescriptor, methods: Methods) -> None:
+    def __init__(self, method: MethodDescriptor, methods: Methods, room: Room) -> None:
         self._method = method
         self._methods = methods
+        self._room = room
         fields = method.input_type.fields
         self._texts = [
             one.name for one in fields if one.type == one.TYPE_STRING and not one.is_repeated
         ]
         self._has_timeout = "timeout" in method.input_type.fields_by_name
 
-    async def answer(self, data: bytes, context: Any) -> bytes:
-        """The reply's bytes; ends the call with a status where there is an error.
+    async def answer(self, _requests: Any, context: Any) -> bytes:
+        """The reply's bytes; ends the call with a status where there is an error. To grpc it is a
+        stream of requests, of which there is one: that is read when it is asked for.
 
         It is cancelled where the client went away, or at the end of the server.
         """
+        arrival = _Arrival(self._room)
         try:
             caller = await self._methods.authenticate(self._method, _headers(context))
-            request = await self._methods.by_size.run(len(data), self._parse, data)
+            request = await self._request(arrival, context)
             if self._has_timeout:
                 shorten(request, context.time_remaining())
             reply = await self._methods.perform(self._method, request, caller)
@@ -62,9 +131,15 @@ class Call:
         except Exception:
             telemetry.failure("request_failed", method=self._method.full_name)
             refusal = Internal("Internal error: the server's log has the details.")
+        finally:
+            arrival.leave()
         code, message, details = spelt(refusal)
         await context.abort(code, message, (("grpc-status-details-bin", details),))
         raise AssertionError("abort raises")
+
+    async def _request(self, arrival: _Arrival, context: Any) -> Any:
+        data = await arrival.read(context)
+        return await self._methods.by_size.run(len(data), self._parse, data)
 
     def _parse(self, data: bytes) -> Any:
         try:

@@ -27,15 +27,13 @@ from grpc_reflection.v1alpha import (  # type: ignore[import-untyped]
 
 from longshore import telemetry
 from longshore.api import wire
+from longshore.api.bodies import Room
 from longshore.api.certificates import Certificates, Loaded
-from longshore.api.grpc_call import Call, Registrar
+from longshore.api.grpc_call import LARGE_BYTES, MESSAGE_MAX_BYTES, Call, Registrar
 from longshore.api.methods import Methods
 
 T = TypeVar("T")
 
-MESSAGE_MAX_BYTES = 32 << 20
-"""Of a request; gRPC's own limit of 4 MiB is less than a job may have. A reply is as large as it
-is: an operation that is done has its job twice."""
 CONNECTIONS = 2000
 CALLS_OF_CONNECTION = 100
 """As many as Google's front end takes; more wait in the client."""
@@ -49,6 +47,9 @@ _OPTIONS = {
     "grpc.max_send_message_length": -1,
     "grpc.max_allowed_incoming_connections": CONNECTIONS,
     "grpc.max_concurrent_streams": CALLS_OF_CONNECTION,
+    # Else a call counts until the server has forgotten it, of which its client knows nothing: that
+    # sends the next one too early, and gets UNAVAILABLE instead of waiting for its turn.
+    "grpc.http.overload_protection": 0,
     "grpc.so_reuseport": 0,  # else a second service would share the port in silence
     "grpc.server_handshake_timeout_ms": CONNECT_SECONDS * 1000,
     "grpc.max_connection_idle_ms": IDLE_SECONDS * 1000,
@@ -143,10 +144,11 @@ class GrpcServer:
 
     def _add_methods(self, server: Any) -> list[str]:
         handlers: dict[str, dict[str, Any]] = defaultdict(dict)
+        room = Room(LARGE_BYTES)
         for method in wire.methods():
             # Without a deserializer and a serializer: Call does both, in a thread where it must.
             handlers[method.containing_service.full_name][method.name] = (
-                grpc.unary_unary_rpc_method_handler(Call(method, self._methods).answer)
+                grpc.stream_unary_rpc_method_handler(Call(method, self._methods, room).answer)
             )
         for name, service in handlers.items():
             generic = grpc.method_handlers_generic_handler(name, service)

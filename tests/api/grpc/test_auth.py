@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import grpc
@@ -84,3 +85,16 @@ def test_health_needs_no_token(guarded: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(guarded)
     reply = stub.Check(health_pb2.HealthCheckRequest(), timeout=30)
     assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_who_may_not_call_is_told_so_before_the_message_is_there(guarded: grpc.Channel) -> None:
+    """Nobody's 32 MiB are waited for."""
+    never = threading.Event()
+
+    def requests() -> Iterator[bytes]:
+        never.wait(60)
+        yield b""
+
+    call = guarded.stream_unary(f"/{LIST}").future(requests(), timeout=60)
+    assert call.exception().code() is grpc.StatusCode.UNAUTHENTICATED
+    never.set()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import logging
+import queue
 import random
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +23,7 @@ from grpc_status import rpc_status
 from sqlalchemy import update
 
 from longshore.api import grpc_call, grpc_server, wire
-from longshore.api.grpc_server import MESSAGE_MAX_BYTES
+from longshore.api.grpc_call import MESSAGE_MAX_BYTES
 from longshore.api.status import to_status
 from longshore.database.tables import jobs
 from longshore.errors import InvalidArgument, Violation, invalid_field
@@ -317,21 +319,98 @@ def test_no_more_connections_than_so_many(narrow: Both) -> None:
         channel.close()
 
 
-def test_no_more_calls_of_a_connection_than_so_many(narrow: Both) -> None:
-    """The others wait in the client: each of these waits takes half a second."""
-    with httpx.Client(base_url=narrow.url) as http, grpc.insecure_channel(narrow.target) as channel:
+def test_calls_beyond_the_limit_of_a_connection_wait_in_the_client(narrow: Both) -> None:
+    """None is refused, be the connection new or not: each of these waits takes half a second."""
+    with httpx.Client(base_url=narrow.url) as http:
         name = Project(narrow, http).create("j")["name"]
-        request = operations_pb2.WaitOperationRequest(name=name)
-        request.timeout.FromMilliseconds(500)
+    request = operations_pb2.WaitOperationRequest(name=name)
+    request.timeout.FromMilliseconds(500)
+    data = request.SerializeToString()
+    with grpc.insecure_channel(narrow.target) as channel:
         wait = raw(channel, f"{wire.OPERATIONS}/WaitOperation")
-        # Before its first call a client may not know the limit yet, and be refused.
-        wait(request.SerializeToString(), timeout=60)
-        began = time.monotonic()
-        calls = [wait.future(request.SerializeToString(), timeout=60) for _ in range(6)]
-        for call in calls:
-            # The server counts a call a moment longer than its client: what it refuses is repeated.
-            refused = call.exception(60)
-            assert refused is None or call.code() is grpc.StatusCode.UNAVAILABLE
-            reply = wait(request.SerializeToString(), timeout=60) if refused else call.result()
-            assert not wire.Operation.FromString(reply).done
-        assert time.monotonic() - began >= 1.5
+        for _ in range(2):
+            began = time.monotonic()
+            calls = [wait.future(data, timeout=60) for _ in range(6)]
+            assert not any(wire.Operation.FromString(call.result()).done for call in calls)
+            assert time.monotonic() - began >= 1.4
+
+
+class Upload:
+    """A call whose message is sent when somebody says so."""
+
+    def __init__(self, channel: grpc.Channel, method: str, data: bytes) -> None:
+        self._send = threading.Event()
+        self._data = data
+        self.call = channel.stream_unary(f"/{method}").future(self._requests(), timeout=60)
+
+    def _requests(self) -> Iterator[bytes]:
+        self._send.wait(60)
+        yield self._data
+
+    def send(self) -> bytes:
+        self._send.set()
+        return bytes(self.call.result())
+
+    def refusal(self) -> tuple[grpc.StatusCode, str]:
+        """How it ended without its message."""
+        error = self.call.exception()
+        self._send.set()
+        return error.code(), error.details()
+
+
+LIST_JOBS = f"{wire.SERVICE}/ListJobs"
+NO_JOBS = sbo.ListJobsRequest.serialize(sbo.ListJobsRequest(parent="projects/no/locations/global"))
+
+
+def test_large_messages_have_so_much_room_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_server, "LARGE_BYTES", 1 << 20)
+    both = Both(tmp_path / "longshore.sqlite")
+    both.start()
+    large = sbo.ListJobsRequest(parent="projects/no/locations/global", filter="x" * (600 << 10))
+    larger = sbo.ListJobsRequest(parent="projects/no/locations/global", filter="x" * (2 << 20))
+    with grpc.insecure_channel(both.target) as channel:
+        for _ in range(3):  # each gives back what it had
+            error = refused(channel, LIST_JOBS, sbo.ListJobsRequest.serialize(large))
+            assert error.code() is Code.INVALID_ARGUMENT
+            error = refused(channel, LIST_JOBS, sbo.ListJobsRequest.serialize(larger))
+            assert error.code() is Code.RESOURCE_EXHAUSTED
+            assert error.details().startswith("Too many requests of more than 262144 bytes at once")
+            assert raw(channel, LIST_JOBS)(NO_JOBS, timeout=30) == b""
+    both.stop()
+
+
+def test_a_slow_message_counts_as_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room for one: the second is cut off, and small ones do not wait for either."""
+    monkeypatch.setattr(grpc_server, "LARGE_BYTES", MESSAGE_MAX_BYTES)
+    monkeypatch.setattr(grpc_call, "SLOW_SECONDS", 0.05)
+    both = Both(tmp_path / "longshore.sqlite")
+    both.start()
+    with grpc.insecure_channel(both.target) as channel:
+        uploads = [Upload(channel, LIST_JOBS, NO_JOBS) for _ in range(2)]
+        ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for one in uploads:
+            one.call.add_done_callback(ended.put)
+        cut = ended.get(timeout=60)
+        first, second = sorted(uploads, key=lambda one: one.call is cut)
+        assert second.refusal()[0] is Code.RESOURCE_EXHAUSTED
+        assert raw(channel, LIST_JOBS)(NO_JOBS, timeout=30) == b""
+        assert first.send() == b""
+        assert Upload(channel, LIST_JOBS, NO_JOBS).send() == b""
+    both.stop()
+
+
+def test_a_message_that_takes_too_long_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_call, "BODY_SECONDS", 0.2)
+    both = Both(tmp_path / "longshore.sqlite")
+    both.start()
+    with grpc.insecure_channel(both.target) as channel:
+        assert Upload(channel, LIST_JOBS, NO_JOBS).refusal()[0] is Code.CANCELLED
+        without = channel.stream_unary(f"/{LIST_JOBS}").future(iter(()), timeout=30)
+        assert without.exception().code() is Code.INVALID_ARGUMENT
+    both.stop()
