@@ -21,12 +21,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
-from longshore.api.auth import jwks
+from longshore.api.auth import Auth, jwks
 from longshore.api.auth.caller import Caller
 from longshore.api.auth.oidc import Oidc
+from longshore.api.auth.tokens import line_of, new_token
 from longshore.api.auth.watched import LOOK_SECONDS
 from longshore.errors import InvalidArgument, Unauthenticated, Unavailable
-from longshore.settings import CLOUD_PLATFORM, OidcSettings
+from longshore.settings import CLOUD_PLATFORM, AuthSettings, OidcSettings, Settings
 from tests.api.conftest import Clock
 
 ISSUER = "https://login.example"
@@ -94,6 +95,24 @@ KEYS = (_jwk(RSA, "one"), _jwk(EC, "two"), _jwk(OTHER_RSA, None))
 @pytest.fixture
 def oidc(tmp_path: Path) -> Oidc:
     return Oidc(_settings(jwks_file=_file(tmp_path, *KEYS)), Clock())
+
+
+async def test_both_modes_together(tmp_path: Path) -> None:
+    """A token is asked of each issuer, and refused where it is neither's."""
+    mine, file = new_token(), tmp_path / "tokens"
+    file.touch(0o600)
+    file.write_text(line_of(mine, "bob", None, []))
+    oidc = _settings(jwks_file=_file(tmp_path, *KEYS))
+    both = AuthSettings(mode=("tokens", "oidc"), tokens_file=file, oidc=oidc)
+    auth = Auth.fixed(Settings(auth=both), Clock())
+    principals = {}
+    for token in (mine, _token()):
+        caller = await auth.identify({"authorization": f"Bearer {token}"}, "m")
+        principals[token] = caller.principal
+    assert list(principals.values()) == ["bob", "ann"]
+    for token in (new_token(), _token(OTHER_RSA)):
+        with pytest.raises(Unauthenticated):
+            await auth.identify({"authorization": f"Bearer {token}"}, "m")
 
 
 @pytest.mark.parametrize(
