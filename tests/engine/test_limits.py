@@ -516,6 +516,46 @@ def test_a_worker_s_own_slowness_is_not_the_store_s(knows: bool) -> None:
     assert (run(main()) >= 0.9 * full) is knows
 
 
+@pytest.mark.parametrize("seconds", [0.3, 1.0])
+def test_a_process_that_stands_still_now_and_then_keeps_its_pace(seconds: float) -> None:
+    """Whatever is under way then takes so much longer, which is no queue in the store."""
+
+    async def main() -> float:
+        fleet = Fleet(_store(max_concurrency=64))
+        gate = fleet.gate("a")
+
+        async def call(objects: int) -> None:
+            began = CLOCK.monotonic()
+            await asyncio.sleep(0.03)
+            stalls = int(began / 2.5) != int((began + 0.03) / 2.5)
+            await asyncio.sleep(seconds if stalls else 0)
+
+        fleet.lanes(gate, call, count=80, objects=1)
+        await asyncio.sleep(21)
+        await fleet.end()
+        return fleet.per_second(1, 20)
+
+    assert run(main()) >= 0.95 * (1 - seconds / 2.5) * 64 / 0.03
+
+
+def test_a_lag_that_is_longer_than_a_call_says_nothing() -> None:
+    async def main() -> float:
+        fleet = Fleet(_store(max_concurrency=64))
+        gate = fleet.gate("a")
+        dice = random.Random(2)
+
+        async def call(objects: int) -> None:
+            fleet.limits["a"].lag.seconds = dice.choice([0.0, 0.002, 0.2])
+            await asyncio.sleep(0.03)
+
+        fleet.lanes(gate, call, count=80, objects=1)
+        await asyncio.sleep(10)
+        await fleet.end()
+        return fleet.per_second(1, 10)
+
+    assert run(main()) >= 0.95 * 64 / 0.03
+
+
 def test_750_requests_a_second_with_late_timers() -> None:
     store = BusyStore(seconds=0.001, rate=750)
     _watch(store, seconds=20, clock=LateClock())

@@ -15,7 +15,9 @@ FAST_GROWTH: Final = 10.0
 """Elsewhere it doubles with every round trip, but grows by no more than e in a tenth of a second: a
 store may have a reserve, and shows only when that is spent that it was too much."""
 GROWTH_PER_CALL: Final = 0.001
-"""The most that one call adds near the limit, so that probing a slow store costs few refusals."""
+SLOW_GROWTH_PER_CALL: Final = 0.004
+"""The most that one call adds near a limit, so that probing a slow store costs few refusals; where
+it only gets slow, that costs nobody anything."""
 BACK_OFF: Final = 0.95
 DEPTH: Final = 0.25
 """An estimate falls to no less than this part of itself in a second, however many refusals come
@@ -35,9 +37,12 @@ QUEUED: Final = 1.5
 CROWDED: Final = 2.0
 """Calls that take so many times as long as they need wait inside the store: no more of them, or
 fewer."""
-SAMPLE: Final = 64
-STEP: Final = 16
-"""How many calls make a judgement about times, at least: at first, and of what has helped."""
+BLOCKS: Final = 4
+"""Calls are slow if they are in so many blocks in a row, each of half of what is under way: where
+this process, its machine or the network stands still for a moment, that fills three at most."""
+SAMPLE: Final = 16
+STEP: Final = 4
+"""How many calls make a block, at least: at first, and while it is tried what helps."""
 
 LEARNED: Final = 8
 """So many calls of a kind show what it needs."""
@@ -67,21 +72,27 @@ class Estimate:
     It doubles with every round trip until something is refused. Each refusal says that one call of
     those under way was too many; a first one after successes also lowers the estimate a little, and
     is the *knee*: from then on growth is slow near it, and fast below it. It may be less than 1
-    where a store is quick: then calls are spaced by ``latency / concurrency``.
+    where a store is quick: then calls are spaced by ``latency / concurrency``; so they are while
+    all is refused, since a refusal comes so soon that a number at once would be any rate.
     """
 
     def __init__(self) -> None:
         self.concurrency = FIRST
         self.latency = 0.0  # until a call has succeeded
+        self.answered = -math.inf
+        """When one has, the last time."""
         self._knee = math.inf
         self._grown = 0.0
         self._backed_off = -math.inf
-        self._proven = True  # by a success that began after the last back-off
+        self.proven = True
+        """By a success that began after the last back-off."""
         self._lasts = False
         self.refuses = False
         """Whether the limit found last was one of refusals rather than of slowness."""
         self._floor, self._floor_set = 0.0, -math.inf
         self._before = 0.0
+        self._suspected = 0.0
+        """Where calls were last found to be slow; 0 since a refusal, or since that was passed."""
         self._times = _Times()
 
     def succeeded(
@@ -89,13 +100,14 @@ class Estimate:
     ) -> None:
         """A call was answered. ``mine``: what this worker had of the estimate; ``busy``: the part
         of it in use; ``lag``: the part of its time that this worker was to blame for."""
-        took = max(now - began - lag, RESOLUTION_SECONDS)
+        self.answered = now
+        took = max(now - began, RESOLUTION_SECONDS)
         self.latency += (took - self.latency) / 16 if self.latency else took
-        if not self._proven and began > self._backed_off:
-            self._proven = True
+        if not self.proven and began > self._backed_off:
+            self.proven = True
             if self._lasts:
                 self.concurrency = max(self.concurrency, min(FIRST, DEPTH * self._knee))
-        if self._times.add(began, took, kind):
+        if self._times.add(began, took, lag, kind):
             factor = self._times.judge(now, mine * min(1.0, busy))
             if factor != 1.0:
                 self._adjust(now, factor, min(1.0, busy))
@@ -105,14 +117,15 @@ class Estimate:
     def refused(self, now: float, began: float, mine: float) -> None:
         """A call was turned away, or not answered in time."""
         concurrency = self.concurrency
-        if began > self._backed_off and self._proven:
+        if began > self._backed_off and self.proven:
             self._knee, self._backed_off, self.refuses = concurrency, now, True
-            self._proven = self._lasts = False
+            self.proven = self._lasts = False
             self._floor, self._floor_set = concurrency * DEPTH, now
+            self._suspected = 0.0
             concurrency *= BACK_OFF
         elif now - self._floor_set > 1.0:
             self._floor, self._floor_set = concurrency * DEPTH, now
-        if not (self._proven or self._lasts):
+        if not (self.proven or self._lasts):
             self._lasts = now - self._backed_off > max(LASTING_SECONDS, 4 * self.latency)
             self._knee *= 0.7 if self._lasts else 1.0
         lower = concurrency * (1 - min(0.25, 1 / max(mine, 1.0)))
@@ -143,10 +156,14 @@ class Estimate:
         if factor == math.inf:
             self.concurrency = max(before, self._before)
             return
-        if self._times.steps == 1:
-            self._before = before
         self.concurrency = max(before * busy * factor, min(before, 1.0))
-        self._knee, self._backed_off, self.refuses = self.concurrency, now, False
+        if self._times.steps == 1:
+            again = before < PASSED * self._suspected
+            self._before = self._suspected = before
+            # What is slow once may be slow for another reason, so it comes back fast to see.
+            self._knee = self.concurrency if again else before
+        self._knee = min(self._knee, before)
+        self._backed_off, self.refuses = now, False
 
     def _grow(self, now: float, mine: float) -> None:
         if self.concurrency < NEAR * self._knee:
@@ -155,9 +172,11 @@ class Estimate:
             self.concurrency = min(grown, MOST, max(self.concurrency, NEAR * self._knee))
         else:
             speed = GROWTH * min(10.0, now - self._backed_off)
-            self.concurrency *= 1 + min(GROWTH_PER_CALL, speed * (now - self._grown))
-            if self.refuses and self.concurrency > PASSED * self._knee:
-                self._knee = math.inf
+            most = GROWTH_PER_CALL if self.refuses else SLOW_GROWTH_PER_CALL
+            self.concurrency *= 1 + min(most, speed * (now - self._grown))
+            if self.concurrency > PASSED * max(self._knee, self._suspected):
+                self._knee = math.inf if self.refuses else 2 * self.concurrency
+                self._suspected = 0.0
         self._grown = now
 
 
@@ -175,6 +194,8 @@ class _Times:
         self._ratio = 1.0
         self._since = -math.inf
         self._wanted: float = SAMPLE
+        self._blocks: list[float] = []
+        self._seen: dict[Kind, tuple[float, int]] = {}
         self._begin()
         self.steps = 0
         self._first_ratio = 1.0
@@ -184,39 +205,47 @@ class _Times:
         self._need = 0.0
         self._calls = 0
 
-    def add(self, began: float, took: float, kind: Kind) -> bool:
+    def add(self, began: float, took: float, lag: float, kind: Kind) -> bool:
         """Whether there are enough calls for a judgement."""
         if began < self._since:
             return False
         if kind not in self._needed or kind in self._learning:
             self._learn(kind, took / self._ratio)
-        self._took += took
+        self._took += max(took - lag, 0.0)
         self._need += self._needed[kind]
         self._calls += 1
-        return self._calls >= self._wanted
+        seconds, calls = self._seen.get(kind, (0.0, 0))
+        self._seen[kind] = seconds + took, calls + 1
+        if self._calls >= self._wanted:
+            ratio = self._took / self._need
+            self._blocks.append(ratio)
+            self._ratio, self.queued = max(1.0, ratio), ratio > QUEUED
+            self._begin()
+        return len(self._blocks) == BLOCKS
 
     def judge(self, now: float, at_once: float) -> float:
         """By what to multiply the estimate, or infinity to take back what was done to it since
         calls became slow; ``at_once``: calls that are under way."""
-        ratio = self._took / self._need
-        self._begin()
+        ratio = min(self._blocks)
+        self._blocks.clear()
+        seen, self._seen = self._seen, {}
         self._since = now
-        self._ratio = max(1.0, ratio)
-        self.queued = ratio > QUEUED
-        slow = ratio > CROWDED
-        self._wanted = max(at_once, STEP if slow else SAMPLE)
-        if not slow:
+        if ratio <= CROWDED:
             self.steps = 0
-            if ratio < 1.0:
-                self._scale(1 + (ratio - 1) / 8)
+            self._wanted = max(at_once / 2, SAMPLE)
+            for kind, (seconds, calls) in seen.items():
+                # With all that this worker added to it: no call needs more than it took.
+                self._needed[kind] += min(0.0, seconds / calls - self._needed[kind]) / 8
             return 1.0
         self._first_ratio = self._first_ratio if self.steps else ratio
         self.steps += 1
+        factor = max(0.25, 1.2 / ratio)
+        self._wanted = max(at_once * factor / 2, STEP)
         if self.steps > 2 and ratio > 0.85 * self._first_ratio:
             self._scale(ratio)
             self.steps, self._ratio, self.queued = 0, 1.0, False
             return math.inf
-        return max(0.25, 1.2 / ratio)
+        return factor
 
     def _learn(self, kind: Kind, seconds: float) -> None:
         """Take the mean of the first calls of a kind for what it needs."""

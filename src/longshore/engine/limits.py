@@ -207,7 +207,7 @@ class Gate:
         self._mine = mine
         self._room = math.ceil(mine)
         was_spaced = self._spaced
-        self._spaced = mine < SPACED_BELOW and self.estimate.refuses
+        self._spaced = self.estimate.refuses and (mine < SPACED_BELOW or not self.estimate.proven)
         if self._spaced:
             before, self._spacing.value = self._spacing.value, mine / self.estimate.seconds
             if was_spaced and self._spacing.value > 2 * before:
