@@ -290,6 +290,10 @@ class Turns(Protocol):
         """The turn of a request that changes so many objects. What raises on entering was not
         sent."""
 
+    async def again(self, code: Code, tries: int) -> bool:
+        """Whether a request that changes nothing, and has failed so often, the last time with
+        ``code``, is to be made again: now, since this has waited long enough."""
+
 
 @runtime_checkable
 class TakesTurns(Protocol):

@@ -49,10 +49,28 @@ def test_a_seed_gives_the_same_pauses() -> None:
 def test_what_goes_well_is_not_paused_for() -> None:
     retries = Retries()
     assert retries.pause() == 0.0
-    retries.ended(done=999, failed=1)
+    retries.ended(done=899, failed=101)
     assert 0 < retries.pause() <= 0.2
     retries.ended(done=1_000, failed=0)
     assert retries.pause() == 0.0
+
+
+def test_few_refusals_in_each_batch_are_not_paused_for() -> None:
+    retries = Retries()
+    for _ in range(100):
+        retries.ended(done=950, failed=50, tries=1)
+        assert retries.pause() == 0.0
+    assert not retries.probing
+
+
+def test_an_object_that_keeps_failing_is_paused_for_longer_each_time() -> None:
+    retries, pauses = Retries(random.Random(3)), []
+    for tries in range(1, 6):
+        retries.ended(done=999, failed=1, tries=tries)
+        pauses.append(sum(retries.pause() for _ in range(500)) / 500)
+    assert pauses[0] == 0.0
+    assert pauses == sorted(pauses)
+    assert pauses[-1] > 1.0
 
 
 @pytest.mark.parametrize("batch", [1, 1_000])

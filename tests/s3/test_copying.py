@@ -563,6 +563,9 @@ class Stopping:
         self.stopped = self.stopped or verb in self._verbs
         return self
 
+    async def again(self, code: Code, tries: int) -> bool:
+        return False
+
     def ended(self, code: Code | None) -> None:
         """Nobody learns from it."""
 

@@ -367,6 +367,9 @@ class Counted:
     def change(self, verb: str, objects: int = 1) -> CountedTurn:
         return CountedTurn(self, f"{verb} {objects}", permitted=self.permits)
 
+    async def again(self, code: Code, tries: int) -> bool:
+        return False
+
 
 class CountedTurn:
     def __init__(self, turns: Counted, verb: str, *, permitted: bool) -> None:

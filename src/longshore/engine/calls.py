@@ -17,6 +17,7 @@ from longshore import telemetry
 from longshore.clock import Clock
 from longshore.engine.deadline import Deadline
 from longshore.engine.limits import Call, Gate, Limits
+from longshore.engine.retry import ANSWERED_SECONDS, PRESSURE, READ_TRIES, delay
 from longshore.engine.running import Running
 from longshore.errors import Code, Error
 from longshore.patch import Patch
@@ -85,6 +86,14 @@ class EngineTurns:
         """The turn of a request that changes so many objects."""
         call = self._gate.call(objects, self._running.stop, verb)
         return EngineTurn(self._store, self._clock, call, self._running.deadline)
+
+    async def again(self, code: Code, tries: int) -> bool:
+        """Whether a read that was turned away is to be made again, after a pause: while the store
+        answers others, and the shard need not stop."""
+        silent = self._clock.monotonic() - self._gate.estimate.answered
+        if code not in PRESSURE or tries > READ_TRIES or silent > ANSWERED_SECONDS:
+            return False
+        return not await self._clock.wait(self._running.stop, delay(tries))
 
 
 class EngineTurn:

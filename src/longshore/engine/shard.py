@@ -238,14 +238,15 @@ class ShardRun:
         if not ending.answered + ending.turned_away:
             return
         retries, clock = self._running.retries, self._tools.clock
-        retries.ended(ending.answered, ending.turned_away)
+        tries = max(ending.again.values(), default=0)
+        retries.ended(ending.answered, ending.turned_away, tries)
         if ending.answered:
             self._answered = clock.monotonic()
         elif clock.monotonic() - self._answered > PATIENCE_SECONDS:
             raise Unavailable(f"The store of {self._shard.bucket} turns every call away.")
-        if ending.turned_away:
+        if ending.turned_away and (pause := retries.pause()):
             with telemetry.waiting(self._shard.store or "", "RESOURCE_EXHAUSTED"):
-                await clock.wait(self._running.stop, retries.pause())
+                await clock.wait(self._running.stop, pause)
 
     async def _hand_back(self) -> None:
         """Give the lease back. Where objects wait to be looked at (again), the last checkpoint

@@ -11,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from longshore import object_rules as rules
 from longshore.clock import SYSTEM_CLOCK, Clock
-from longshore.errors import Code
+from longshore.errors import Code, Error
 from longshore.names import is_bucket_name
 from longshore.store import UNSENT, Turns
 from longshore.stores.s3.credentials import Credentials, CredentialSource
@@ -167,11 +167,19 @@ class Client:
             return reply
 
     async def read(self, call: Call) -> Reply:
-        """The reply to a request that changes nothing; raises an errors.Error for a refusal."""
+        """The reply to a request that changes nothing; raises an errors.Error for a refusal, once
+        whoever gives the turns does not want it made again."""
         if self._turns is None:
             return _granted(call, await self.service.send(call))
-        async with self._turns.read(call.verb):
-            return _granted(call, await self.service.send(call))
+        tries = 0
+        while True:
+            try:
+                async with self._turns.read(call.verb):
+                    return _granted(call, await self.service.send(call))
+            except Error as error:
+                tries += 1
+                if not await self._turns.again(error.code, tries):
+                    raise
 
     async def change(
         self,
