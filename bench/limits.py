@@ -46,6 +46,7 @@ class Gradient:
         self.concurrency = FIRST
         self.latency = 0.0
         self.refuses = False
+        self.proven = True
         self._long = 0.0
         self._window = 0.0
         self._begin(0.0)
@@ -54,7 +55,9 @@ class Gradient:
         self._took, self._calls, self._dropped, self._busy = 0.0, 0, 0, 0.0
         self._window = now
 
-    def succeeded(self, now: float, began: float, kind: Kind, mine: float, busy: float) -> None:
+    def succeeded(
+        self, now: float, began: float, kind: Kind, mine: float, busy: float, lag: float
+    ) -> None:
         took = now - began
         self.latency += (took - self.latency) / 16 if self.latency else took
         self._took += took
