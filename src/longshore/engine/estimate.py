@@ -189,13 +189,11 @@ class _Times:
 
     def __init__(self) -> None:
         self.queued = False
-        self._needed: dict[Kind, float] = {}
-        self._learning: dict[Kind, int] = {}
+        self._needs: dict[Kind, _Need] = {}
         self._ratio = 1.0
         self._since = -math.inf
         self._wanted: float = SAMPLE
         self._blocks: list[float] = []
-        self._seen: dict[Kind, tuple[float, int]] = {}
         self._begin()
         self.steps = 0
         self._first_ratio = 1.0
@@ -209,13 +207,17 @@ class _Times:
         """Whether there are enough calls for a judgement."""
         if began < self._since:
             return False
-        if kind not in self._needed or kind in self._learning:
-            self._learn(kind, took / self._ratio)
-        self._took += max(took - lag, 0.0)
-        self._need += self._needed[kind]
+        need = self._needs.get(kind)
+        if need is None:
+            need = self._needs[kind] = _Need()
+        if need.learned < LEARNED:
+            need.learned += 1
+            need.seconds += (took / self._ratio - need.seconds) / need.learned
+        need.took += took
+        need.calls += 1
+        self._took += took - lag if took > lag else 0.0
+        self._need += need.seconds
         self._calls += 1
-        seconds, calls = self._seen.get(kind, (0.0, 0))
-        self._seen[kind] = seconds + took, calls + 1
         if self._calls >= self._wanted:
             ratio = self._took / self._need
             self._blocks.append(ratio)
@@ -228,14 +230,12 @@ class _Times:
         calls became slow; ``at_once``: calls that are under way."""
         ratio = min(self._blocks)
         self._blocks.clear()
-        seen, self._seen = self._seen, {}
         self._since = now
         if ratio <= CROWDED:
             self.steps = 0
             self._wanted = max(at_once / 2, SAMPLE)
-            for kind, (seconds, calls) in seen.items():
-                # With all that this worker added to it: no call needs more than it took.
-                self._needed[kind] += min(0.0, seconds / calls - self._needed[kind]) / 8
+            for need in self._needs.values():
+                need.follow()
             return 1.0
         self._first_ratio = self._first_ratio if self.steps else ratio
         self.steps += 1
@@ -247,14 +247,25 @@ class _Times:
             return math.inf
         return factor
 
-    def _learn(self, kind: Kind, seconds: float) -> None:
-        """Take the mean of the first calls of a kind for what it needs."""
-        seen = self._learning.get(kind, 0) + 1
-        mean = self._needed.get(kind, 0.0)
-        self._needed[kind] = mean + (seconds - mean) / seen
-        self._learning[kind] = seen
-        if seen == LEARNED:
-            del self._learning[kind]
-
     def _scale(self, factor: float) -> None:
-        self._needed = {kind: seconds * factor for kind, seconds in self._needed.items()}
+        for need in self._needs.values():
+            need.seconds *= factor
+
+
+class _Need:
+    """What calls of one kind need: the mean of the first, and no more than others took, with all
+    that this worker added to that."""
+
+    __slots__ = ("calls", "learned", "seconds", "took")
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.learned = 0
+        self.took = 0.0
+        self.calls = 0
+
+    def follow(self) -> None:
+        """Go some of the way to what calls have taken of late, if that was less."""
+        if self.calls:
+            self.seconds += min(0.0, self.took / self.calls - self.seconds) / 8
+            self.took, self.calls = 0.0, 0
