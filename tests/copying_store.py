@@ -19,17 +19,24 @@ IN_PLACE = frozenset({"temporary_hold", "event_based_hold", "retention"})
 
 class CopyingStore(MemoryStore):
     """The memory store, but that patches of ``copied`` columns replace the live version. What is
-    held is replaced all the same: in S3 a hold keeps a version and not a name."""
+    held is replaced all the same: in S3 a hold keeps a version and not a name. ``reads``: patches
+    of them see for themselves which objects need none."""
 
     def __init__(
-        self, clock: Clock = SYSTEM_CLOCK, copied: Set[str] = rules.PATCH_COLUMNS - IN_PLACE
+        self,
+        clock: Clock = SYSTEM_CLOCK,
+        copied: Set[str] = rules.PATCH_COLUMNS - IN_PLACE,
+        *,
+        reads: bool = False,
     ) -> None:
         super().__init__(clock)
         self.copied = frozenset(copied)
+        self.reads = frozenset(copied) if reads else frozenset()
 
     @property
     def capabilities(self) -> Capabilities:
-        return replace(super().capabilities, copied_columns=self.copied)
+        capabilities = super().capabilities
+        return replace(capabilities, copied_columns=self.copied, patch_reads=self.reads)
 
     async def patch_objects(
         self, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool = False
@@ -39,7 +46,7 @@ class CopyingStore(MemoryStore):
                 bucket, batch, patch, match_metageneration=match_metageneration
             )
         found = await self._bucket(bucket)
-        change = found.change(patch)
+        change, changed = found.change(patch), patch.changes()
 
         def replace_(version: Version) -> Failure | None:
             if not version.live:
@@ -47,6 +54,8 @@ class CopyingStore(MemoryStore):
             new = copy(version)
             if failure := change(new):
                 return failure
+            if self.reads and all(getattr(new, one) == getattr(version, one) for one in changed):
+                return None
             if found.rules.versioning:
                 version.live = False
                 found.noncurrent.setdefault(version.name, []).insert(0, version)

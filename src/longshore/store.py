@@ -133,8 +133,9 @@ class Capabilities:
     """What a service can do; what it cannot is refused before an object is touched.
 
     ``patch_columns``: the columns a Patch may change; ``copied_columns``: those of them whose
-    change may make a new generation, and is made in live versions only. ``preconditions``: whether
-    a call that names a generation has no effect on any other.
+    change may make a new generation, and is made in live versions only; ``patch_reads``: those that
+    cost a request an object to know, so that a patch of them sees for itself what an object still
+    needs. ``preconditions``: whether a call that names a generation has no effect on any other.
     """
 
     patch_columns: frozenset[str]
@@ -142,6 +143,7 @@ class Capabilities:
     rewrite: bool
     preconditions: bool
     copied_columns: frozenset[str] = frozenset()
+    patch_reads: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,11 @@ class Transformation(Protocol):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """What must be read of an object before it is announced and when it is settled."""
+        """What must be read of an object when it is settled."""
+
+    @property
+    def columns_before(self) -> tuple[str, ...]:
+        """What must be read of an object before it is announced."""
 
     @property
     def versions(self) -> bool:
@@ -115,6 +119,7 @@ class Delete:
     permanent: bool
 
     columns = ()
+    columns_before = ()
     counts_bytes = True
     keeps_checksum = False
     gone_is_done = True
@@ -157,12 +162,14 @@ class PatchObjects:
 
     ``count_contexts`` gives the delta for the text of an object's ``contexts``; a patch with it is
     done only at the metageneration that it was computed from. ``copies``: the store copies each
-    object onto itself for this, so that an open intent is settled like that of a Rewrite.
+    object onto itself for this, so that an open intent is settled like that of a Rewrite. ``reads``:
+    it sees for itself which objects need the patch; nobody asks for them before.
     """
 
     patch: Patch
     count_contexts: Callable[[str], ContextDelta] | None = None
     copies: bool = False
+    reads: bool = False
 
     versions = False
     counts_bytes = False
@@ -173,6 +180,12 @@ class PatchObjects:
     def columns(self) -> tuple[str, ...]:
         changed = tuple(self.patch.changes())
         return (*changed, "checksum") if self.copies else changed
+
+    @property
+    def columns_before(self) -> tuple[str, ...]:
+        if not self.reads:
+            return self.columns
+        return ("checksum",) if self.copies else ()
 
     @property
     def keeps_checksum(self) -> bool:
@@ -188,10 +201,14 @@ class PatchObjects:
             raise Unimplemented(f"This store cannot change {', '.join(missing)} of an object.")
 
     def on(self, capabilities: Capabilities) -> PatchObjects:
-        copies = not self.patch.changes().keys().isdisjoint(capabilities.copied_columns)
-        return replace(self, copies=copies)
+        changed = self.patch.changes().keys()
+        reads = self.count_contexts is None and not changed.isdisjoint(capabilities.patch_reads)
+        copies = not changed.isdisjoint(capabilities.copied_columns)
+        return replace(self, copies=copies, reads=reads)
 
     def plan(self, batch: Batch) -> Plan:
+        if self.reads:
+            return Plan([True] * len(batch))
         needed = [not satisfied for satisfied in self.patch.satisfied(batch.columns, len(batch))]
         if self.count_contexts is None:
             return Plan(needed)
@@ -219,12 +236,19 @@ class Rewrite:
     storage_class: str = ""
     kms_key: str = ""
 
-    columns = ("storage_class", "kms_key", "checksum")
     versions = False
     counts_bytes = True
     keeps_checksum = True
     gone_is_done = False
     skips_noncurrent = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (*self._changes, "checksum")
+
+    @property
+    def columns_before(self) -> tuple[str, ...]:
+        return self.columns
 
     @property
     def acts(self) -> Mapping[str, str]:

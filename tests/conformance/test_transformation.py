@@ -125,12 +125,12 @@ PATCHING = [case for case in KEEPING if case.name != "rewrite_object"]
 @pytest.fixture
 async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
     """A store of the kind that is asked for, without a bucket; "copying" copies objects to change
-    their metadata."""
+    their metadata, "reading" sees besides for itself which need it."""
     clock = TurnedClock()
     if request.param == "ceph":
         store = on_ceph(request.getfixturevalue("ceph"))
-    elif request.param == "copying":
-        store = CopyingStore(clock)
+    elif request.param in ("copying", "reading"):
+        store = CopyingStore(clock, reads=request.param == "reading")
     else:
         store = STORES[request.param](tmp_path, clock)
     yield Shelf(store, clock)
@@ -147,7 +147,7 @@ def every(
         return pytest.param(kind, case, marks=marks, id=name)
 
     chosen = list(cases)
-    rows = [row(kind, case) for kind in (*STORES, "copying") for case in chosen]
+    rows = [row(kind, case) for kind in (*STORES, "copying", "reading") for case in chosen]
     rows += [
         row("ceph", case, pytest.mark.services) for case in chosen if case.on_ceph and on_ceph(case)
     ]
@@ -196,6 +196,11 @@ async def settled(bare: Shelf, case: Case, announced: Announced) -> list[Verdict
     return transformation.settle(announced, now)
 
 
+def sees_for_itself(transformation: Transformation) -> bool:
+    """Whether it is the store that knows which objects need it."""
+    return isinstance(transformation, PatchObjects) and transformation.reads
+
+
 async def release(bare: Shelf, case: Case, names: list[str]) -> None:
     """Let the test delete or overwrite objects that a hold or a retention of the case protects."""
     data = {
@@ -216,6 +221,7 @@ def test_every_transformation_has_a_case() -> None:
 def test_it_says_what_it_must_see(case: Case) -> None:
     transformation = case.open()
     assert set(transformation.columns) <= COLUMNS.keys()
+    assert set(transformation.columns_before) <= set(transformation.columns)
     assert isinstance(transformation, Delete | PatchObjects | Rewrite)
     assert transformation.keeps_checksum <= ("checksum" in transformation.columns)
 
@@ -244,8 +250,12 @@ async def test_it_is_done_once_and_the_second_time_there_is_nothing_to_do(
         name: [value] * len(NAMES) for name, value in case.after.items()
     }
     again = transformation.plan(now)
-    assert again.needed == [False] * len(NAMES)
+    assert again.needed == [sees_for_itself(transformation)] * len(NAMES)
     assert again.contexts is None or set(again.contexts) == {ContextDelta()}
+    versions = await bare.versions(versions=True)
+    assert not (await transformation.act(bare.store, BUCKET, now.pick([1, 3]))).failures
+    if "temporary_hold" not in case.after:
+        assert sees_for_itself(transformation) <= (await bare.versions(versions=True) == versions)
 
 
 @every(CASES, on_ceph=is_told_by_name)

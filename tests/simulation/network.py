@@ -83,8 +83,11 @@ class Network:
     def __init__(self, world: World) -> None:
         self.world = world
         self.random = world.random
-        kind = CopyingStore if world.plan.copies else MemoryStore
-        self.store = kind(world.true_clock)
+        self.store = (
+            CopyingStore(world.true_clock, reads=world.plan.seed % 2 == 0)
+            if world.plan.copies
+            else MemoryStore(world.true_clock)
+        )
         self.calls: list[Call] = []
         self.effects: list[Effect] = []
         self.fault_rate = 0.0
@@ -170,8 +173,11 @@ class Network:
         act = getattr(self.store, call.verb)
         outcome: Outcome = at_once(act(call.bucket, part, *args, **options))
         after = self._look(call.bucket, part, live=self.world.plan.copies)
+        sees = self.world.plan.change.copied and self.store.capabilities.patch_reads
         for place, index in enumerate(indexes):
-            if place not in outcome.failures:
+            # A store that sees for itself that there is nothing to do leaves the version.
+            idle = sees and before.generations[place] == after.generations[place]
+            if place not in outcome.failures and not idle:
                 self._note(call, batch.names[index], before, after, place)
         changed = [one for place, one in enumerate(part.names) if place not in outcome.failures]
         self.world.took_effect(call, changed)

@@ -146,6 +146,7 @@ class World:
         met["halvings"] = self.watch.halvings
         met["projects"] = self.plan.project
         met["stores that copy"] = self.plan.copies and self.plan.change.copied
+        met["stores that see for themselves"] = met["stores that copy"] and self.plan.seed % 2 == 0
         met["halvings of projects"] = self.watch.halvings * self.plan.project
         met["leases taken away or run out"] = self.expired
         met["late effects"] = sum(effect.late for effect in self.network.effects)

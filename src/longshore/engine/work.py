@@ -79,7 +79,7 @@ class Work:
     @property
     def columns(self) -> tuple[str, ...]:
         """What a source must read of each object, besides whether it is live."""
-        return () if self.dry_run else self.transformation.columns
+        return () if self.dry_run else self.transformation.columns_before
 
     def nothing(self, cursor: Cursor) -> Prepared:
         """A batch of no objects: what is done is counted, and whoever asked for a stop is heard."""
@@ -108,7 +108,7 @@ class Work:
         if not stale:
             return selection
         wanted = [batch.generations[i] if pinned[i] else ABSENT for i in stale]
-        now = await self._read([batch.names[i] for i in stale], wanted)
+        now = await self._read([batch.names[i] for i in stale], wanted, self.columns)
         order = list(range(len(batch)))
         for place, index in enumerate(stale):
             order[index] = len(batch) + place
@@ -225,7 +225,7 @@ class Work:
         indexes = list(objects)
         names = [intent.names[i] for i in indexes]
         generations = [intent.generations[i] for i in indexes]
-        now = await self._read(names, generations)
+        now = await self._read(names, generations, self.transformation.columns)
         if not self.transformation.gone_is_done:
             now = await self._with_live(now, [intent.flags[i] & PINNED for i in indexes])
         checksums = [intent.checksums[i] for i in indexes] if intent.checksums else []
@@ -255,7 +255,8 @@ class Work:
         ]
         if not gone:
             return now
-        there = await self._read([now.names[i] for i in gone], [ABSENT] * len(gone))
+        names, anything = [now.names[i] for i in gone], [ABSENT] * len(gone)
+        there = await self._read(names, anything, self.transformation.columns)
         order = list(range(len(now)))
         for place, index in enumerate(gone):
             order[index] = len(now) + place
@@ -269,7 +270,7 @@ class Work:
             generation if keep or flags & PINNED else ABSENT
             for generation, flags in zip(again.generations, again.flags, strict=True)
         ]
-        batch = await self._read(again.names, wanted)
+        batch = await self._read(again.names, wanted, self.columns)
         rows = Rows(batch=batch, flags=bytes(again.flags))
         for index, flags in enumerate(again.flags):
             there = batch.generations[index] != ABSENT
@@ -282,9 +283,12 @@ class Work:
                 rows.refused[index] = _left(self.bucket, name, generation)
         return rows
 
-    async def _read(self, names: Sequence[str], generations: Sequence[int]) -> Batch:
-        columns = (*self.transformation.columns, "live")
-        return await self.store.read_objects(self.bucket, names, generations, columns=columns)
+    async def _read(
+        self, names: Sequence[str], generations: Sequence[int], columns: Sequence[str]
+    ) -> Batch:
+        return await self.store.read_objects(
+            self.bucket, names, generations, columns=(*columns, "live")
+        )
 
 
 _GONE = frozenset({Code.NOT_FOUND, Code.ABORTED})

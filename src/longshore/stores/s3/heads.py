@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import quopri
 import re
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
-from zlib import crc32
 
 from longshore import object_rules as rules
 from longshore.errors import Error, NotFound
@@ -18,7 +17,7 @@ from longshore.patch import Retention, dump_map, parse_time
 from longshore.stores.s3 import markup, targets
 from longshore.stores.s3.client import Call, Client, in_lanes
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.versions import Rows, Version, fingerprint, is_same
+from longshore.stores.s3.versions import Rows, Version, checksum, fingerprint, is_same
 
 CUSTOM_TIME = "goog-custom-time"
 """The custom metadata that keeps the custom time; it is no part of ``custom_metadata``."""
@@ -40,14 +39,13 @@ GROUPS: Mapping[str, str] = {
 }
 ROLES: Mapping[str, str] = {"READ": "READER", "FULL_CONTROL": "OWNER"}
 _ENCODED_WORD = re.compile(r"=\?([^?]+)\?([BbQq])\?([^?]*)\?=(?:\s+(?==\?))?")
-_MD5 = re.compile("[0-9a-f]{32}", re.ASCII)
 _DATE = re.compile(r"[A-Z][a-z]{2}, \d\d [A-Z][a-z]{2} \d{4} [0-2]\d:[0-5]\d:[0-5]\d GMT", re.ASCII)
 _SEALED = (
     "x-amz-server-side-encryption-aws-kms-key-id",
     "x-amz-server-side-encryption-customer-algorithm",
 )
 LISTED = frozenset({"storage_class", "live", "create_time_us", "update_time_us"})
-"""What a listing tells of an object."""
+"""What a listing tells of an object, but for its ``checksum``: the one of a listing may be compared with that of a HEAD, but not with that of another listing."""
 _NOWHERE = frozenset({"event_based_hold"})
 _ASKED = {"contexts": "tagging", "acl": "acl"}
 
@@ -95,12 +93,9 @@ class Head:
         return columns
 
     def _checksum(self) -> str:
-        """Of the content, as far as the head tells: of its size, and where the ETag is its MD5 of
-        that. A copy may have an ETag of the other kind."""
-        size, etag = crc32(b"%d" % self.size).to_bytes(4, "big")[1:], self.version.etag
-        if _MD5.fullmatch(etag) and not any(name in self.headers for name in _SEALED):
-            size += bytes.fromhex(etag[:6])
-        return base64.b64encode(size).decode()
+        """A listing tells the same, but not that an ETag is that of encrypted content."""
+        sealed = any(name in self.headers for name in _SEALED)
+        return checksum(self.size, "" if sealed else self.version.etag)
 
 
 def needs_head(columns: Iterable[str]) -> bool:
@@ -133,7 +128,7 @@ async def find(client: Client, bucket: str, name: str, version_id: str = "") -> 
         return None
 
 
-async def fill(client: Client, bucket: str, rows: Rows, headed: Set[int] = frozenset()) -> None:
+async def fill(client: Client, bucket: str, rows: Rows, headed: Container[int] = ()) -> None:
     """Ask for the columns that no listing tells, of each row that is there; those that have gone by
     now become absent. Of ``headed`` it is known what HEAD tells."""
     head = needs_head(rows.columns)

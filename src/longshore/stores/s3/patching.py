@@ -24,6 +24,9 @@ MOVING: Final = COPIED | {"contexts", "acl"}
 """Columns whose change may make another generation: Ceph sets an object's time with its tags and
 its ACL, and by its time it is told from others where a bucket keeps no versions."""
 PATCHED: Final = COPIED | IN_PLACE | {"event_based_hold"}
+READS: Final = COPIED | {"temporary_hold"}
+"""Columns that only HEAD tells. A copy looks at its object anyway, and a hold that is there already
+is none the worse for being placed again."""
 
 
 async def patch_objects(
@@ -34,8 +37,8 @@ async def patch_objects(
     *,
     match_metageneration: bool = False,
 ) -> Outcome:
-    """Make the change in each object of ``batch``, which has the columns "version" and those that
-    the patch changes. For what it promises see the contract, store.Store."""
+    """Make the change in each object of ``batch``, which has the column "version", and "contexts"
+    with ``match_metageneration``. For what it promises see the contract, store.Store."""
     patching = Patching(client, bucket, await buckets.traits_of(client, bucket), patch)
     failures: dict[int, Failure] = {}
     if reason := patching.refused():

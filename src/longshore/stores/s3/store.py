@@ -22,7 +22,7 @@ from longshore.stores.s3 import buckets, deleting, listing, patching, reading, t
 from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.failures import failure_of
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.patching import MOVING, PATCHED
+from longshore.stores.s3.patching import MOVING, PATCHED, READS
 from longshore.stores.s3.proving import Proving
 
 
@@ -82,6 +82,7 @@ class S3Store:
         return Capabilities(
             patch_columns=PATCHED,
             copied_columns=MOVING,
+            patch_reads=READS,
             versions=True,
             rewrite=True,
             preconditions=False,
