@@ -162,8 +162,8 @@ class PatchObjects:
 
     ``count_contexts`` gives the delta for the text of an object's ``contexts``; a patch with it is
     done only at the metageneration that it was computed from. ``copies``: the store copies each
-    object onto itself for this, so that an open intent is settled like that of a Rewrite. ``reads``:
-    it sees for itself which objects need the patch; nobody asks for them before.
+    object onto itself for this, so that an open intent is settled like that of a Rewrite.
+    ``reads``: it sees for itself which objects need the patch; nobody asks for that before.
     """
 
     patch: Patch

@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from longshore.errors import FailedPrecondition, InvalidArgument
-from longshore.patch import MapPatch, dump_map, load_map
+from longshore.patch import MapPatch, load_map
 from longshore.stores.s3.carrying import (
-    Wanted,
+    Change,
     columns_of,
-    headers_of,
+    lock_headers,
     lowered,
     refuse_archived,
+    said_by,
     tags_of,
 )
 from longshore.stores.s3.heads import Head
@@ -36,8 +37,10 @@ def head(**headers: str) -> Head:
 
 
 def copied(found: Head, asked: dict[str, str] | None = None, **columns: Any) -> dict[str, str]:
-    wanted = Wanted(columns=columns_of(found) | columns, **(asked or {}))
-    return headers_of(found, wanted, PATH, NOW_US)
+    """What the copy says that changes ``columns``, and the class or key that is ``asked`` for."""
+    change = Change(columns, **(asked or {}))
+    said = change.of(said_by(found, PATH), PATH)
+    return said | lock_headers(change.locks(found, PATH), NOW_US)
 
 
 def test_whatever_was_said_is_said_again() -> None:
@@ -111,8 +114,7 @@ def test_what_stays_goes_as_it_came() -> None:
     )
     assert load_map(columns_of(found)["custom_metadata"]) == {"word": "ö", "raw": "ö", "gone": "1"}
     change = lowered(MapPatch(updates={"New": "ü"}, removals=frozenset({"GONE"})))
-    after = change.apply(columns_of(found)["custom_metadata"])
-    assert copied(found, custom_metadata=after) == {
+    assert copied(found, custom_metadata=change) == {
         "content-type": "text/x",
         "x-amz-meta-word": "=?UTF-8?B?w7Y=?=",
         "x-amz-meta-raw": "ö",
@@ -126,11 +128,54 @@ def test_bytes_that_would_not_survive_are_refused(name: str) -> None:
         copied(head(**{name: "f\xfcr"}))
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"content_type": "text/x", "cache_control": "ö", "content_language": ""},
+        {"custom_metadata": MapPatch(updates={"word": "ö", "a": ""}, removals=frozenset({"b"}))},
+        {"custom_metadata": MapPatch(updates={"word": "ö", "a": ""}, clear=True)},
+        {"custom_metadata": MapPatch(updates={}, removals=frozenset({"goog-custom-time"}))},
+        {"custom_time_us": 1_893_456_000_000_000},
+    ],
+)
+def test_what_is_so_already_is_not_said_otherwise(columns: dict[str, Any]) -> None:
+    found = head(
+        cache_control="=?UTF-8?B?w7Y=?=",
+        x_amz_meta_word="=?UTF-8?B?w7Y=?=",
+        x_amz_meta_a="",
+        x_amz_meta_goog_custom_time="2030-01-01T00:00:00Z",
+    )
+    assert copied(found, **columns) == said_by(found, PATH)
+
+
+def test_the_custom_time_is_no_custom_metadata() -> None:
+    time = {"x_amz_meta_goog_custom_time": "2030-01-01T00:00:00Z"}
+    found = head(**time, x_amz_meta_a="1")
+    kept = {"content-type": "text/x", "x-amz-meta-goog-custom-time": "2030-01-01T00:00:00Z"}
+    assert copied(found, custom_metadata=MapPatch(updates={}, clear=True)) == kept
+    with pytest.raises(InvalidArgument, match="goog-custom-time"):
+        copied(found, custom_metadata=MapPatch(updates={"goog-custom-time": "x"}))
+    later = copied(found, custom_time_us=1_893_456_000_500_000)
+    assert later["x-amz-meta-goog-custom-time"] == "2030-01-01T00:00:00.500000Z"
+    with pytest.raises(InvalidArgument, match="moved later only"):
+        copied(found, custom_time_us=1)
+
+
+def test_a_key_may_be_named_by_its_id() -> None:
+    found = head(
+        x_amz_server_side_encryption="aws:kms",
+        x_amz_server_side_encryption_aws_kms_key_id="arn:aws:kms:eu:1:key/k",
+        x_amz_server_side_encryption_bucket_key_enabled="true",
+    )
+    assert copied(found, {"kms_key": "k"}) == said_by(found, PATH)
+    assert "x-amz-server-side-encryption-bucket-key-enabled" not in copied(found, {"kms_key": "z"})
+
+
 def test_metadata_has_room_for_two_kilobytes() -> None:
     most = {"a": "x" * 2046, "b": ""}
-    assert copied(head(), custom_metadata=dump_map(most))["x-amz-meta-b"] == ""
+    assert copied(head(), custom_metadata=MapPatch(updates=most))["x-amz-meta-b"] == ""
     with pytest.raises(InvalidArgument, match="2050 bytes"):
-        copied(head(), custom_metadata=dump_map(most | {"b": "12"}))
+        copied(head(), custom_metadata=MapPatch(updates=most | {"b": "12"}))
     with pytest.raises(InvalidArgument, match="bytes"):
         copied(head(x_amz_meta_a=most["a"]), custom_time_us=NOW_US)
     # What a more generous server has taken stays as long as it is not added to.

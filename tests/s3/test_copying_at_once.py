@@ -21,7 +21,7 @@ from tests.services.s3_servers import S3Server
 
 NAME = "a b+cü"
 PROVEN = Traits(locks=True, keeps_tags=True, takes_locks=True)
-CHANGE = Change(columns={"content_type": "text/y"})
+CHANGE = Change({"content_type": "text/y"})
 
 
 class Locker:

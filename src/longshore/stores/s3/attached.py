@@ -20,6 +20,7 @@ T = TypeVar("T")
 
 TRIES: Final = 8
 FIRST_PAUSE_SECONDS: Final = 0.2
+_WITH_CHECKSUM: Final = {"x-amz-checksum-mode": "ENABLED"}
 NO_IDS: Final = frozenset({"", "null"})
 """Ids that stand for whatever version has none."""
 PASSING: Final = frozenset(
@@ -60,9 +61,8 @@ class Attached:
         """How the object looks; raises NotFound."""
         if not heads.is_possible(name):
             raise NotFound(f"No such object: {self._bucket}/{name}")
-        headers = {"x-amz-checksum-mode": "ENABLED"}
-        query = targets.query(_version(version_id))
-        call = Call("HeadObject", "HEAD", self._bucket, name, query, headers)
+        query = targets.query(_version(version_id)) if version_id else ""
+        call = Call("HeadObject", "HEAD", self._bucket, name, query, _WITH_CHECKSUM)
         return Head(await self._client.read(call))
 
     async def look(self, name: str, named: Named) -> Head:

@@ -7,30 +7,48 @@ class, the ACL and the encryption fall back to what new objects have.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from longshore import object_rules as rules
 from longshore.errors import FailedPrecondition, InvalidArgument
-from longshore.patch import MapPatch, Retention, load_map
+from longshore.patch import MapPatch, Retention
+from longshore.stores.s3.failures import error_of
 from longshore.stores.s3.headers import LOCK_MODES, checked, of_custom_metadata, rfc3339
-from longshore.stores.s3.heads import CUSTOM_TIME, META, TEXTS, Head, text
+from longshore.stores.s3.heads import CUSTOM_TIME, META, NO_TYPE, TEXTS, Head, text, time_us
 
 COPIED: Final = frozenset({*TEXTS, "custom_time_us", "custom_metadata"})
 """Columns whose change takes a copy."""
 MAX_USER_METADATA_BYTES: Final = 2048
 
 LOCK: Final = "x-amz-object-lock-"
+UNLOCKED: Final[Mapping[str, Any]] = {"temporary_hold": False, "retention": ""}
+_CLASS: Final = "x-amz-storage-class"
 _SSE: Final = "x-amz-server-side-encryption"
 _KMS_KEY: Final = f"{_SSE}-aws-kms-key-id"
-_CHECKSUMS: Final = ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
-_SAID_AGAIN: Final = ("expires", "x-amz-website-redirect-location")
+_BUCKET_KEY: Final = f"{_SSE}-bucket-key-enabled"
+_SAID: Final = frozenset(
+    {*TEXTS.values(), "expires", "x-amz-website-redirect-location"}
+    | {_CLASS, _SSE, _KMS_KEY, _BUCKET_KEY}
+)
+_CHECKSUMS: Final = {
+    f"x-amz-checksum-{name}": name.upper()
+    for name in ("crc32", "crc32c", "crc64nvme", "sha1", "sha256")
+}
+_TIME: Final = META + CUSTOM_TIME
 _ARCHIVED: Final = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 def columns_of(head: Head) -> dict[str, Any]:
-    """The columns that decide what may be changed, and whether a copy is needed; the key of
-    encryption as the service calls it."""
+    """The columns that decide what may be changed; the key as the service calls it."""
     return {"event_based_hold": False, **head.columns({})}
+
+
+def locks_of(head: Head) -> Mapping[str, Any]:
+    """The hold and the retention of an object, as columns; UNLOCKED itself if it has none."""
+    if f"{LOCK}legal-hold" not in head.headers and f"{LOCK}mode" not in head.headers:
+        return UNLOCKED
+    columns = head.columns({})
+    return {name: columns[name] for name in UNLOCKED}
 
 
 def tags_of(head: Head) -> int:
@@ -41,27 +59,14 @@ def tags_of(head: Head) -> int:
 def refuse_archived(head: Head, path: str) -> None:
     """Raises FailedPrecondition if the content cannot be read, and so not be copied."""
     frozen = head.headers.get("x-amz-archive-status", "")
-    kind = frozen or head.headers.get("x-amz-storage-class", "")
-    thawed = 'ongoing-request="false"' in head.headers.get("x-amz-restore", "")
-    if (frozen or kind in _ARCHIVED) and not thawed:
+    kind = frozen or head.headers.get(_CLASS, "")
+    if (frozen or kind in _ARCHIVED) and 'ongoing-request="false"' not in head.headers.get(
+        "x-amz-restore", ""
+    ):
         raise FailedPrecondition(
             f"Object '{path}' is archived ({kind}), and this change takes a copy of it: restore it"
             " first (RestoreObject), then run the job again."
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """What a copy is to come to: columns as they will be, and what of it was asked for.
-
-    ``storage_class`` and ``kms_key``, as the service calls them, are "" where they stay;
-    ``grants`` are the headers that give the ACL.
-    """
-
-    columns: Mapping[str, Any]
-    storage_class: str = ""
-    kms_key: str = ""
-    grants: Mapping[str, str] = field(default_factory=dict)
 
 
 def lowered(change: MapPatch) -> MapPatch:
@@ -73,84 +78,144 @@ def lowered(change: MapPatch) -> MapPatch:
     )
 
 
-def headers_of(head: Head, wanted: Wanted, path: str, now_us: int) -> dict[str, str]:
-    """Every header that the copy of ``head`` must have; raises InvalidArgument for metadata that S3
-    cannot hold, FailedPrecondition for what is there and could not be said again."""
-    columns = wanted.columns
-    _refuse_bytes(head, path)
-    headers = {
-        name: checked(columns[column], column) for column, name in TEXTS.items() if columns[column]
-    }
-    headers |= {name: _again(head.headers[name]) for name in _SAID_AGAIN if name in head.headers}
-    headers |= _user_metadata(head, columns, path)
-    storage_class = wanted.storage_class or head.headers.get("x-amz-storage-class", "STANDARD")
-    if storage_class != "STANDARD":
-        headers["x-amz-storage-class"] = storage_class
-    headers |= _encryption(head, wanted.kms_key)
-    for name in _CHECKSUMS:
-        if f"x-amz-checksum-{name}" in head.headers:
-            headers["x-amz-checksum-algorithm"] = name.upper()
-            break
-    return {**headers, **lock_headers(columns, now_us), **wanted.grants}
+def said_by(head: Head, path: str) -> dict[str, str]:
+    """The headers that a copy must have to be as its object is, but for ACL and locks. Raises
+    FailedPrecondition for what is there and could not be said again."""
+    said = {}
+    for name, value in head.headers.items():
+        if name in _SAID or name.startswith(META):
+            said[name] = value if value.isascii() else _again(name, value, path)
+        elif name in _CHECKSUMS:
+            said["x-amz-checksum-algorithm"] = _CHECKSUMS[name]
+    if said.get(_CLASS) == "STANDARD":
+        del said[_CLASS]
+    if said.get("content-type") == NO_TYPE:
+        del said["content-type"]
+    if _BUCKET_KEY in said and _KMS_KEY not in said:
+        del said[_BUCKET_KEY]
+    return said
 
 
-def lock_headers(columns: Mapping[str, Any], now_us: int) -> dict[str, str]:
-    """The headers that hold and retain a new version; none can be retained until a past time."""
-    headers = {}
-    if columns["temporary_hold"]:
-        headers[f"{LOCK}legal-hold"] = "ON"
-    retention = Retention.load(columns["retention"])
-    if retention is not None and retention.until_us > now_us:
-        headers[f"{LOCK}mode"] = LOCK_MODES[retention.mode]
-        headers[f"{LOCK}retain-until-date"] = rfc3339(retention.until_us)
-    return headers
+def _again(name: str, value: str, path: str) -> str:
+    """A header's value, which came as Latin-1 and goes as UTF-8, so that its bytes stay."""
+    try:
+        return value.encode("latin-1").decode()
+    except UnicodeDecodeError:
+        raise FailedPrecondition(
+            f"Object '{path}' has bytes in {name} that are no UTF-8, and would not survive the copy"
+            " that this change takes."
+        ) from None
 
 
-def _user_metadata(head: Head, columns: Mapping[str, Any], path: str) -> dict[str, str]:
-    """What stays goes as it came, which may be in words of MIME."""
-    was = {name: value for name, value in head.headers.items() if name.startswith(META)}
-    custom, time_us = load_map(columns["custom_metadata"]), columns["custom_time_us"]
-    stays = {
-        META + key
-        for key, value in custom.items()
-        if META + key in was and value == text(was[META + key])
-    }
-    if time_us == columns_of(head)["custom_time_us"]:
-        stays.add(META + CUSTOM_TIME)
-        time_us = 0
-    new = {key: value for key, value in custom.items() if META + key not in stays}
-    headers = {name: _again(value) for name, value in was.items() if name in stays}
-    headers |= of_custom_metadata(new, time_us)
-    size = sum(len(name) - len(META) + len(value.encode()) for name, value in headers.items())
-    if size > MAX_USER_METADATA_BYTES and (new or time_us):
+class Change:
+    """What copies are to change.
+
+    ``columns`` as of ``Patch.changes``; storage class and key, as the service calls them, are ""
+    where they stay. ``override``: an Unlocked retention may be shortened.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Any],
+        *,
+        override: bool = False,
+        storage_class: str = "",
+        kms_key: str = "",
+    ) -> None:
+        self.storage_class = storage_class
+        self.kms_key = kms_key
+        self._columns = columns
+        self._override = override
+        self._custom: MapPatch = columns.get("custom_metadata", MapPatch(updates={}))
+        self._texts = [(TEXTS[name], name) for name in columns if name in TEXTS]
+        self._is_ruled = not {"custom_time_us", "retention"}.isdisjoint(columns)
+        self._locks = {name: columns[name] for name in UNLOCKED if name in columns}
+
+    def locks(self, head: Head, path: str) -> Mapping[str, Any]:
+        """The columns of the hold and the retention that the object is to have. Raises an
+        errors.Error where ``object_rules.refuse_change`` forbids the change."""
+        if self._is_ruled:
+            before = columns_of(head)
+            after = rules.apply_changes(before, self._columns)
+            if failure := rules.refuse_change(path, before, after, override=self._override):
+                raise error_of(failure)
+        locks = locks_of(head)
+        return {**locks, **self._locks} if self._locks else locks
+
+    def of(self, said: Mapping[str, str], path: str) -> dict[str, str]:
+        """What the copy of an object of which ``said`` was must say; the same if nothing is to be
+        changed. What stays goes as it came, which may be in words of MIME. Raises InvalidArgument
+        for what S3 cannot hold."""
+        after = dict(said)
+        for header, column in self._texts:
+            _set(after, header, checked(self._columns[column], column))
+        if self._custom.clear:
+            keep = {_TIME, *(META + key for key in self._custom.updates)}
+            after = {
+                name: value
+                for name, value in after.items()
+                if name in keep or not name.startswith(META)
+            }
+        for key in self._custom.removals:
+            if key != CUSTOM_TIME and key not in self._custom.updates:
+                after.pop(META + key, None)
+        new = {
+            key: value
+            for key, value in self._custom.updates.items()
+            if not _is_text(after.get(META + key), value) or key == CUSTOM_TIME
+        }
+        until_us = self._columns.get("custom_time_us", 0)
+        if "custom_time_us" in self._columns and until_us != time_us(text(said.get(_TIME, ""))):
+            after.pop(_TIME, None)
+        else:
+            until_us = 0
+        if new or until_us:
+            after |= of_custom_metadata(new, until_us)
+            _check_size(after, path)
+        if self.storage_class:
+            _set(after, _CLASS, "" if self.storage_class == "STANDARD" else self.storage_class)
+        if self.kms_key and not is_key(said.get(_KMS_KEY, ""), self.kms_key):
+            after |= {_SSE: "aws:kms", _KMS_KEY: self.kms_key}
+            after.pop(_BUCKET_KEY, None)
+        return after
+
+
+def _set(headers: dict[str, str], name: str, value: str) -> None:
+    """Set a header, or with "" remove it, unless it says so already."""
+    if value == "":
+        headers.pop(name, None)
+    elif not _is_text(headers.get(name), value):
+        headers[name] = value
+
+
+def _is_text(said: str | None, value: str) -> bool:
+    return said == value or (said is not None and text(said) == value)
+
+
+def _check_size(headers: Mapping[str, str], path: str) -> None:
+    if 4 * (sum(map(len, headers)) + sum(map(len, headers.values()))) < MAX_USER_METADATA_BYTES:
+        return  # whatever the characters are
+    custom = [(name, value) for name, value in headers.items() if name.startswith(META)]
+    size = sum(len(name) - len(META) + len(value.encode()) for name, value in custom)
+    if size > MAX_USER_METADATA_BYTES:
         raise InvalidArgument(
             f"Object '{path}' would have {size} bytes of custom metadata, and in S3 an object has"
             f" {MAX_USER_METADATA_BYTES} at most."
         )
+
+
+def is_key(shown: str, wanted: str) -> bool:
+    """Whether a key is shown that was asked for by its id or its ARN."""
+    return shown == wanted or (shown.startswith("arn:") and shown.endswith(f"/{wanted}"))
+
+
+def lock_headers(locks: Mapping[str, Any], now_us: int) -> dict[str, str]:
+    """The headers that hold and retain a new version; none can be retained until a past time."""
+    headers = {}
+    if locks["temporary_hold"]:
+        headers[f"{LOCK}legal-hold"] = "ON"
+    retention = Retention.load(locks["retention"])
+    if retention is not None and retention.until_us > now_us:
+        headers[f"{LOCK}mode"] = LOCK_MODES[retention.mode]
+        headers[f"{LOCK}retain-until-date"] = rfc3339(retention.until_us)
     return headers
-
-
-def _encryption(head: Head, kms_key: str) -> dict[str, str]:
-    if kms_key:
-        return {_SSE: "aws:kms", _KMS_KEY: kms_key}
-    names = [_SSE]
-    if _KMS_KEY in head.headers:
-        names += [_KMS_KEY, f"{_SSE}-bucket-key-enabled"]
-    return {name: head.headers[name] for name in names if name in head.headers}
-
-
-def _refuse_bytes(head: Head, path: str) -> None:
-    for name, value in head.headers.items():
-        if name.startswith(META) or name in _SAID_AGAIN or name in TEXTS.values():
-            try:
-                _again(value)
-            except UnicodeDecodeError:
-                raise FailedPrecondition(
-                    f"Object '{path}' has bytes in {name} that are no UTF-8, and would not survive"
-                    " the copy that this change takes."
-                ) from None
-
-
-def _again(value: str) -> str:
-    """A header's value, which came as Latin-1 and goes as UTF-8, so that its bytes stay."""
-    return value if value.isascii() else value.encode("latin-1").decode()

@@ -85,6 +85,13 @@ def failure_of(error: Error) -> Failure:
     return UNSENT if isinstance(error, Unsent) else Failure(error.code, error.message)
 
 
+def error_of(failure: Failure) -> Error:
+    """A failure of one object as an exception, on its way to its lane."""
+    return next(
+        kind(failure.message) for kind in Error.__subclasses__() if kind.code is failure.code
+    )
+
+
 def is_error(reply: Reply) -> bool:
     """Whether the body says that something went wrong: it does with status 200 too, where the
     service had to begin its reply before it knew."""

@@ -15,7 +15,7 @@ from longshore import object_rules as rules
 from longshore.errors import Error, NotFound
 from longshore.patch import Retention, dump_map, parse_time
 from longshore.stores.s3 import markup, targets
-from longshore.stores.s3.client import Call, Client, in_lanes
+from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.http import Reply
 from longshore.stores.s3.versions import Rows, Version, checksum, fingerprint, is_same
 
@@ -45,7 +45,8 @@ _SEALED = (
     "x-amz-server-side-encryption-customer-algorithm",
 )
 LISTED = frozenset({"storage_class", "live", "create_time_us", "update_time_us"})
-"""What a listing tells of an object, but for its ``checksum``: the one of a listing may be compared with that of a HEAD, but not with that of another listing."""
+"""What a listing tells of an object. Its ``checksum`` a listing tells only so far that it may be
+compared with that of a HEAD, not with that of another listing."""
 _NOWHERE = frozenset({"event_based_hold"})
 _ASKED = {"contexts": "tagging", "acl": "acl"}
 
@@ -80,7 +81,7 @@ class Head:
         if columns["content_type"] == NO_TYPE:
             columns["content_type"] = ""
         custom = custom_metadata(self.headers)
-        columns["custom_time_us"] = _time_us(custom.pop(CUSTOM_TIME, ""))
+        columns["custom_time_us"] = time_us(custom.pop(CUSTOM_TIME, ""))
         columns["custom_metadata"] = dump_map(custom)
         columns["temporary_hold"] = get("x-amz-object-lock-legal-hold") == "ON"
         columns["retention"] = retention(
@@ -156,7 +157,7 @@ async def fill(client: Client, bucket: str, rows: Rows, headed: Container[int] =
             rows.columns[column][index] = text
 
     present = [i for i, one in enumerate(rows.generations) if one and not rows.is_marker(i)]
-    await in_lanes(present, ask)
+    await client.in_lanes(present, ask)
 
 
 async def _ask(client: Client, bucket: str, name: str, what: str, version: Version) -> str | None:
@@ -225,8 +226,8 @@ def acl(body: bytes) -> str:
     return dump_map(grants)
 
 
-def _time_us(value: str) -> int:
-    """The custom time; 0 where there is none, or what is there is no time."""
+def time_us(value: str) -> int:
+    """The custom time that a header says; 0 where there is none, or what is there is no time."""
     try:
         return parse_time(value) if value else 0
     except Error:

@@ -12,11 +12,11 @@ from longshore.patch import MapPatch, Patch, load_map
 from longshore.store import Batch, Bucket, Failure, Outcome
 from longshore.stores.s3 import buckets, documents, heads
 from longshore.stores.s3.attached import NO_IDS, Attached, Named
-from longshore.stores.s3.carrying import COPIED, lowered
-from longshore.stores.s3.client import Client, Traits, in_lanes
-from longshore.stores.s3.copying import Change, Copier, error_of
-from longshore.stores.s3.failures import failure_of
-from longshore.stores.s3.versions import VERSION, Version
+from longshore.stores.s3.carrying import COPIED, Change, lowered
+from longshore.stores.s3.client import Client, Traits
+from longshore.stores.s3.copying import Copier
+from longshore.stores.s3.failures import error_of, failure_of
+from longshore.stores.s3.versions import VERSION
 
 LOCKED: Final = frozenset({"temporary_hold", "retention"})
 IN_PLACE: Final = LOCKED | {"contexts", "acl"}
@@ -50,7 +50,7 @@ async def patch_objects(
         except Error as error:
             failures[index] = failure_of(error)
 
-    await in_lanes(range(len(batch)), one)
+    await client.in_lanes(range(len(batch)), one)
     return Outcome(failures=failures)
 
 
@@ -66,7 +66,7 @@ async def rewrite_objects(
     calls it ("": keeps its own)."""
     failures: dict[int, Failure] = {}
     copier = Copier(client, bucket, await buckets.traits_of(client, bucket))
-    change = Change(columns={}, storage_class=storage_class, kms_key=kms_key)
+    change = Change({}, storage_class=storage_class, kms_key=kms_key)
 
     async def one(index: int) -> None:
         name = batch.names[index]
@@ -76,7 +76,7 @@ async def rewrite_objects(
         except Error as error:
             failures[index] = failure_of(error)
 
-    await in_lanes(range(len(batch)), one)
+    await client.in_lanes(range(len(batch)), one)
     return Outcome(failures=failures)
 
 
@@ -91,9 +91,11 @@ class Patching:
         self._attached = Attached(client, bucket)
         self._copier = Copier(client, bucket, traits)
         self._now_us = client.service.clock.now_us()
-        self._copied = {
-            name: wanted for name, wanted in self._changes.items() if name in COPIED | LOCKED
-        }
+        self._copies = not COPIED.isdisjoint(self._changes)
+        self._change = Change(
+            {name: wanted for name, wanted in self._changes.items() if name in COPIED | LOCKED},
+            override=patch.override_unlocked_retention,
+        )
 
     def refused(self) -> Failure | None:
         """What forbids the change whatever an object is like."""
@@ -120,11 +122,9 @@ class Patching:
         errors.Error for what kept it from being done."""
         name = batch.names[index]
         version_id = ""
-        if not COPIED.isdisjoint(self._changes):
+        if self._copies:
             _demand_live(self._bucket, batch, index)
-            override = self._patch.override_unlocked_retention
-            change = Change(columns=self._copied, override=override)
-            await self._copier.copy(name, _named(batch, index), change)
+            await self._copier.copy(name, _named(batch, index), self._change)
         else:
             version_id = await self._version(batch, index)
             await self._lock(batch, index, version_id)
@@ -210,7 +210,7 @@ def _demand_live(bucket: str, batch: Batch, index: int) -> None:
 
 def _named(batch: Batch, index: int) -> Named:
     texts = batch.columns.get(VERSION)
-    version_id = Version.load(texts[index]).version_id if texts and texts[index] else ""
+    version_id = texts[index].partition("\0")[0] if texts and texts[index] else ""
     return Named(version_id, batch.generations[index])
 
 
