@@ -27,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from longshore.database.estimates import Found
 from longshore.database.leases import Leased
 from longshore.engine.estimate import FIRST, MOST, Estimate, Kind
-from longshore.engine.limits import Gate, Limits
+from longshore.engine.gate import Gate
+from longshore.engine.limits import Limits
 from longshore.engine.retry import Retries
 from longshore.settings import StoreSettings
 from tests.busy_store import BusyStore, refused_share

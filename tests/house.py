@@ -18,7 +18,7 @@ from longshore.database import Database, leases
 from longshore.database import jobs as job_statements
 from longshore.database.rollup import counters_of_jobs
 from longshore.database.tables import jobs
-from longshore.engine.limits import BATCHES_PER_SECOND
+from longshore.engine.gate import BATCHES_PER_SECOND
 from longshore.engine.worker import Worker
 from longshore.errors import Unavailable
 from longshore.model import State

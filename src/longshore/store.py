@@ -285,6 +285,11 @@ class Turns(Protocol):
     """Where the requests of one user of a store wait for their turn, each by the verb of the
     service that it calls."""
 
+    @property
+    def at_once(self) -> int:
+        """How many requests may be under way now, at least 1: who has more of them ready does well
+        to hold them back, since to wait for a turn costs more than to have it."""
+
     def read(self, verb: str) -> Turn:
         """The turn of a request that changes nothing; always permitted."""
 

@@ -15,7 +15,8 @@ import pytest
 from longshore.database.estimates import Found
 from longshore.database.leases import Leased
 from longshore.engine.caps import Held
-from longshore.engine.limits import Gate, Limits
+from longshore.engine.gate import Gate
+from longshore.engine.limits import Limits
 from longshore.errors import Code, NotFound, Unavailable
 from longshore.settings import Caps, StoreSettings
 from tests.busy_store import BusyStore, refused_share

@@ -11,9 +11,9 @@ import pytest
 
 from longshore.errors import Code, Error, Internal, NotFound
 from longshore.settings import StoreSettings
-from longshore.store import Batch
+from longshore.store import Batch, Turn
 from longshore.stores.s3 import buckets, deleting, heads, listing
-from longshore.stores.s3.client import LANES, Call, Client, Service, in_lanes
+from longshore.stores.s3.client import LANES, Call, Client, Service
 from longshore.stores.s3.credentials import FixedCredentials
 from longshore.stores.s3.failures import translate
 from longshore.stores.s3.features import Feature
@@ -262,12 +262,48 @@ async def test_lanes_are_few_and_the_first_error_ends_them() -> None:
             raise NotFound("enough")
         done += 1
 
-    await in_lanes(range(1000), work)
-    assert (most, done) == (LANES, 1000)
-    with pytest.raises(NotFound, match="enough"):
-        await in_lanes(range(4000, 100_000), work)
-    assert done < 3000
-    assert running <= LANES
+    async with connected(lambda _: answer(b"")) as client:
+        await client.in_lanes(range(1000), work)
+        assert (most, done) == (LANES, 1000)
+        with pytest.raises(NotFound, match="enough"):
+            await client.in_lanes(range(4000, 100_000), work)
+        assert done < 3000
+        assert running <= LANES
+        await client.in_lanes((), work)
+
+
+class Narrow:
+    """Turns of which there are so many at once."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+
+    def read(self, verb: str) -> Turn:
+        raise NotImplementedError
+
+    def change(self, verb: str, objects: int = 1) -> Turn:
+        raise NotImplementedError
+
+
+async def test_there_are_as_many_lanes_as_turns() -> None:
+    turns = Narrow(3)
+    running, seen = 0, []
+
+    async def work(item: int) -> None:
+        nonlocal running
+        running += 1
+        seen.append(running)
+        turns.at_once = {20: 10, 60: 1, 90: 5}.get(item, turns.at_once)
+        await asyncio.sleep(0)
+        running -= 1
+
+    async with connected(lambda _: answer(b"")) as client:
+        await client.by_turns(turns).in_lanes(range(120), work)
+    assert len(seen) == 120
+    assert max(seen[:20]) == 3
+    assert max(seen[20:60]) == 10
+    assert set(seen[75:90]) == {1}
+    assert max(seen[90:]) == 5
 
 
 def test_generations_grow_by_the_second_and_are_told_by_ids_then_by_content() -> None:

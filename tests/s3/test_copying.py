@@ -549,6 +549,7 @@ class Stopping:
     """Turns of a shard that is to stop once a request with one of ``verbs`` was sent."""
 
     permitted = True
+    at_once = 128
 
     def __init__(self, *verbs: str) -> None:
         self._verbs = verbs

@@ -356,6 +356,8 @@ async def test_a_gateway_that_is_gone_is_unavailable_and_then_serves_again(ceph:
 class Counted:
     """Turns that say which requests were made, and permit no change once it is over."""
 
+    at_once = 128
+
     def __init__(self) -> None:
         self.verbs: list[str] = []
         self.permits = True

@@ -26,7 +26,7 @@ from longshore.api.rest import App
 from longshore.app import PATIENCE_SECONDS
 from longshore.clock import SystemClock
 from longshore.database import leases
-from longshore.engine import limits
+from longshore.engine import gate
 from longshore.engine.lease_watch import LeaseWatch
 from longshore.engine.worker import Worker
 from longshore.errors import Error, Unavailable
@@ -376,7 +376,7 @@ class World:
         return clock
 
     def _cap(self) -> float | None:
-        return float(self.plan.batch * limits.BATCHES_PER_SECOND) if self.plan.capped else None
+        return float(self.plan.batch * gate.BATCHES_PER_SECOND) if self.plan.capped else None
 
     def _idle(self) -> float:
         return self.loop.time() - self.last_event
@@ -619,11 +619,11 @@ def _small_world(plan: Plan) -> Iterator[None]:
     state, level = global_random.getstate(), logger.level
     open_source, writing = prefix_list.open_source, database_module.Writing
     page_size = project_source.PAGE_SIZE
-    page_size = limits.PAGE_SIZE
+    batch_size = gate.PAGE_SIZE
     global_random.seed(plan.seed)  # of the jitter of delays
     logger.setLevel(logging.CRITICAL + 1)
     prefix_list.open_source = lambda data: replace(open_source(data), worth_names=3)
-    limits.PAGE_SIZE = plan.batch  # how many objects are done at a time
+    gate.PAGE_SIZE = plan.batch  # how many objects are done at a time
     project_source.PAGE_SIZE = 7
     database_module.Writing = NumberedWriting
     try:
@@ -631,7 +631,7 @@ def _small_world(plan: Plan) -> Iterator[None]:
     finally:
         prefix_list.open_source, database_module.Writing = open_source, writing
         project_source.PAGE_SIZE = page_size
-        limits.PAGE_SIZE = page_size
+        gate.PAGE_SIZE = batch_size
         logger.setLevel(level)
         global_random.setstate(state)
 

@@ -16,7 +16,8 @@ from typing import Any, TypeVar, cast
 from longshore import telemetry
 from longshore.clock import Clock
 from longshore.engine.deadline import Deadline
-from longshore.engine.limits import Call, Gate, Limits
+from longshore.engine.gate import Call, Gate
+from longshore.engine.limits import Limits
 from longshore.engine.retry import ANSWERED_SECONDS, PRESSURE, READ_TRIES, delay
 from longshore.engine.running import Running
 from longshore.errors import Code, Error
@@ -71,60 +72,63 @@ class EngineTurns:
     """The turns of one shard's requests to one bucket."""
 
     def __init__(self, store: str, gate: Gate, running: Running, clock: Clock) -> None:
-        self._store = store
+        self.store = store
+        self.clock = clock
         self._gate = gate
         self._running = running
-        self._clock = clock
         # Reads are not given up: what has been announced can only be settled by looking.
         self._never = asyncio.Event()
 
+    @property
+    def at_once(self) -> int:
+        return self._gate.room
+
     def read(self, verb: str) -> EngineTurn:
         """The turn of a request that changes nothing."""
-        return EngineTurn(self._store, self._clock, self._gate.call(0, self._never, verb), None)
+        return EngineTurn(self, self._gate, 0, self._never, verb, None)
 
     def change(self, verb: str, objects: int = 1) -> EngineTurn:
         """The turn of a request that changes so many objects."""
-        call = self._gate.call(objects, self._running.stop, verb)
-        return EngineTurn(self._store, self._clock, call, self._running.deadline)
+        running = self._running
+        return EngineTurn(self, self._gate, objects, running.stop, verb, running.deadline)
 
     async def again(self, code: Code, tries: int) -> bool:
         """Whether a read that was turned away is to be made again, after a pause: while the store
         answers others, and the shard need not stop."""
-        silent = self._clock.monotonic() - self._gate.estimate.answered
+        silent = self.clock.monotonic() - self._gate.estimate.answered
         if code not in PRESSURE or tries > READ_TRIES or silent > ANSWERED_SECONDS:
             return False
-        return not await self._clock.wait(self._running.stop, delay(tries))
+        return not await self.clock.wait(self._running.stop, delay(tries))
 
 
-class EngineTurn:
+class EngineTurn(Call):
     """One turn: waits at the gate, is not given past the shard's deadline, and is measured."""
 
-    __slots__ = ("_began", "_call", "_clock", "_code", "_deadline", "_store", "permitted")
+    __slots__ = ("_deadline", "_turns")
 
-    def __init__(self, store: str, clock: Clock, call: Call, deadline: Deadline | None) -> None:
-        self._store = store
-        self._clock = clock
-        self._call = call
+    def __init__(
+        self,
+        turns: EngineTurns,
+        gate: Gate,
+        objects: int,
+        stop: asyncio.Event,
+        verb: str,
+        deadline: Deadline | None,
+    ) -> None:
+        super().__init__(gate, objects, stop, verb)
+        self._turns = turns
         self._deadline = deadline
-        self._code: Code | None = None
-        self.permitted = False
 
     async def __aenter__(self) -> EngineTurn:
-        await self._call.__aenter__()
-        self.permitted = self._call.permitted
+        if not self.begin():
+            await self.wait()
         if self.permitted and self._deadline is not None:
             try:
                 self._deadline.check()
             except BaseException as late:
-                await self._call.__aexit__(type(late), late, late.__traceback__)
+                self.leave(late)
                 raise
-        self._began = self._clock.monotonic()
         return self
-
-    def ended(self, code: Code | None) -> None:
-        """The request was answered, with this failure or none: what it says of the service."""
-        self._code = code
-        self._call.ended(code)
 
     async def __aexit__(
         self,
@@ -132,13 +136,11 @@ class EngineTurn:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if isinstance(error, Error):
-            self.ended(error.code)
         if self.permitted:
-            seconds = self._clock.monotonic() - self._began
-            code = self._code.name if isinstance(error, Error) and self._code else "OK"
-            telemetry.count_call(self._store, self._call.verb, code, seconds)
-        await self._call.__aexit__(kind, error, trace)
+            failed = error.code.name if isinstance(error, Error) else "OK"
+            seconds = self._turns.clock.monotonic() - self.began
+            telemetry.count_call(self._turns.store, self.verb, failed, seconds)
+        self.leave(error)
 
 
 class Called:

@@ -7,6 +7,9 @@ from typing import Final
 
 FIRST: Final = 4.0
 """Calls at once to begin with, by all workers together."""
+FEW: Final = 16.0
+"""To be slow alone takes an estimate no lower: so many waiting calls are a burden to no store, and
+with fewer, where calls are short, a worker would be busier with waking up than with calling."""
 MOST: Final = 4096.0
 GROWTH: Final = 0.05
 """Near the limit the estimate grows by this part of itself a second, for each second that has
@@ -156,7 +159,7 @@ class Estimate:
         if factor == math.inf:
             self.concurrency = max(before, self._before)
             return
-        self.concurrency = max(before * busy * factor, min(before, 1.0))
+        self.concurrency = max(before * busy * factor, min(before, FEW))
         if self._times.steps == 1:
             again = before < PASSED * self._suspected
             self._before = self._suspected = before

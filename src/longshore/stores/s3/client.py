@@ -6,7 +6,6 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import NamedTuple, TypeVar
 
 from longshore import object_rules as rules
@@ -78,10 +77,10 @@ class _Home(NamedTuple):
     signer: Signer
     transport: Transport
 
-    async def send(self, call: Call, credentials: Credentials) -> Reply:
+    def signed(self, call: Call, credentials: Credentials) -> Request:
         target = self.address.target(call.key, call.query)
         request = Request(call.method, target, tuple(call.headers.items()), call.body)
-        return await self.transport.send(self.signer.sign(request, credentials))
+        return self.signer.sign(request, credentials)
 
 
 class Service:
@@ -108,11 +107,12 @@ class Service:
         would not, is sent there."""
         credentials = await self._credentials.get()
         home = self._homes.get(call.bucket) or self._settle(call.bucket, self.settings.region)
-        reply = await home.send(call, credentials)
+        reply = await home.transport.send(home.signed(call, credentials))
         if reply.status in _ELSEWHERE and call.bucket:
             region = reply.header("x-amz-bucket-region") or region_in(reply)
             if region != home.region and _REGION.fullmatch(region):
-                reply = await self._settle(call.bucket, region).send(call, credentials)
+                home = self._settle(call.bucket, region)
+                reply = await home.transport.send(home.signed(call, credentials))
         return reply
 
     async def close(self) -> None:
@@ -206,29 +206,42 @@ class Client:
                 turn.ended(judge(reply))
             return reply
 
+    async def in_lanes(
+        self, items: Iterable[T], work: Callable[[T], Awaitable[None]], most: int = LANES
+    ) -> None:
+        """``work`` upon each item, as many of them at a time as may send requests, ``most`` at
+        most. The first exception ends them all."""
+        rest = iter(items)
+        running = 0
+
+        def open_lane() -> None:
+            nonlocal running
+            running += 1
+            group.create_task(lane())
+
+        async def lane() -> None:
+            nonlocal running
+            while running <= (at_once := self._at_once(most)):
+                try:
+                    item = next(rest)
+                except StopIteration:
+                    break
+                if running < at_once:
+                    open_lane()
+                await work(item)
+            running -= 1
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                open_lane()
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    def _at_once(self, most: int) -> int:
+        return most if self._turns is None else min(most, self._turns.at_once)
+
 
 def _granted(call: Call, reply: Reply) -> Reply:
-    if reply.status >= 300 or (call.verb != "GetObject" and is_error(reply)):
+    if reply.status >= 300 or (reply.body and call.verb != "GetObject" and is_error(reply)):
         raise translate(reply, call.verb, call.bucket, call.key)
     return reply
-
-
-async def in_lanes(
-    items: Iterable[T], work: Callable[[T], Awaitable[None]], count: int = LANES
-) -> None:
-    """``work`` upon each item, ``count`` of them at a time. The first exception ends them all."""
-    rest = iter(items)
-
-    async def lane(item: T) -> None:
-        await work(item)
-        for following in rest:
-            await work(following)
-
-    lanes = [asyncio.create_task(lane(item)) for item in islice(rest, count)]
-    try:
-        await asyncio.gather(*lanes)
-    except BaseException:
-        for task in lanes:
-            task.cancel()
-        await asyncio.gather(*lanes, return_exceptions=True)
-        raise

@@ -11,7 +11,7 @@ from longshore import object_rules as rules
 from longshore.errors import Code, Error, Internal
 from longshore.store import ABSENT, Batch, Failure, Outcome
 from longshore.stores.s3 import buckets, delete_objects, heads, markup, reading, targets
-from longshore.stores.s3.client import Call, Client, in_lanes
+from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.failures import OVERLOAD, error_for, failure_of
 from longshore.stores.s3.features import Feature
 from longshore.stores.s3.http import Reply
@@ -63,7 +63,7 @@ async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) 
     async def send(part: _Part) -> None:
         failures.update(await _send(client, bucket, part))
 
-    await in_lanes(list(_parts(chosen)), send)
+    await client.in_lanes(list(_parts(chosen)), send)
     await _explain(client, bucket, batch.names, version_ids, failures)
     return Outcome(failures=failures)
 
@@ -164,7 +164,7 @@ async def _explain(
             reason = rules.refuse_removal(f"{bucket}/{names[place]}", guard, 0, now_us)
             failures[place] = reason or failures[place]
 
-    await in_lanes(refused, look)
+    await client.in_lanes(refused, look)
 
 
 async def _send(client: Client, bucket: str, part: _Part) -> dict[int, Failure]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from longshore.errors import Aborted, InvalidArgument, NotFound, OutOfRange
 from longshore.store import ABSENT, Batch
 from longshore.stores.s3 import buckets, heads, listing, targets
-from longshore.stores.s3.client import Call, Client, in_lanes
+from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.pages import Entries
 from longshore.stores.s3.versions import VERSION, Rows, Version, check_columns, is_same
 
@@ -75,7 +75,7 @@ class _Search:
         names = sorted(self._places)
         if not self._with_heads:
             names = await self._scan(names)
-        await in_lanes(names, self._look)
+        await self._client.in_lanes(names, self._look)
         await heads.fill(self._client, self._bucket, self.rows, self._headed)
 
     async def _scan(self, names: list[str]) -> list[str]:

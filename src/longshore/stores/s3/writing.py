@@ -14,7 +14,7 @@ from longshore import object_rules as rules
 from longshore.errors import Aborted, Error
 from longshore.store import Bucket, Failure, NewObject, Outcome
 from longshore.stores.s3 import buckets, headers, heads, markup, targets
-from longshore.stores.s3.client import Call, Client, in_lanes
+from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.failures import failure_of
 
 PART_BYTES = 8 << 20
@@ -60,7 +60,7 @@ async def write_many(client: Client, bucket: str, objects: Iterable[NewObject]) 
                 raise
             failures[index] = rules.unreadable(new.content, error)
 
-    await in_lanes(enumerate(objects), one, _LANES)
+    await client.in_lanes(enumerate(objects), one, _LANES)
     return Outcome(failures=failures)
 
 
