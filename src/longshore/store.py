@@ -57,7 +57,7 @@ class Batch:
     """Objects as columns of equal length, in the order of the names' UTF-8 bytes if listed.
 
     ``generations[i]`` is ABSENT where nothing was found; the other columns hold zero values there.
-    ``columns`` has what was asked for, by the names of COLUMNS. A store may add columns of text of
+    ``columns`` has what was asked for, by the names of COLUMNS. A store may add columns of
     its own, which tell it which version is meant when the batch comes back.
     """
 

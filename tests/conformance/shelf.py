@@ -70,8 +70,9 @@ def on_ceph(ceph: Ceph, **more: str) -> Store:
     return s3.open_store(StoreSettings(name="ceph", kind="s3", options=options), ceph.directory)
 
 
-NO_CONTENT = "\0\0"
-"""What the address of a delete marker has."""
+def is_marker(address: Sequence[Any]) -> bool:
+    """Whether what is addressed so is a delete marker: it has no ETag."""
+    return address[1:2] == ("",)
 
 
 class TurnedClock(SystemClock):
@@ -131,11 +132,11 @@ class Shelf:
         found = []
         async for page in self.store.list_objects(BUCKET, **range_):
             rows = zip(page.names, page.generations, strict=True)
-            addresses = page.columns.get("version", [""] * len(page))
+            addresses = page.columns.get("version", [()] * len(page))
             found += [
                 row
                 for row, to in zip(rows, addresses, strict=True)
-                if delete_markers or NO_CONTENT not in to
+                if delete_markers or not is_marker(to)
             ]
         return found
 

@@ -156,7 +156,7 @@ THREE = Batch(
     generations=[1, 1, 1],
     metagenerations=[1, 1, 1],
     sizes=[1, 1, 1],
-    columns={"version": ["\0etag\x001"] * 3},
+    columns={"version": [("", "etag", 1)] * 3},
 )
 
 

@@ -61,6 +61,15 @@ def test_lists_of_versions_of_all_servers(vendor: Vendor, no_lxml: None) -> None
     )
 
 
+@pytest.mark.parametrize("vendor", LISTS, ids=lambda vendor: vendor.name)
+def test_what_is_skipped_may_be_anything(vendor: Vendor) -> None:
+    body = vendor.page.replace(MD5, "x'y").replace("08.000Z", "soon").encode()
+    skipped = frozenset({"LastModified", "ETag", "StorageClass"})
+    assert read_page(body, skipped).objects == Entries(
+        names=["a b+ü", "c"], etags=["", ""], sizes=[5, 0], modified=[0, 0], classes=["", ""]
+    )
+
+
 @pytest.mark.parametrize("vendor", [*LISTS, *VERSIONS], ids=lambda vendor: vendor.name)
 def test_lxml_reads_the_same(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
     read = read_versions_page if vendor in VERSIONS else read_page

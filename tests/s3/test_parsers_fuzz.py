@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -74,6 +75,8 @@ def read_tree(body: bytes) -> markup.Element:
     return markup.read(body, *set(re.findall(r"[A-Za-z]+", body.decode(errors="replace"))))
 
 
+SOME = frozenset({"LastModified", "ETag", "StorageClass"})
+"""What of an entry not everybody reads."""
 Reply = tuple[Callable[[bytes], Any], bytes]
 EDGE = re.compile(r"<|(?<=>)|&")
 ELEMENT = re.compile(r"<([A-Za-z:]+)>[^<]*</\1>")
@@ -81,6 +84,8 @@ ENTRY = re.compile(r"<(Contents|Version|DeleteMarker|Deleted|Error|Owner)>.*?</\
 REPLIES: list[tuple[Callable[[bytes], Any], str]] = [
     *((read_page, vendor.page) for vendor in LISTS),
     *((read_versions_page, vendor.page) for vendor in VERSIONS),
+    (partial(read_page, skipped=SOME), LISTS[0].page),
+    (partial(read_versions_page, skipped=SOME), VERSIONS[0].page),
     (delete_objects.read_result, DELETED),
     (read_tree, ACL),
     (read_tree, LISTS[-1].page),
@@ -156,7 +161,8 @@ def made_up(chance: Random) -> Reply:
     parts.insert(chance.choice([0, 0, len(parts), len(parts) // 2]), head)
     root = "ListVersionsResult" if versions else "ListBucketResult"
     body = f"<{root}>{space}{space.join(parts)}{space}</{root}>"
-    return read_versions_page if versions else read_page, body.encode()
+    skipped = chance.choice([frozenset(), SOME])
+    return partial(read_versions_page if versions else read_page, skipped=skipped), body.encode()
 
 
 def fuzz(make: Callable[[Random], Reply], count: int, least: float) -> None:

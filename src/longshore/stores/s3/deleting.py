@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from longshore import object_rules as rules
 from longshore.errors import Code, Error, Internal
@@ -15,7 +15,7 @@ from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.failures import OVERLOAD, error_for, failure_of
 from longshore.stores.s3.features import Feature
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.versions import VERSION, Version
+from longshore.stores.s3.versions import VERSION
 
 MAX_BODY_BYTES = 1_000_000
 """Ceph takes a mebibyte, AWS two."""
@@ -47,16 +47,16 @@ async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) 
     noncurrent version, goes whatever it is by now, unless the service was seen to obey conditions.
     """
     failures: dict[int, Failure] = {}
-    versions: Sequence[str]
+    versions: Sequence[Any]  # each as of Version.dump, or nothing
     if VERSION in batch.columns:
         versions = batch.columns[VERSION]
     else:
         versions, failures = await _look(client, bucket, batch, permanent=permanent)
     version_ids = etags = [""] * len(batch)
     if permanent and await buckets.keeps_versions(client, bucket):
-        version_ids = [Version.load(one).version_id or "null" if one else "" for one in versions]
+        version_ids = [one[0] or "null" if one else "" for one in versions]
     elif client.service.verdicts.works(Feature.DELETE_ETAG):
-        etags = [f'"{Version.load(one).etag}"' if one else "" for one in versions]
+        etags = [f'"{one[1]}"' if one else "" for one in versions]
     whole = _Part(range(len(batch)), batch.names, version_ids, etags)
     chosen = _choose(bucket, whole, versions, failures)
 
@@ -69,7 +69,7 @@ async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) 
 
 
 def _choose(
-    bucket: str, whole: _Part, versions: Sequence[str], failures: dict[int, Failure]
+    bucket: str, whole: _Part, versions: Sequence[Any], failures: dict[int, Failure]
 ) -> _Part:
     """Those that are there, each once; adds the others to ``failures``."""
     left = set(zip(whole.names, whole.version_ids, strict=True))
@@ -89,7 +89,7 @@ def _choose(
 
 async def _look(
     client: Client, bucket: str, batch: Batch, *, permanent: bool
-) -> tuple[Sequence[str], dict[int, Failure]]:
+) -> tuple[Sequence[Any], dict[int, Failure]]:
     """What addresses each (name, generation), and which are not there, or not as they should be."""
     now = await reading.there(client, bucket, batch.names, batch.generations, ("live",))
     live = now.columns["live"]

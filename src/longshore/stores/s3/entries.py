@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from itertools import compress
 from typing import NamedTuple
 
 from longshore.stores.s3 import markup
@@ -29,11 +30,17 @@ that excludes two characters takes twice as long as one that excludes one."""
 
 
 class Kind(NamedTuple):
-    """A kind of entry: its element, and of those inside the ones that matter."""
+    """A kind of entry: its element, and of those inside the ones that matter, ``Key`` among them.
+    Those that are ``skipped`` must be there, but are not read."""
 
     element: str
     names: tuple[str, ...]
     optional: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
+
+    def read(self, order: Sequence[str]) -> list[str]:
+        """``order`` without what is skipped."""
+        return [name for name in order if name not in self.skipped]
 
 
 def read_entries(
@@ -55,63 +62,75 @@ def _read_any(body: bytes, kinds: Sequence[Kind]) -> tuple[list[Columns], Elemen
     columns: list[Columns] = []
     for kind in kinds:
         entries = [entry for entry in root.all(kind.element) if entry.children]
-        columns.append({name: [entry.first(name).text for entry in entries] for name in kind.names})
+        columns.append(
+            {name: [entry.first(name).text for entry in entries] for name in kind.read(kind.names)}
+        )
     return columns, root
 
 
 def _read_plain(text: str, kinds: Sequence[Kind]) -> tuple[list[Columns], Element] | None:
     """By patterns; None if they do not account for all of it."""
-    elements = tuple(kind.element for kind in kinds)
-    starts = [start for element in elements if (start := text.find(f"<{element}>")) >= 0]
-    if not starts:
-        start = end = 0
-    else:
-        start = min(starts)
-        end = max(text.rfind(f"</{element}>") + len(element) + 3 for element in elements)
-    found: list[Columns] = []
+    there = [kind for kind in kinds if f"<{kind.element}>" in text]
+    found: dict[Kind, Columns] | None = {}
+    if there:
+        start = min(text.find(f"<{kind.element}>") for kind in there)
+        end = max(text.rfind(f"</{kind.element}>") + len(kind.element) + 3 for kind in there)
+        found = _columns(text, start, end, there)
+        # In place of the entries, one that shows whether they stand where they should.
+        text = f"{text[:start]}<{_PLACE}/>{text[end:]}"
+    root = markup.read_plain(text) if found is not None else None
+    if found is None or root is None or any(root.all(_PLACE)) is not bool(there):
+        return None
+    if any(child for kind in kinds for child in root.all(kind.element)):
+        return None
+    return [found.get(kind) or dict.fromkeys(kind.read(kind.names), ()) for kind in kinds], root
+
+
+def _columns(text: str, start: int, end: int, kinds: Sequence[Kind]) -> dict[Kind, Columns] | None:
+    """The columns of what stands between ``start`` and ``end``, which has entries of all these
+    kinds; None if there is more than entries shaped as the first of their kind."""
+    shapes: list[_Shape] = []
     for kind in kinds:
-        columns = _columns(text, end, kind, elements)
-        if columns is None:
+        at = text.find(f"<{kind.element}>")
+        shape = _shape(text[at : text.find(f"</{kind.element}>", at)], kind)
+        if shape is None:
             return None
-        found.append(columns)
-    # In place of the entries, one that shows whether they stand where they should.
-    root = markup.read_plain(f"{text[:start]}<{_PLACE}/>{text[end:]}" if starts else text)
-    if root is None or any(root.all(_PLACE)) is not bool(starts):
-        return None
-    return found, root
-
-
-def _columns(text: str, end: int, kind: Kind, elements: tuple[str, ...]) -> Columns | None:
-    """The columns of the entries of a kind; None if there are others than the pattern finds.
-    ``end``: where the last entry of any kind ends."""
-    tags = text.count(f"{kind.element}>")
-    start = text.find(f"<{kind.element}>")
-    if start < 0:
-        return None if tags else dict.fromkeys(kind.names, ())
-    shape = _shape(text[start : text.find(f"</{kind.element}>", start)], kind, elements)
-    if shape is None:
-        return None
-    for tried in (shape, shape._replace(gaps=(True,) * len(shape.gaps))):
-        pattern = _pattern(tried)
-        rows = pattern.findall(text, start, end) if pattern.match(text, start, end) else []
-        # One that the pattern does not find has its tags all the same.
-        if 2 * len(rows) == tags:
-            return _unescaped(dict(zip(shape.order, zip(*rows, strict=True), strict=True)))
+        shapes.append(shape)
+    wider = [shape._replace(gaps=(True,) * len(shape.gaps)) for shape in shapes]
+    for tried in (shapes, wider):
+        found = _by_kind(_pattern(tuple(tried)).findall(text, start, end), tried)
+        if found is not None:
+            unescaped = {kind: _unescaped(columns) for kind, columns in found.items()}
+            known = {kind: columns for kind, columns in unescaped.items() if columns is not None}
+            return known if len(known) == len(found) else None
     return None
+
+
+def _by_kind(rows: list[tuple[str, ...]], shapes: Sequence[_Shape]) -> dict[Kind, Columns] | None:
+    """What a pattern has found, as columns; None if it has found what is no entry, too."""
+    if not rows:  # the last entry begins before the first one ends
+        return None
+    columns = zip(*rows, strict=True)
+    found: dict[Kind, Columns] = {}
+    for kind, order, *_ in shapes:
+        mine: dict[str, Sequence[str]] = dict(zip(kind.read(order), columns, strict=False))
+        if not all(keys := mine["Key"]):  # those of other kinds
+            mine = {name: list(compress(column, keys)) for name, column in mine.items()}
+        found[kind] = mine
+    return found if sum(len(mine["Key"]) for mine in found.values()) == len(rows) else None
 
 
 class _Shape(NamedTuple):
     """How a server writes entries: in which order, with what around ETags, and before which
-    elements, and at the end, others may stand; ``elements`` are those of all kinds of entries."""
+    elements, and at the end, others may stand."""
 
     kind: Kind
     order: tuple[str, ...]
     gaps: tuple[bool, ...]
     quote: str
-    elements: tuple[str, ...]
 
 
-def _shape(entry: str, kind: Kind, elements: tuple[str, ...]) -> _Shape | None:
+def _shape(entry: str, kind: Kind) -> _Shape | None:
     """The shape of an entry, which comes without its last tag; None if it is not of the kind."""
     order = [name for name in _OPENING.findall(entry) if name in kind.names]
     between = re.split(
@@ -122,21 +141,26 @@ def _shape(entry: str, kind: Kind, elements: tuple[str, ...]) -> _Shape | None:
         return None
     gaps = [bool(text) for text in between] + [True] * len(absent)
     quote = next(quote for quote in _ETAGS if f"<ETag>{quote}" in entry or not quote)
-    return _Shape(kind, (*order, *absent), tuple(gaps), quote, elements)
+    return _Shape(kind, (*order, *absent), tuple(gaps), quote)
 
 
 @lru_cache(maxsize=64)
-def _pattern(shape: _Shape) -> re.Pattern[str]:
-    """An entry of that shape, behind which stands the next one or nothing."""
+def _pattern(shapes: tuple[_Shape, ...]) -> re.Pattern[str]:
+    """An entry of one of these shapes, or else all that is left."""
+    entries = "|".join(map(_entry, shapes))
+    return re.compile(rf"(?:{entries})\s*+|(?s:.+)", re.ASCII)
+
+
+def _entry(shape: _Shape) -> str:
     kind = shape.kind
     others = _others("|".join((*kind.names, kind.element)))
     contents = {"ETag": _ETAGS[shape.quote], "Size": "([0-9]++)"}
+    contents |= dict.fromkeys(kind.skipped, "[^<]*+")
     inside = ""
     for name, gap in zip((*shape.order, ""), shape.gaps, strict=True):
         part = f"<{name}>{contents.get(name, '([^<]*+)')}</{name}>" if name else ""
         inside += others * gap + (f"(?:{part})?+" if name in kind.optional else part)
-    following = rf"<{kind.element}>|\s*+(?:<(?:{'|'.join(shape.elements)})>|\Z)"
-    return re.compile(f"<{kind.element}>{inside}</{kind.element}>(?={following})", re.ASCII)
+    return f"<{kind.element}>{inside}</{kind.element}>"
 
 
 def _others(known: str) -> str:
@@ -152,7 +176,7 @@ def _unescaped(columns: Columns) -> Columns | None:
     """Columns without references; None if that takes lxml."""
     if "<" in "".join(columns.get("ETag", ())):
         return None
-    if not any("&" in "".join(column) for column in columns.values()):
+    if not any("&" in "".join(column) for name, column in columns.items() if name != "Size"):
         return columns
     texts = {name: list(map(markup.unescape, column)) for name, column in columns.items()}
     known = {name: [text for text in column if text is not None] for name, column in texts.items()}

@@ -25,6 +25,7 @@ from longshore.stores.s3.versions import (
 MAX_KEYS = 1000
 HIDDEN = ".longshore-probe/"
 """What calls are tried on has names that begin so; nobody else sees them."""
+_CLASS = frozenset({"StorageClass"})
 _AFTER_HIDDEN = HIDDEN[:-1] + chr(ord("/") + 1)
 
 
@@ -65,7 +66,9 @@ async def pages(
     if versions and after_generation is not None and names.after:
         older = await _older(client, bucket, names, after_generation)
         held = (await _filled(client, bucket, older, columns)) if older.names else None
-    async for listed, last in _ranged(client, bucket, names, versioned, min(page_size, MAX_KEYS)):
+    skipped = frozenset() if "storage_class" in columns else _CLASS
+    size = min(page_size, MAX_KEYS)
+    async for listed, last in _ranged(client, bucket, names, versioned, size, skipped):
         entries = listed
         if versioned and not versions:
             entries = pick(listed, [i for i, live in enumerate(listed.latest) if live])
@@ -116,7 +119,12 @@ def _cut(batch: Batch, start: int, end: int) -> int:
 
 
 async def _ranged(
-    client: Client, bucket: str, names: Range, versioned: bool, page_size: int
+    client: Client,
+    bucket: str,
+    names: Range,
+    versioned: bool,
+    page_size: int,
+    skipped: frozenset[str],
 ) -> AsyncIterator[tuple[Entries, bool]]:
     """What lies in the range, page by page, and whether it is the last."""
     # No object of S3 has U+0000 in its name, and some servers cannot even be asked for it.
@@ -126,7 +134,7 @@ async def _ranged(
         at = None
     last_name = after
     while at is not None:
-        entries, at = await page(client, bucket, versioned, prefix, at, page_size)
+        entries, at = await page(client, bucket, versioned, prefix, at, page_size, skipped)
         if entries.names:
             _check_order(bucket, last_name, entries.names, versioned)
             last_name = entries.names[-1]
@@ -155,20 +163,21 @@ async def page(
     prefix: str,
     at: Mapping[str, str],
     max_keys: int = MAX_KEYS,
+    skipped: frozenset[str] = frozenset(),
 ) -> Listed:
-    """One page of what begins with ``prefix``, from ``at`` on."""
+    """One page of what begins with ``prefix``, from ``at`` on; ``skipped`` as of ``read_page``."""
     query = {"encoding-type": "url", "max-keys": str(max_keys), "prefix": prefix, **at}
     if not prefix:
         del query["prefix"]
     if not versioned:
         query["list-type"] = "2"
         call = Call("ListObjectsV2", "GET", bucket, query=targets.query(query))
-        listed = read_page((await client.read(call)).body)
+        listed = read_page((await client.read(call)).body, skipped)
         token = {"continuation-token": listed.next_token} if listed.next_token else None
         return Listed(of_objects(listed.objects), token)
     query["versions"] = ""
     call = Call("ListObjectVersions", "GET", bucket, query=targets.query(query))
-    found = read_versions_page((await client.read(call)).body)
+    found = read_versions_page((await client.read(call)).body, skipped)
     following = {"key-marker": found.next_key, "version-id-marker": found.next_version_id}
     following = {name: text for name, text in following.items() if text}
     return Listed(of_page(found), following or None)

@@ -30,7 +30,7 @@ class Entries:
 
     ``modified`` is in whole seconds since 1970. Of live objects there are no ``version_ids`` and no
     ``latest``; of delete markers no ``etags``, ``sizes`` and ``classes``. ``classes`` are "" where
-    a server names none.
+    a server names none. What was skipped is "" and 0.
     """
 
     names: list[str]
@@ -63,19 +63,21 @@ class VersionsPage:
     next_version_id: str
 
 
-def read_page(body: bytes) -> Page:
-    """A reply to ListObjectsV2; raises Internal for what is none, and FailedPrecondition for a
-    name that is no UTF-8."""
-    (objects,), root = _read(body, (_OBJECT,), _LISTS)
+def read_page(body: bytes, skipped: frozenset[str] = frozenset()) -> Page:
+    """A reply to ListObjectsV2, of which these elements of entries need not be read (any but names
+    and sizes); raises Internal for what is none, and FailedPrecondition for a name that is no
+    UTF-8."""
+    (objects,), root = _read(body, (_OBJECT._replace(skipped=skipped),), _LISTS)
     token = root.first("NextContinuationToken").text if _goes_on(root) else ""
     if not token and _goes_on(root):
         raise markup.unreadable(body, "a list that goes on without a token")
     return Page(objects=objects, next_token=token)
 
 
-def read_versions_page(body: bytes) -> VersionsPage:
-    """A reply to ListObjectVersions; raises as ``read_page`` does."""
-    (versions, markers), root = _read(body, (_VERSION, _MARKER), _VERSION_LISTS)
+def read_versions_page(body: bytes, skipped: frozenset[str] = frozenset()) -> VersionsPage:
+    """A reply to ListObjectVersions; skips, and raises, as ``read_page`` does."""
+    kinds = _VERSION._replace(skipped=skipped), _MARKER._replace(skipped=skipped)
+    (versions, markers), root = _read(body, kinds, _VERSION_LISTS)
     next_key = next_version_id = ""
     if _goes_on(root):
         raw = root.first("NextKeyMarker").text
@@ -111,20 +113,23 @@ def _read(
     columns, root = read_entries(body, kinds, roots)
     encoded = _is_encoded(root)
     try:
-        return [_entries(of_kind, encoded) for of_kind in columns], root
+        rows = zip(columns, kinds, strict=True)
+        return [_entries(of_kind, kind, encoded) for of_kind, kind in rows], root
     except (ValueError, TypeError) as error:
         raise markup.unreadable(body, "a list with an odd size or time") from error
 
 
-def _entries(columns: Columns, encoded: bool) -> Entries:
+def _entries(columns: Columns, kind: Kind, encoded: bool) -> Entries:
     """Columns of texts as columns of values."""
     raw = columns["Key"]
+    texts = {**dict.fromkeys(kind.skipped.intersection(kind.names), [""] * len(raw)), **columns}
+    known = "LastModified" in columns
     return Entries(
         names=_decode_names(raw) if encoded else list(raw),
-        modified=_seconds(columns["LastModified"]),
-        etags=[etag.strip('"') for etag in columns.get("ETag", ())],
+        modified=_seconds(columns["LastModified"]) if known else [0] * len(raw),
+        etags=[etag.strip('"') for etag in texts.get("ETag", ())],
         sizes=list(map(int, columns.get("Size", ()))),
-        classes=list(columns.get("StorageClass", ())),
+        classes=list(texts.get("StorageClass", ())),
         version_ids=list(columns.get("VersionId", ())),
         latest=[text.strip() == "true" for text in columns.get("IsLatest", ())],
     )
@@ -133,7 +138,10 @@ def _entries(columns: Columns, encoded: bool) -> Entries:
 def _decode_names(raw: Sequence[str]) -> list[str]:
     """Names out of their percent-encoding, where "+" is a space."""
     # All at once; a slash is what most names have that needs it, where it is encoded at all.
-    joined = "\0".join(raw).replace("+", " ").replace("%2F", "/")
+    joined = "\0".join(raw)
+    if "%" not in joined and "+" not in joined:
+        return list(raw)
+    joined = joined.replace("+", " ").replace("%2F", "/")
     if "%" in joined:
         decoded = unquote_to_bytes(joined)
         try:

@@ -36,14 +36,14 @@ async def there(
 
 
 async def addressed(client: Client, bucket: str, batch: Batch) -> Batch:
-    """The batch with what addresses each of its versions, "" for those that are not there, or are
+    """The batch with what addresses each of its versions, () for those that are not there, or are
     noncurrent though the batch does not say so."""
     if VERSION in batch.columns:
         return batch
     found = await there(client, bucket, batch.names, batch.generations, ("live",))
     meant = batch.columns.get("live", [True] * len(batch))
     rows = zip(found.columns[VERSION], found.columns["live"], meant, strict=True)
-    addresses = [version if is_live or not live else "" for version, is_live, live in rows]
+    addresses = [version if is_live or not live else () for version, is_live, live in rows]
     return replace(batch, columns={**batch.columns, VERSION: addresses})
 
 

@@ -14,7 +14,7 @@ from longshore.stores.s3.pages import Entries, VersionsPage
 
 VERSION = "version"
 """The column of our own that every batch has: what addresses just that version, as Version.dump
-writes it; "" where there is nothing."""
+has it; () where there is nothing."""
 _HASH_BITS = 30
 _HASH = (1 << _HASH_BITS) - 1
 _NO_IDS = ("", "null")
@@ -29,13 +29,13 @@ class Version(NamedTuple):
     etag: str
     modified: int
 
-    def dump(self) -> str:
-        return f"{self.version_id}\0{self.etag}\0{self.modified}"
+    def dump(self) -> tuple[str, str, int]:
+        """A plain tuple, since zip makes a column of these at a fifth of the CPU."""
+        return self.version_id, self.etag, self.modified
 
     @staticmethod
-    def load(text: str) -> Version:
-        version_id, etag, modified = text.split("\0")
-        return Version(version_id, etag, int(modified))
+    def load(dumped: tuple[Any, ...]) -> Version:
+        return Version(*dumped)
 
     @property
     def has_id(self) -> bool:
@@ -152,7 +152,7 @@ class Rows:
         self.names = list(names)
         self.generations = [ABSENT] * count
         self.sizes = [0] * count
-        self.versions = [""] * count
+        self.versions: list[tuple[Any, ...]] = [()] * count
         self.columns: dict[str, list[Any]] = {
             name: [COLUMNS[name]()] * count for name in dict.fromkeys(columns)
         }
@@ -163,12 +163,7 @@ class Rows:
         rows = cls(entries.names, columns)
         rows.generations = fingerprints(entries)
         rows.sizes = list(entries.sizes)
-        rows.versions = [
-            f"{version_id}\0{etag}\0{modified}"
-            for version_id, etag, modified in zip(
-                entries.version_ids, entries.etags, entries.modified, strict=True
-            )
-        ]
+        rows.versions = [*zip(entries.version_ids, entries.etags, entries.modified, strict=True)]
         if "live" in rows.columns:
             rows.columns["live"] = list(entries.latest)
         if "storage_class" in rows.columns:
@@ -180,7 +175,9 @@ class Rows:
                 rows.columns[name] = [second * 1_000_000 for second in entries.modified]
         return rows
 
-    def put(self, index: int, generation: int, size: int, version: str, **columns: Any) -> None:
+    def put(
+        self, index: int, generation: int, size: int, version: tuple[Any, ...], **columns: Any
+    ) -> None:
         """Set a row, and of ``columns`` those that are wanted."""
         self.generations[index] = generation
         self.sizes[index] = size
@@ -191,11 +188,12 @@ class Rows:
 
     def remove(self, index: int) -> None:
         """Make a row absent."""
-        self.put(index, ABSENT, 0, "", **rules.ZERO)
+        self.put(index, ABSENT, 0, (), **rules.ZERO)
 
     def is_marker(self, index: int) -> bool:
         """Whether the row is a delete marker."""
-        return "\0\0" in self.versions[index]
+        version = self.versions[index]
+        return bool(version) and not Version.load(version).etag
 
     def _metagenerations(self) -> list[int]:
         if ABSENT not in self.generations:
