@@ -72,11 +72,12 @@ class Source(Protocol):
         range_: Range,
         cursor: Cursor,
         *,
-        columns: Sequence[str],
+        columns: Sequence[str] | None,
         versions: bool,
         size: BatchSize,
     ) -> AsyncGenerator[Selection, None]:
-        """Selections from ``cursor`` to the end of the range. ``versions``: a listing covers
+        """Selections from ``cursor`` to the end of the range. ``columns``: what must be known of
+        each object, None: only that it is there, and its size. ``versions``: a listing covers
         noncurrent versions too. ``size()`` is asked before each selection for the most objects it
         may have, since a rate cap shrinks batches while a shard runs.
 

@@ -183,7 +183,7 @@ class Store(Protocol):
         after_generation: int | None = None,
         before: str | None = None,
         versions: bool = False,
-        columns: Sequence[str] = (),
+        columns: Sequence[str] | None = (),
         page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Batch]:
         """Pages of at most ``page_size`` objects, and about PAGE_BYTES, whose names start with
@@ -191,6 +191,9 @@ class Store(Protocol):
 
         Live objects only, or with ``versions`` all, newest first within a name; then
         ``after_generation`` goes on inside the name ``after``, with its older versions.
+
+        With ``columns`` None, who only counts says that nothing but names and sizes will be looked
+        at, and with ``versions`` generations: where the others cost something, they may be made up.
         """
 
     async def read_objects(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -283,6 +284,24 @@ async def test_a_range_lies_between_its_bounds(shelf: Shelf) -> None:
     assert await shelf.names(prefix="b", after="c") == []
     assert await shelf.names(after="b9") == ["c"]
     assert await shelf.names(before="b1", page_size=1) == ["a"]
+
+
+@pytest.mark.parametrize("versions", [False, True])
+async def test_who_only_counts_sees_names_and_sizes(versioned: Shelf, versions: bool) -> None:
+    for name in ("a", "b", "b", "c"):
+        await versioned.write(name)
+    assert await versioned.delete("c") is None
+
+    async def found(columns: Sequence[str] | None) -> list[tuple[str, int, bool]]:
+        listed = versioned.store.list_objects(BUCKET, versions=versions, columns=columns)
+        return [
+            (name, size, generation != ABSENT)
+            for page in [one async for one in listed]
+            for name, size, generation in zip(page.names, page.sizes, page.generations, strict=True)
+        ]
+
+    assert await found(None) == await found(())
+    assert [name for name, *_ in await found(None)][:2] == ["a", "b"]
 
 
 async def test_an_empty_range_has_no_page(shelf: Shelf) -> None:

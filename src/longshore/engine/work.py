@@ -77,9 +77,10 @@ class Work:
         self.dry_run = shard.dry_run
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """What a source must read of each object, besides whether it is live."""
-        return () if self.dry_run else self.transformation.columns_before
+    def columns(self) -> tuple[str, ...] | None:
+        """What a source must read of each object, besides whether it is live; None: a dry run only
+        counts."""
+        return None if self.dry_run else self.transformation.columns_before
 
     def nothing(self, cursor: Cursor) -> Prepared:
         """A batch of no objects: what is done is counted, and whoever asked for a stop is heard."""
@@ -108,7 +109,7 @@ class Work:
         if not stale:
             return selection
         wanted = [batch.generations[i] if pinned[i] else ABSENT for i in stale]
-        now = await self._read([batch.names[i] for i in stale], wanted, self.columns)
+        now = await self._read([batch.names[i] for i in stale], wanted)
         order = list(range(len(batch)))
         for place, index in enumerate(stale):
             order[index] = len(batch) + place
@@ -270,7 +271,7 @@ class Work:
             generation if keep or flags & PINNED else ABSENT
             for generation, flags in zip(again.generations, again.flags, strict=True)
         ]
-        batch = await self._read(again.names, wanted, self.columns)
+        batch = await self._read(again.names, wanted)
         rows = Rows(batch=batch, flags=bytes(again.flags))
         for index, flags in enumerate(again.flags):
             there = batch.generations[index] != ABSENT
@@ -284,8 +285,11 @@ class Work:
         return rows
 
     async def _read(
-        self, names: Sequence[str], generations: Sequence[int], columns: Sequence[str]
+        self, names: Sequence[str], generations: Sequence[int], columns: Sequence[str] | None = None
     ) -> Batch:
+        """What is there: ``columns``, or what must be known before it is announced."""
+        if columns is None:
+            columns = self.transformation.columns_before
         return await self.store.read_objects(
             self.bucket, names, generations, columns=(*columns, "live")
         )

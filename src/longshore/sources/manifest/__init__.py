@@ -114,7 +114,7 @@ class Manifest:
         range_: Range,
         cursor: Cursor,
         *,
-        columns: Sequence[str],
+        columns: Sequence[str] | None,
         versions: bool,
         size: BatchSize,
     ) -> AsyncGenerator[Selection, None]:
@@ -124,7 +124,7 @@ class Manifest:
         Raises NotFound or DataLoss if the planned generation of the file cannot be read any more.
         """
         store = stores.for_bucket(bucket)
-        wanted = tuple(dict.fromkeys((*columns, "live")))
+        wanted = tuple(dict.fromkeys((*(columns or ()), "live")))
         cursor = cursor or {"offset": range_["start"], "line": range_["line"] or 1}
         file = f"gs://{range_['bucket']}/{range_['name']}"
         lines_before = 0

@@ -92,7 +92,7 @@ class PrefixList:
         return Halves(known, None, used)
 
     async def _has_page(self, stores: BucketStores, bucket: str, range_: Range, after: str) -> bool:
-        pages = self._pages(stores, bucket, range_, after)
+        pages = self._pages(stores, bucket, range_, after, columns=None)
         async with aclosing(cast("AsyncGenerator[Batch, None]", pages)) as batches:
             first = await anext(batches, None)
         return first is not None and len(first) >= self.worth_names
@@ -111,7 +111,7 @@ class PrefixList:
         range_: Range,
         cursor: Cursor,
         *,
-        columns: Sequence[str],
+        columns: Sequence[str] | None,
         versions: bool,
         size: BatchSize,
     ) -> AsyncGenerator[Selection, None]:
@@ -128,7 +128,7 @@ class PrefixList:
                 cursor["after"],
                 after_generation=cursor["generation"],
                 versions=versions,
-                columns=tuple(dict.fromkeys((*columns, "live"))),
+                columns=None if columns is None else tuple(dict.fromkeys((*columns, "live"))),
                 page_size=page_size,
             )
             at_end = True

@@ -115,7 +115,7 @@ class ProjectSource:
         range_: Range,
         cursor: Cursor,
         *,
-        columns: Sequence[str],
+        columns: Sequence[str] | None,
         versions: bool,
         size: BatchSize,
     ) -> AsyncGenerator[Selection, None]:
@@ -125,7 +125,7 @@ class ProjectSource:
         A page is a page, however small batches are: looking for few objects among many takes no
         more calls for that.
         """
-        wanted = tuple(dict.fromkeys((*columns, "live")))
+        wanted = tuple(dict.fromkeys((*(columns or ()), "live")))
         asked = (name for name in self.object_filter.columns if name in COLUMNS)
         pages = self.listing.read(
             stores,

@@ -73,11 +73,12 @@ class LocalStore:
         after_generation: int | None = None,
         before: str | None = None,
         versions: bool = False,
-        columns: Sequence[str] = (),
+        columns: Sequence[str] | None = (),
         page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Batch]:
         """Pages, each of one state of the bucket."""
         names = reading.name_range(prefix, after, after_generation, before)
+        columns = columns or ()
         while True:
             page = partial(
                 reading.page, names=names, limit=page_size, versions=versions, columns=columns

@@ -67,9 +67,10 @@ class MemoryStore:
         after_generation: int | None = None,
         before: str | None = None,
         versions: bool = False,
-        columns: Sequence[str] = (),
+        columns: Sequence[str] | None = (),
         page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Batch]:
+        columns = columns or ()
         _check_columns(columns)
         position = after, after_generation
         while True:

@@ -26,6 +26,8 @@ MAX_KEYS = 1000
 HIDDEN = ".longshore-probe/"
 """What calls are tried on has names that begin so; nobody else sees them."""
 _CLASS = frozenset({"StorageClass"})
+_COUNTED = frozenset({"StorageClass", "LastModified", "ETag"})
+"""What of an entry is not read where nobody asks for its class, and where objects are counted."""
 _AFTER_HIDDEN = HIDDEN[:-1] + chr(ord("/") + 1)
 
 
@@ -56,23 +58,25 @@ async def pages(
     *,
     after_generation: int | None,
     versions: bool,
-    columns: Sequence[str],
+    columns: Sequence[str] | None,
     page_size: int,
 ) -> AsyncIterator[Batch]:
     """Pages as of ``Store.list_objects``."""
+    counts = columns is None and not versions
+    columns = columns or ()
     check_columns(columns)
     versioned = await buckets.keeps_versions(client, bucket)
     held: Batch | None = None
     if versions and after_generation is not None and names.after:
         older = await _older(client, bucket, names, after_generation)
         held = (await _filled(client, bucket, older, columns)) if older.names else None
-    skipped = frozenset() if "storage_class" in columns else _CLASS
+    skipped = frozenset() if "storage_class" in columns else _COUNTED if counts else _CLASS
     size = min(page_size, MAX_KEYS)
     async for listed, last in _ranged(client, bucket, names, versioned, size, skipped):
         entries = listed
         if versioned and not versions:
             entries = pick(listed, [i for i, live in enumerate(listed.latest) if live])
-        batch = await _filled(client, bucket, entries, columns)
+        batch = _counted(entries) if counts else await _filled(client, bucket, entries, columns)
         batch = held + batch if held else batch
         ready = len(batch)
         if versions:
@@ -95,6 +99,12 @@ def _by_generation(batch: Batch) -> Batch:
     if len(set(names)) == len(names):
         return batch
     return batch.pick(sorted(range(len(batch)), key=lambda i: (names[i], -generations[i])))
+
+
+def _counted(entries: Entries) -> Batch:
+    """The entries for who looks at names and sizes; their generation is no object's."""
+    ones = [1] * len(entries)
+    return Batch(names=entries.names, generations=ones, metagenerations=ones, sizes=entries.sizes)
 
 
 async def _filled(client: Client, bucket: str, entries: Entries, columns: Sequence[str]) -> Batch:

@@ -97,7 +97,7 @@ class S3Store:
         after_generation: int | None = None,
         before: str | None = None,
         versions: bool = False,
-        columns: Sequence[str] = (),
+        columns: Sequence[str] | None = (),
         page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Batch]:
         """Pages. With ``versions`` delete markers are among them, of size 0 and not live; within a
