@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from itertools import compress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from longshore.stores.s3 import markup
 from longshore.stores.s3.markup import Element
@@ -98,7 +98,9 @@ def _columns(text: str, start: int, end: int, kinds: Sequence[Kind]) -> dict[Kin
         shapes.append(shape)
     wider = [shape._replace(gaps=(True,) * len(shape.gaps)) for shape in shapes]
     for tried in (shapes, wider):
-        found = _by_kind(_pattern(tuple(tried)).findall(text, start, end), tried)
+        # A list of all texts one after the other: a tuple for each entry is work for Python's
+        # garbage collector.
+        found = _by_kind(_pattern(tuple(tried)).split(text[start:end]), tried)
         if found is not None:
             unescaped = {kind: _unescaped(columns) for kind, columns in found.items()}
             known = {kind: columns for kind, columns in unescaped.items() if columns is not None}
@@ -106,18 +108,23 @@ def _columns(text: str, start: int, end: int, kinds: Sequence[Kind]) -> dict[Kin
     return None
 
 
-def _by_kind(rows: list[tuple[str, ...]], shapes: Sequence[_Shape]) -> dict[Kind, Columns] | None:
-    """What a pattern has found, as columns; None if it has found what is no entry, too."""
-    if not rows:  # the last entry begins before the first one ends
+def _by_kind(pieces: list[Any], shapes: Sequence[_Shape]) -> dict[Kind, Columns] | None:
+    """What a pattern has found, as columns; None if something stands between."""
+    width = 1 + sum(len(kind.read(order)) for kind, order, *_ in shapes)
+    if len(pieces) == 1 or any(pieces[::width]):
         return None
-    columns = zip(*rows, strict=True)
+    columns = (pieces[place::width] for place in range(1, width))
     found: dict[Kind, Columns] = {}
     for kind, order, *_ in shapes:
-        mine: dict[str, Sequence[str]] = dict(zip(kind.read(order), columns, strict=False))
-        if not all(keys := mine["Key"]):  # those of other kinds
-            mine = {name: list(compress(column, keys)) for name, column in mine.items()}
+        mine = dict(zip(kind.read(order), columns, strict=False))
+        if len(shapes) > 1:
+            ours = [key is not None for key in mine["Key"]]
+            mine = {name: list(compress(column, ours)) for name, column in mine.items()}
+        for name in kind.optional.intersection(mine):
+            if None in mine[name]:
+                mine[name] = [text or "" for text in mine[name]]
         found[kind] = mine
-    return found if sum(len(mine["Key"]) for mine in found.values()) == len(rows) else None
+    return found
 
 
 class _Shape(NamedTuple):
@@ -146,9 +153,8 @@ def _shape(entry: str, kind: Kind) -> _Shape | None:
 
 @lru_cache(maxsize=64)
 def _pattern(shapes: tuple[_Shape, ...]) -> re.Pattern[str]:
-    """An entry of one of these shapes, or else all that is left."""
-    entries = "|".join(map(_entry, shapes))
-    return re.compile(rf"(?:{entries})\s*+|(?s:.+)", re.ASCII)
+    """An entry of one of these shapes, and space behind it."""
+    return re.compile(rf"(?:{'|'.join(map(_entry, shapes))})\s*+", re.ASCII)
 
 
 def _entry(shape: _Shape) -> str:
