@@ -34,11 +34,18 @@ def test_bodies_say_what_is_to_be_deleted() -> None:
         *keys[3:],
     ]
     assert parsed(delete_objects.body(NAMES[:2], etags=["e", ""])) == [
-        {"Key": NAMES[0], "ETag": "e"},
+        {"Key": NAMES[0], "ETag": '"e"'},
         keys[1],
     ]
-    assert parsed(delete_objects.body(NAMES[:1], ["v"], etags=["e"])) == [
-        {"Key": NAMES[0], "VersionId": "v", "ETag": "e"}
+    assert parsed(delete_objects.body(NAMES, ["&"] * 5)) == [
+        {"Key": name, "VersionId": "&"} for name in NAMES
+    ]
+    assert parsed(delete_objects.body(NAMES, etags=["<"] * 5)) == [
+        {"Key": name, "ETag": '"<"'} for name in NAMES
+    ]
+    assert parsed(delete_objects.body(NAMES[:2], ["v", ""], etags=["e", "f"])) == [
+        {"Key": NAMES[0], "VersionId": "v", "ETag": '"e"'},
+        {"Key": NAMES[1], "ETag": '"f"'},
     ]
 
 

@@ -45,23 +45,35 @@ def body(
     A name that ``markup.is_expressible`` denies must not be among them: servers refuse the whole
     body for it.
     """
-    # All names are escaped at once, separated by what none of them can have.
-    keys = escape("\0".join(names))
-    if any(version_ids) or any(etags):
-        absent = [""] * len(names)
-        rows = zip(keys.split("\0"), version_ids or absent, etags or absent, strict=True)
-        objects = "</Object><Object>".join(
-            [
-                f"<Key>{key}</Key>"
-                f"{f'<VersionId>{escape(version_id)}</VersionId>' if version_id else ''}"
-                f"{f'<ETag>{escape(etag)}</ETag>' if etag else ''}"
-                for key, version_id, etag in rows
-            ]
+    keys = _escaped(names)
+    given = [
+        (f"<{element}>{quote}", _escaped(texts), f"{quote}</{element}>")
+        for element, texts, quote in (("VersionId", version_ids, ""), ("ETag", etags, '"'))
+        if any(texts)
+    ]
+    if not given:
+        objects = f"{'</Key></Object><Object><Key>'.join(keys)}</Key>"
+    elif len(given) == 1 and all(given[0][1]):
+        ((before, texts, after),) = given
+        rows = zip(keys, texts, strict=True)
+        objects = f"{after}</Object><Object><Key>".join(
+            [f"{key}</Key>{before}{text}" for key, text in rows]
         )
+        objects += after
     else:
-        objects = f"<Key>{keys}</Key>".replace("\0", "</Key></Object><Object><Key>")
+        parts = [[f"{key}</Key>" for key in keys]]
+        for before, texts, after in given:
+            parts.append([f"{before}{text}{after}" if text else "" for text in texts])
+        objects = "</Object><Object><Key>".join(map("".join, zip(*parts, strict=True)))
     said = "<Quiet>true</Quiet>" if quiet else ""
-    return f'<Delete xmlns="{NAMESPACE}">{said}<Object>{objects}</Object></Delete>'.encode()
+    return f'<Delete xmlns="{NAMESPACE}">{said}<Object><Key>{objects}</Object></Delete>'.encode()
+
+
+def _escaped(texts: Sequence[str]) -> Sequence[str]:
+    """``markup.escape`` of each, at once, separated by what none of them can have."""
+    joined = "\0".join(texts)
+    escaped = escape(joined)
+    return texts if escaped == joined else escaped.split("\0")
 
 
 def read_result(reply: bytes) -> Result:
