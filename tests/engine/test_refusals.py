@@ -21,7 +21,7 @@ from longshore.engine.retry import ANSWERED_SECONDS, LONE_SHARE, READ_TRIES, del
 from longshore.engine.running import Running
 from longshore.errors import Error, NotFound, Unavailable
 from longshore.settings import StoreSettings
-from longshore.stores.s3.client import Call, Client, in_lanes
+from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.http import Reply
 from tests.busy_store import BusyStore, refused_share
 from tests.virtual_time import VirtualClock, run
@@ -73,7 +73,7 @@ class Bucket:
                 except Error:
                     failed.append(tried)
 
-            await in_lanes(tries, act)
+            await client.in_lanes(tries, act)
             self.done += len(tries) - len(failed)
             await self._look(client, running, len(failed), len(tries))
             few = len(failed) <= LONE_SHARE * len(tries)
@@ -88,7 +88,7 @@ class Bucket:
         failures = 0
         while True:
             try:
-                await in_lanes([LOOK] * failed, _read(client))
+                await client.in_lanes([LOOK] * failed, _read(client))
                 return
             except Error:
                 failed = announced
