@@ -1,24 +1,29 @@
-"""Requests for scratch objects, and what boto3 sees of the users' ones."""
+"""How tests get at a server: by the store's own parts, and by boto3, which sees what came of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from longshore.stores.s3.credentials import Credentials
+from longshore.settings import StoreSettings
+from longshore.stores.s3.client import Service
+from longshore.stores.s3.credentials import Credentials, FixedCredentials
 from longshore.stores.s3.endpoint import Endpoint
 from longshore.stores.s3.http import Reply, Request
+from longshore.stores.s3.options import read_options
 from longshore.stores.s3.scratch import PREFIX
 from longshore.stores.s3.signing import Signer
 from longshore.stores.s3.targets import Address, query
 from longshore.stores.s3.transports import open_transport
+from tests.services.ceph import Account
 from tests.services.s3_servers import S3Server
 
+There = S3Server | Account
 REGION = "us-east-1"
 _CONFIG = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
 _OF_THE_REPLY = {"date", "x-amz-request-id", "x-amz-id-2", "x-amzn-requestid", "connection"}
@@ -27,7 +32,7 @@ _OF_THE_REPLY = {"date", "x-amz-request-id", "x-amz-id-2", "x-amzn-requestid", "
 class Asking:
     """An Ask over a connection of its own, which counts and may meet another ``server``."""
 
-    def __init__(self, there: S3Server) -> None:
+    def __init__(self, there: There) -> None:
         self._endpoint = Endpoint.parse(there.endpoint)
         self._transport = open_transport(self._endpoint)
         self._signer = Signer(self._endpoint.authority, REGION)
@@ -61,7 +66,23 @@ class Asking:
 _query = query
 
 
-def client_of(there: S3Server) -> Any:
+def options_of(there: There) -> dict[str, str]:
+    """What a store's settings say of a server."""
+    return {
+        "endpoint": there.endpoint,
+        "access_key": there.access_key,
+        "secret_key": there.secret_key,
+    }
+
+
+def service_of(there: There) -> Service:
+    """The connections of a store that has no buckets of its own."""
+    settings = read_options(StoreSettings(name="main", kind="s3", options=options_of(there)), {})
+    assert settings.credentials is not None
+    return Service(settings, FixedCredentials(settings.credentials))
+
+
+def client_of(there: There) -> Any:
     return boto3.client(
         "s3",
         endpoint_url=there.endpoint,
@@ -70,6 +91,24 @@ def client_of(there: S3Server) -> Any:
         region_name=REGION,
         config=_CONFIG,
     )
+
+
+class Listed(NamedTuple):
+    """A version, or a delete marker."""
+
+    name: str
+    version_id: str
+    live: bool
+    marker: bool
+
+
+def versions_of(client: Any, bucket: str, prefix: str = "") -> Iterator[Listed]:
+    """Every version and every delete marker of a bucket; of one name the newest first."""
+    paginator = client.get_paginator("list_object_versions")
+    for page in paginator.paginate(Bucket=bucket, Prefix=prefix):
+        for kind in ("Versions", "DeleteMarkers"):
+            for one in page.get(kind, ()):
+                yield Listed(one["Key"], one["VersionId"], one["IsLatest"], kind == "DeleteMarkers")
 
 
 def contents(client: Any, bucket: str) -> dict[tuple[str, str], Any]:

@@ -10,17 +10,16 @@ from contextlib import asynccontextmanager
 import pytest
 
 from longshore.errors import Code, Error, Internal, NotFound
-from longshore.settings import StoreSettings
 from longshore.store import Batch, Turn
 from longshore.stores.s3 import buckets, deleting, heads, listing
-from longshore.stores.s3.client import LANES, Call, Client, Service
-from longshore.stores.s3.credentials import FixedCredentials
+from longshore.stores.s3.client import LANES, Call, Client
 from longshore.stores.s3.failures import translate
 from longshore.stores.s3.features import Feature
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.options import read_options
 from longshore.stores.s3.versions import fingerprint, is_same
+from tests.s3.asking import service_of
 from tests.s3.transport.server import Peer, Received, serving
+from tests.services.s3_servers import S3Server
 
 
 def error(word: str, said: str = "Because.", more: str = "") -> bytes:
@@ -41,14 +40,8 @@ async def connected(answers: Callable[[Received], bytes]) -> AsyncIterator[Clien
             await peer.send(answers(await peer.request()))
 
     async with serving(script) as server:
-        options = {
-            "endpoint": f"http://127.0.0.1:{server.port}",
-            "access_key": "key",
-            "secret_key": "secret",
-        }
-        settings = read_options(StoreSettings(name="s3", kind="s3", options=options), {})
-        assert settings.credentials is not None
-        client = Client(Service(settings, FixedCredentials(settings.credentials)))
+        there = S3Server(f"http://127.0.0.1:{server.port}", "key", "secret")
+        client = Client(service_of(there))
         yield client
         await client.service.close()
 

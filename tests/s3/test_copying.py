@@ -16,15 +16,12 @@ from botocore.exceptions import ClientError
 
 from longshore.errors import Code, FailedPrecondition, Unavailable
 from longshore.patch import MapPatch, Patch, Retention
-from longshore.settings import StoreSettings
 from longshore.store import ABSENT, UNSENT, Batch, Outcome
 from longshore.stores.s3 import attached, patching, reading
-from longshore.stores.s3.client import Client, Service, Traits
-from longshore.stores.s3.credentials import FixedCredentials
+from longshore.stores.s3.client import Client, Traits
 from longshore.stores.s3.failures import Unsent
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.options import read_options
-from tests.s3.asking import client_of
+from tests.s3.asking import client_of, service_of, versions_of
 
 if TYPE_CHECKING:
     from tests.services.ceph import Ceph
@@ -55,14 +52,7 @@ class Harbour:
     """Two buckets, one of which locks; changed by the store, and looked at by boto3."""
 
     def __init__(self, account: Any) -> None:
-        options = {
-            "endpoint": account.endpoint,
-            "access_key": account.access_key,
-            "secret_key": account.secret_key,
-        }
-        settings = read_options(StoreSettings(name="ceph", kind="s3", options=options), {})
-        assert settings.credentials is not None
-        self.service = Service(settings, FixedCredentials(settings.credentials))
+        self.service = service_of(account)
         self.client = Client(self.service)
         self.s3: Any = client_of(account)
         self.s3.create_bucket(Bucket=LOCKED, ObjectLockEnabledForBucket=True)
@@ -117,9 +107,9 @@ class Harbour:
 
     def versions(self, bucket: str, name: str = NAME) -> list[str]:
         """The ids of an object's versions, the newest first."""
-        listed = self.s3.list_object_versions(Bucket=bucket, Prefix=name)
-        assert "DeleteMarkers" not in listed
-        return [one["VersionId"] for one in listed["Versions"]]
+        listed = list(versions_of(self.s3, bucket, name))
+        assert not any(one.marker for one in listed)
+        return [one.version_id for one in listed]
 
     async def there(self, bucket: str, *names: str, columns: Sequence[str] = ()) -> Batch:
         return await reading.there(
@@ -267,7 +257,7 @@ async def test_a_hold_moves_with_its_object_until_it_is_released(harbour: Harbou
     harbour.s3.delete_object(Bucket=LOCKED, Key=NAME, VersionId=old)
     assert not (await harbour.patch(LOCKED, Patch(temporary_hold=False))).failures
     harbour.s3.delete_object(Bucket=LOCKED, Key=NAME, VersionId=new)
-    assert "Versions" not in harbour.s3.list_object_versions(Bucket=LOCKED)
+    assert harbour.versions(LOCKED) == []
 
 
 async def test_a_retention_is_carried_over_and_stays_behind_too(harbour: Harbour) -> None:

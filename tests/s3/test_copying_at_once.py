@@ -9,14 +9,11 @@ from uuid import uuid4
 
 import pytest
 
-from longshore.settings import StoreSettings
 from longshore.stores.s3.attached import Named
-from longshore.stores.s3.client import Client, Service, Traits
+from longshore.stores.s3.client import Client, Traits
 from longshore.stores.s3.copying import Change, Copier
-from longshore.stores.s3.credentials import FixedCredentials
 from longshore.stores.s3.http import Reply
-from longshore.stores.s3.options import read_options
-from tests.s3.asking import client_of
+from tests.s3.asking import client_of, service_of
 from tests.services.s3_servers import S3Server
 
 NAME = "a b+cü"
@@ -28,14 +25,7 @@ class Locker:
     """A bucket that locks, on a server; what is sent to it is listed."""
 
     def __init__(self, server: S3Server) -> None:
-        options = {
-            "endpoint": server.endpoint,
-            "access_key": server.access_key,
-            "secret_key": server.secret_key,
-        }
-        settings = read_options(StoreSettings(name="moto", kind="s3", options=options), {})
-        assert settings.credentials is not None
-        self.service = Service(settings, FixedCredentials(settings.credentials))
+        self.service = service_of(server)
         self.s3 = client_of(server)
         self.bucket = f"locker-{uuid4().hex}"
         self.s3.create_bucket(Bucket=self.bucket, ObjectLockEnabledForBucket=True)

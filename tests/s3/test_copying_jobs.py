@@ -15,7 +15,7 @@ from longshore.stores.s3.client import Service
 from longshore.stores.s3.http import Reply
 from tests.faults import Crash
 from tests.house import BUCKET, House
-from tests.s3.asking import client_of
+from tests.s3.asking import client_of, options_of, versions_of
 
 if TYPE_CHECKING:
     from tests.services.ceph import Ceph
@@ -36,11 +36,7 @@ class Port:
 
     def __init__(self, ceph: Ceph, directory: Path, seed: int) -> None:
         account = ceph.new_account()
-        options = {
-            "endpoint": account.endpoint,
-            "access_key": account.access_key,
-            "secret_key": account.secret_key,
-        }
+        options = options_of(account)
         self.house = House(directory, "s3", batch=2, options=options, speed=10.0)
         self.s3: Any = client_of(account)
         self.s3.create_bucket(Bucket=BUCKET, ObjectLockEnabledForBucket=True)
@@ -87,11 +83,9 @@ class Port:
     def versions(self) -> dict[str, list[str]]:
         """The ids of each object's versions, the newest first."""
         found: dict[str, list[str]] = {}
-        pages = self.s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET, Prefix="d/")
-        for page in pages:
-            assert "DeleteMarkers" not in page
-            for one in page.get("Versions", ()):
-                found.setdefault(one["Key"], []).append(one["VersionId"])
+        for one in versions_of(self.s3, BUCKET, "d/"):
+            assert not one.marker
+            found.setdefault(one.name, []).append(one.version_id)
         return found
 
     async def live_through(self, job: int) -> Any:

@@ -9,6 +9,7 @@ import pytest
 
 from longshore.errors import Code
 from tests.house import BUCKET
+from tests.s3.asking import versions_of
 from tests.s3.test_copying_jobs import CRASHES, NAMES, PREFIX, Port, port
 
 __all__ = ["port"]
@@ -18,13 +19,10 @@ SIMPLE = ("delete_object", {"permanent": False})
 FOR_GOOD = ("delete_object", {"permanent": True})
 
 
-def entries(port: Port, kind: str) -> Counter[str]:
-    """How many "Versions" or "DeleteMarkers" each name has."""
-    found: Counter[str] = Counter()
-    pages = port.s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET)
-    for page in pages:
-        found.update(one["Key"] for one in page.get(kind, ()))
-    return found
+def entries(port: Port, *, markers: bool) -> Counter[str]:
+    """How many versions, or delete markers, each name has."""
+    listed = versions_of(port.s3, BUCKET)
+    return Counter(one.name for one in listed if one.marker == markers)
 
 
 async def done(port: Port, what: tuple[str, dict[str, Any]]) -> Any:
@@ -40,10 +38,10 @@ async def test_after_twenty_deaths_each_object_has_one_delete_marker(port: Port)
     count = len(NAMES)
     assert await done(port, SIMPLE) == (count, count, {})
     assert port.deaths == CRASHES
-    assert entries(port, "DeleteMarkers") == Counter(NAMES)
-    assert entries(port, "Versions") == Counter({**dict.fromkeys(NAMES, 2), "other": 1})
+    assert entries(port, markers=True) == Counter(NAMES)
+    assert entries(port, markers=False) == Counter({**dict.fromkeys(NAMES, 2), "other": 1})
     assert await done(port, SIMPLE) == (0, 0, {})
-    assert entries(port, "DeleteMarkers") == Counter(NAMES)
+    assert entries(port, markers=True) == Counter(NAMES)
 
 
 async def test_after_twenty_deaths_all_versions_and_markers_are_gone(port: Port) -> None:
@@ -61,5 +59,5 @@ async def test_after_twenty_deaths_all_versions_and_markers_are_gone(port: Port)
     refused = {Code.PERMISSION_DENIED: 1}
     assert await done(port, FOR_GOOD) == (count + 1, count, refused)
     assert port.deaths == CRASHES
-    assert entries(port, "DeleteMarkers") == Counter()
-    assert entries(port, "Versions") == Counter([held, "other"])
+    assert entries(port, markers=True) == Counter()
+    assert entries(port, markers=False) == Counter([held, "other"])

@@ -13,7 +13,7 @@ from longshore.proof import Effect
 from longshore.stores.s3.features import Feature
 from longshore.stores.s3.scratch import PREFIX
 from tests.house import BUCKET, House
-from tests.s3.asking import client_of, contents
+from tests.s3.asking import client_of, contents, options_of
 from tests.services.s3_servers import S3Server
 
 DELETE = ("delete_object", {"permanent": False})
@@ -37,12 +37,7 @@ def client(rclone: S3Server) -> Any:
 
 @pytest.fixture
 async def house(rclone: S3Server, client: Any, tmp_path: Path) -> AsyncIterator[House]:
-    options = {
-        "endpoint": rclone.endpoint,
-        "access_key": rclone.access_key,
-        "secret_key": rclone.secret_key,
-    }
-    house = House(tmp_path, "s3", options=options, speed=1.0)
+    house = House(tmp_path, "s3", options=options_of(rclone), speed=1.0)
     await house.outside.create()
     yield house
     await house.close()

@@ -334,12 +334,8 @@ async def test_a_bucket_retains_what_is_written_to_it(ceph: Ceph) -> None:
 
 
 async def test_a_gateway_that_is_gone_is_unavailable_and_then_serves_again(ceph: Ceph) -> None:
-    account = ceph.new_account()
     with ceph.gateway() as gateway:
-        keys = {"access_key": account.access_key, "secret_key": account.secret_key}
-        options = {"endpoint": gateway.endpoint, **keys}
-        settings = StoreSettings(name="ceph", kind="s3", options=options)
-        store = s3.open_store(settings, ceph.directory)
+        store = on_ceph(ceph, endpoint=gateway.endpoint)
         await store.create_bucket(Bucket(name=BUCKET, create_time_us=0))
         generation = await store.write_object(BUCKET, "a", pieces(b"cargo"))
         gateway.kill()

@@ -9,11 +9,10 @@ from hashlib import md5
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import boto3
 import pytest
-from botocore.client import Config
 
 from tests.house import BUCKET, House
+from tests.s3.asking import client_of, options_of, versions_of
 from tests.s3.wire import TIMES, Fault, Wire, bad_wire
 
 if TYPE_CHECKING:
@@ -67,24 +66,20 @@ class Bucket:
 
     def held_behind(self) -> list[str]:
         """Noncurrent versions, of those that were held at first, which still are."""
-        pages = self.s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET, Prefix=PREFIX)
-        behind = [one for page in pages for one in page["Versions"] if not one["IsLatest"]]
         return [
-            one["Key"]
-            for one in behind
-            if one["Key"] in NAMES[::3]
-            and self.head(one["Key"], VersionId=one["VersionId"]).get("ObjectLockLegalHoldStatus")
+            one.name
+            for one in versions_of(self.s3, BUCKET, PREFIX)
+            if not one.live
+            and one.name in NAMES[::3]
+            and self.head(one.name, VersionId=one.version_id).get("ObjectLockLegalHoldStatus")
             == "ON"
         ]
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
         """How many versions, and how many markers, there are of each name."""
         versions, markers = dict.fromkeys(NAMES, 0), dict.fromkeys(NAMES, 0)
-        pages = self.s3.get_paginator("list_object_versions").paginate(Bucket=BUCKET, Prefix=PREFIX)
-        for page in pages:
-            for kind, found in (("Versions", versions), ("DeleteMarkers", markers)):
-                for one in page.get(kind, ()):
-                    found[one["Key"]] += 1
+        for one in versions_of(self.s3, BUCKET, PREFIX):
+            (markers if one.marker else versions)[one.name] += 1
         return versions, markers
 
     def tags(self, name: str) -> dict[str, str]:
@@ -150,24 +145,9 @@ async def opened(
     ceph: Ceph, tmp_path: Path, seed: str
 ) -> AsyncIterator[tuple[House, Wire, Bucket]]:
     account = ceph.new_account()
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=account.endpoint,
-        aws_access_key_id=account.access_key,
-        aws_secret_access_key=account.secret_key,
-        region_name="us-east-1",
-        config=Config(
-            s3={"addressing_style": "path"},
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
-    )
+    s3 = client_of(account)
     async with bad_wire(account.endpoint, PREFIX, sum(seed.encode())) as wire:
-        options = {
-            "endpoint": wire.endpoint,
-            "access_key": account.access_key,
-            "secret_key": account.secret_key,
-        }
+        options = options_of(account._replace(endpoint=wire.endpoint))
         house = House(tmp_path, "s3", batch=10, options=options, speed=10.0)
         await house.outside.create()
         try:
