@@ -234,7 +234,15 @@ class _Cluster:
         # In one process, since each takes a second to start. What a storage daemon would say of
         # itself when it starts, it sometimes says too early, and ends.
         place = "osd crush add osd.0 1.0 host=localhost root=default"
-        self._run("ceph", given=f"osd new {osd} 0\n{place}\n")
+        new = f"osd new {osd} 0\n{place}\n"
+
+        def accepted() -> bool:
+            done = self._try("ceph", given=new)
+            # A monitor that has only just begun may still forbid what everybody may.
+            assert done.returncode == 0 or b"EPERM" in done.stderr, done.stderr.decode()
+            return done.returncode == 0
+
+        until(accepted, "the start of a monitor")
         self._run("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", osd)
         self._daemon("ceph-osd", "-f", "-i", "0")
         # What comes next waits for the storage to be up.
@@ -259,20 +267,25 @@ class _Cluster:
 
     def _run(self, program: str, *arguments: str, given: str = "") -> bytes:
         """What it prints."""
+        done = self._try(program, *arguments, given=given)
+        assert done.returncode == 0, f"{' '.join(done.args)}: {done.stderr.decode()}"
+        return done.stdout
+
+    def _try(
+        self, program: str, *arguments: str, given: str = ""
+    ) -> subprocess.CompletedProcess[bytes]:
         for daemon in self._daemons:
             daemon.check()
         command = [program, "-c", str(self._directory / "ceph.conf"), *arguments]
         if program in ("ceph-authtool", "monmaptool"):
             del command[1:3]
-        done = subprocess.run(
+        return subprocess.run(
             command,
             input=given.encode(),
             capture_output=True,
             cwd=self._directory,
             timeout=_PATIENCE_SECONDS,
         )
-        assert done.returncode == 0, f"{' '.join(command)}: {done.stderr.decode()}"
-        return done.stdout
 
     def _daemon(self, program: str, *arguments: str) -> None:
         configuration = str(self._directory / "ceph.conf")
