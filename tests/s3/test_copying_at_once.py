@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from longshore.errors import Unavailable
 from longshore.stores.s3.attached import Named
 from longshore.stores.s3.client import Client, Traits
 from longshore.stores.s3.copying import Change, Copier
-from longshore.stores.s3.http import Reply
+from longshore.stores.s3.endpoint import Endpoint
+from longshore.stores.s3.http import Reply, Request
+from longshore.stores.s3.transports import open_transport
 from tests.s3.asking import client_of, service_of
+from tests.services.ceph import free_port
 from tests.services.s3_servers import S3Server
 
 NAME = "a b+cü"
@@ -30,11 +34,18 @@ class Locker:
         self.bucket = f"locker-{uuid4().hex}"
         self.s3.create_bucket(Bucket=self.bucket, ObjectLockEnabledForBucket=True)
         self.sent: list[str] = []
+        self.meddle: Callable[[Any], Awaitable[Reply]] | None = None
+        """Sends what is a CopyObject, in our place."""
         self._send = self.service.send
         self.service.send = self.send  # type: ignore[method-assign]
 
     async def send(self, call: Any) -> Reply:
         self.sent.append(call.verb)
+        if self.meddle is not None and call.verb == "CopyObject":
+            return await self.meddle(call)
+        return await self.forward(call)
+
+    async def forward(self, call: Any) -> Reply:
         return await self._send(call)
 
     def put(self, **metadata: Any) -> Named:
@@ -82,3 +93,14 @@ async def test_a_lock_and_tags_go_with_the_copy(locker: Locker, traits: Traits) 
     assert "PutObjectTagging" not in sent
     assert sent.count("PutObjectLegalHold") == 1
     assert ("GetObjectTagging" in sent) == (not traits.keeps_tags)
+
+
+async def test_a_copy_that_was_not_sent_is_not_looked_for(locker: Locker) -> None:
+    """Though it would lose the tags: an outage is no loss of data."""
+    named = locker.put(Tagging="a=1")
+    nobody = open_transport(Endpoint.parse(f"http://127.0.0.1:{free_port()}"))
+    locker.meddle = lambda call: nobody.send(Request("PUT", "/"))
+    with pytest.raises(Unavailable, match="no connection"):
+        await locker.copy(named, Traits(locks=True))
+    assert locker.sent[-1] == "CopyObject"
+    await nobody.close()

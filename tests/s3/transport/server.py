@@ -52,6 +52,8 @@ class Peer:
         return Received(line=head.line, headers=head.headers, body=body)
 
     async def send(self, data: bytes) -> None:
+        if self.writer.transport.is_closing():
+            raise EOFError  # uvloop would call it an error of its user
         self.writer.write(data)
         await self.writer.drain()
 

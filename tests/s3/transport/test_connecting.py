@@ -17,7 +17,7 @@ import trustme
 from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
 from longshore.errors import InvalidArgument, Unavailable
 from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import Reply, Request
+from longshore.stores.s3.http import Reply, Request, Unreached
 from longshore.stores.s3.transports import open_transport
 from tests.s3.transport.conftest import PATIENT
 from tests.s3.transport.server import OK, Peer, always, serving
@@ -55,7 +55,7 @@ async def test_a_server_that_is_not_trusted_gets_nothing(
 
     async with serving(script, server_tls) as server:
         for ca_file in (other, None):
-            with pytest.raises(Unavailable, match="certificate verify failed"):
+            with pytest.raises(Unreached, match="certificate verify failed"):
                 await ask(secure(server.port, ca_file=ca_file), kind)
     assert b"".join(received) == b""
 
@@ -66,7 +66,7 @@ async def test_a_server_of_another_name_gets_nothing(
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("other.example").configure_cert(context)
     async with serving(always(OK), context) as server:
-        with pytest.raises(Unavailable, match="certificate verify failed"):
+        with pytest.raises(Unreached, match="certificate verify failed"):
             await ask(secure(server.port, ca_file=ca_file), kind)
 
 
@@ -97,7 +97,7 @@ async def test_nobody_listens(kind: str) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unreached):
             await ask(Endpoint.parse(f"http://127.0.0.1:{port}"), kind)
 
 
@@ -107,7 +107,7 @@ async def test_a_server_that_does_not_shake_hands_is_given_up(kind: str, ca_file
 
     limits = replace(PATIENT, connect_seconds=0.3)
     async with serving(script) as server:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unreached):
             await ask(secure(server.port, ca_file=ca_file), kind, limits)
         await server.quiet()
 
@@ -117,7 +117,7 @@ async def test_a_server_that_hangs_up_instead_of_shaking_hands(kind: str, ca_fil
         await peer.reader.read(1)
 
     async with serving(script) as server:
-        with pytest.raises(Unavailable):
+        with pytest.raises(Unreached):
             await ask(secure(server.port, ca_file=ca_file), kind)
 
 
@@ -169,7 +169,7 @@ async def test_a_name_without_an_address(kind: str, monkeypatch: pytest.MonkeyPa
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    with pytest.raises(Unavailable):
+    with pytest.raises(Unreached):
         await ask(Endpoint.parse("http://none.example:1"), kind)
 
 

@@ -11,7 +11,7 @@ from yarl import URL
 
 from longshore.errors import DeadlineExceeded, Unavailable
 from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import WITH_BODY, Reply, Request, head_of
+from longshore.stores.s3.http import WITH_BODY, Reply, Request, Unreached, head_of
 
 _OURS = ("accept", "accept-encoding", "content-type", "user-agent")
 """Headers that are sent where the request has them, and not made up."""
@@ -46,7 +46,7 @@ class AiohttpTransport:
 
     async def send(self, request: Request) -> Reply:
         if self._closed:
-            raise self._broken("closed")
+            raise Unreached(f"{self._endpoint.url}: closed.")
         if self._session is None:
             self._session = self._open()
         limit = asyncio.timeout(self._limits.reply_seconds)
@@ -55,7 +55,9 @@ class AiohttpTransport:
                 self._under_way.add(limit)
                 return await self._exchange(self._session, request)
         except aiohttp.ConnectionTimeoutError as error:
-            raise self._broken("no connection in time") from error
+            raise Unreached(f"{self._endpoint.url}: no connection in time.") from error
+        except aiohttp.ClientConnectorError as error:
+            raise Unreached(f"{self._endpoint.url}: no connection: {error}.") from error
         except TimeoutError as error:
             if self._closed:
                 raise self._broken("closed") from error
@@ -137,6 +139,8 @@ class AiohttpTransport:
         a self-copy that comes twice makes two versions."""
         try:
             return await handler(request)
+        except aiohttp.ClientConnectorError:
+            raise  # it was not sent even once
         except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
             raise self._broken(str(error) or "the connection ended") from error
 

@@ -38,7 +38,7 @@ from longshore.stores.s3.carrying import (
 )
 from longshore.stores.s3.client import Call, Client, Traits
 from longshore.stores.s3.heads import Head
-from longshore.stores.s3.http import Reply
+from longshore.stores.s3.http import Reply, Unreached
 from longshore.stores.s3.targets import quote_path, quote_value
 
 MAX_PARTS: Final = 10_000
@@ -196,6 +196,8 @@ class Copier:
         """Send the request that makes the copy, and see to it that nothing is lost."""
         try:
             made = Made.of(await self._client.change(call), *roots)
+        except Unreached:
+            raise  # there is no copy to look for
         except Error as error:
             if error.code not in PASSING or not self._may_lose(this):
                 raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from longshore.errors import InvalidArgument
+from longshore.errors import InvalidArgument, Unavailable
 
 Header = tuple[str, str]
 """A name, in lower case, and its value."""
@@ -62,6 +62,10 @@ class Reply(NamedTuple):
         return ""
 
 
+class Unreached(Unavailable):
+    """No connection came about, so nothing was sent and nothing was done."""
+
+
 class Transport(Protocol):
     """Sends requests to one endpoint, many at a time, over connections that it keeps.
 
@@ -69,8 +73,9 @@ class Transport(Protocol):
     """
 
     async def send(self, request: Request) -> Reply:
-        """The reply. Raises Unavailable if no connection came about or it broke, DeadlineExceeded
-        if the reply was not whole in time: whether the request took effect is then unknown.
+        """The reply. Raises Unreached if no connection came about. Raises Unavailable if it broke,
+        DeadlineExceeded if the reply was not whole in time: whether the request took effect is then
+        unknown.
         Raises InvalidArgument, and sends nothing, if the request can't be written as HTTP."""
 
     async def close(self) -> None:

@@ -15,7 +15,7 @@ from functools import cache, partial
 from longshore.errors import DeadlineExceeded, Unavailable
 from longshore.stores.s3.connection import Connection
 from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import Reply, Request, head_of
+from longshore.stores.s3.http import Reply, Request, Unreached, head_of
 from longshore.stores.s3.tls import Tls
 
 _SWEEPS = 20
@@ -68,10 +68,10 @@ class LeanTransport:
                 attempt.reschedule(0)
         for _, waiter in self._waiting:
             if not waiter.done():
-                waiter.set_exception(self._unavailable("closed"))
+                waiter.set_exception(self._unreached("closed"))
         ending = [*self._open]
         for connection in ending:
-            connection.fail(self._unavailable("closed"))
+            connection.fail(Unavailable(f"{self._endpoint.url}: closed."))
         for connection in ending:
             await connection.ended.wait()
         if self._sweeper is not None:
@@ -91,7 +91,7 @@ class LeanTransport:
         """A new one, or where there are as many as there may be, the first that is ready."""
         while True:
             if self._closed:
-                raise self._unavailable("closed")
+                raise self._unreached("closed")
             if self._free:
                 self._free -= 1
                 return await self._connect(deadline)
@@ -142,7 +142,7 @@ class LeanTransport:
                 connection = await self._reach(latest)
         except TimeoutError as error:
             how = "closed" if self._closed else "no connection in time"
-            raise self._unavailable(how) from error
+            raise self._unreached(how) from error
         finally:
             self._attempts.discard(attempt)
             if connection is None:
@@ -151,7 +151,7 @@ class LeanTransport:
                 self._open.add(connection)
         if self._closed:
             connection.drop()
-            raise self._unavailable("closed")
+            raise self._unreached("closed")
         self._watch()
         return connection
 
@@ -161,7 +161,7 @@ class LeanTransport:
         try:
             addresses = await self._resolve()
         except (OSError, UnicodeError) as error:
-            raise self._unavailable(f"no address of it is found: {error}") from error
+            raise self._unreached(f"no address of it is found: {error}") from error
         for number, address in enumerate(addresses):
             seconds = (latest - asyncio.get_running_loop().time()) / (len(addresses) - number)
             try:
@@ -170,7 +170,7 @@ class LeanTransport:
             except OSError as error:
                 failed = error
             self._forget(address)
-        raise self._unavailable(f"no connection: {failed or 'it has no address'}") from failed
+        raise self._unreached(f"no connection: {failed or 'it has no address'}") from failed
 
     async def _open_to(self, address: str) -> Connection:
         loop, endpoint = asyncio.get_running_loop(), self._endpoint
@@ -223,7 +223,7 @@ class LeanTransport:
                 connection.fail(DeadlineExceeded(text))
         for deadline, waiter in self._waiting:
             if deadline < now and not waiter.done():
-                waiter.set_exception(self._unavailable("no connection was free in time"))
+                waiter.set_exception(self._unreached("no connection was free in time"))
         while self._waiting and self._waiting[0][1].done():
             self._waiting.popleft()
         while self._idle and now - self._idle[0].idle_since > limits.idle_seconds:
@@ -233,8 +233,8 @@ class LeanTransport:
             seconds = min(limits.reply_seconds, limits.idle_seconds) / _SWEEPS
             self._sweeper = loop.call_later(seconds, self._sweep)
 
-    def _unavailable(self, how: str) -> Unavailable:
-        return Unavailable(f"{self._endpoint.url}: {how}.")
+    def _unreached(self, how: str) -> Unreached:
+        return Unreached(f"{self._endpoint.url}: {how}.")
 
 
 @cache
