@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -9,14 +10,17 @@ from uuid import uuid4
 
 import pytest
 
-from longshore.errors import Unavailable
+from longshore.errors import DeadlineExceeded, Unavailable
+from longshore.stores.s3 import copying
 from longshore.stores.s3.attached import Named
 from longshore.stores.s3.client import Client, Traits
 from longshore.stores.s3.copying import Change, Copier
 from longshore.stores.s3.endpoint import Endpoint
+from longshore.stores.s3.failures import Unsent
 from longshore.stores.s3.http import Reply, Request
 from longshore.stores.s3.transports import open_transport
-from tests.s3.asking import client_of, service_of
+from tests.s3.asking import client_of, service_of, versions_of
+from tests.s3.test_copying import Stopping
 from tests.services.ceph import free_port
 from tests.services.s3_servers import S3Server
 
@@ -55,9 +59,9 @@ class Locker:
     def look(self, **version: str) -> dict[str, Any]:
         return dict(self.s3.head_object(Bucket=self.bucket, Key=NAME, **version))
 
-    async def copy(self, named: Named, traits: Traits) -> list[str]:
+    async def copy(self, named: Named, traits: Traits, turns: Any = None) -> list[str]:
         self.sent.clear()
-        await Copier(Client(self.service), self.bucket, traits).copy(NAME, named, CHANGE)
+        await Copier(Client(self.service, turns), self.bucket, traits).copy(NAME, named, CHANGE)
         return self.sent
 
 
@@ -104,3 +108,34 @@ async def test_a_copy_that_was_not_sent_is_not_looked_for(locker: Locker) -> Non
         await locker.copy(named, Traits(locks=True))
     assert locker.sent[-1] == "CopyObject"
     await nobody.close()
+
+
+@pytest.mark.parametrize("how", ["plain", "may lose tags", "stopped"])
+async def test_a_copy_that_takes_longer_than_anybody_waits_is_waited_for(
+    locker: Locker, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second one would be made for nothing, and be a version too many."""
+    monkeypatch.setattr(copying, "SLOW_SECONDS", 0.05)
+    monkeypatch.setattr(copying, "SLOWEST_BYTES_PER_SECOND", 1)  # five seconds for "cargo"
+    late: list[asyncio.Task[Reply]] = []
+
+    async def copy_late(call: Any) -> Reply:
+        await asyncio.sleep(1)
+        return await locker.forward(call)
+
+    async def drag(call: Any) -> Reply:
+        late.append(asyncio.create_task(copy_late(call)))
+        raise DeadlineExceeded("No whole reply within 9 s.")
+
+    named = locker.put(**({"Tagging": "a=1"} if how == "may lose tags" else {}))
+    locker.meddle = drag
+    traits = Traits(locks=True) if how == "may lose tags" else PROVEN
+    if how == "stopped":
+        with pytest.raises(Unsent):
+            await locker.copy(named, traits, Stopping("CopyObject"))
+        assert not late[0].done()
+        await late[0]
+    else:
+        assert (await locker.copy(named, traits)).count("CopyObject") == 1
+    assert len(list(versions_of(locker.s3, locker.bucket))) == 2
+    assert locker.look()["ContentType"] == "text/y"

@@ -13,7 +13,7 @@ import pytest
 
 from tests.house import BUCKET, House
 from tests.s3.asking import client_of, options_of, versions_of
-from tests.s3.wire import TIMES, Fault, Wire, bad_wire
+from tests.s3.wire import LATE, TIMES, Fault, Wire, bad_wire
 
 if TYPE_CHECKING:
     from tests.services.ceph import Ceph
@@ -164,8 +164,7 @@ async def opened(
         pytest.param(case, fault, id=f"{case}, {fault.name}")
         for case in CASES
         for fault in Fault
-        # Nobody gives up waiting sooner than after nine seconds.
-        if fault is not Fault.STALLS or case == "metadata"
+        if fault not in LATE or case == "metadata"
     ],
 )
 async def test_counts_and_states_are_exact(

@@ -22,6 +22,8 @@ SHARE = 0.15
 TIMES = 2
 """and how often the same one at most, so that no object runs out of tries."""
 DELAY_SECONDS = 0.4
+DRAG_SECONDS = 10.5
+"""A second and a half longer than anybody waits for a reply."""
 
 
 class Fault(Enum):
@@ -29,12 +31,17 @@ class Fault(Enum):
 
     DELAYS = "the reply comes late"
     STALLS = "the reply does not come before nobody waits for it any more"
+    DRAGS = "the service begins so late that it is done after nobody waits for it any more"
     CUTS_BEFORE = "the connection ends before the request is passed on"
     CUTS_AFTER = "the connection ends with the request done and no reply"
     ABANDONS = "the connection ends while the request is being done"
     HALVES = "the connection ends within the reply"
     RESETS = "the connection is reset with the request done and no reply"
     DOUBLES = "the whole request is sent twice, and the reply to either comes"
+
+
+LATE = (Fault.STALLS, Fault.DRAGS)
+"""Nobody gives up waiting sooner than after nine seconds."""
 
 
 class Message(NamedTuple):
@@ -100,6 +107,8 @@ class Wire:
         fault = self._fault_of(request)
         if fault is Fault.CUTS_BEFORE:
             raise EOFError
+        if fault is Fault.DRAGS:
+            await asyncio.sleep(DRAG_SECONDS)
         if fault is Fault.ABANDONS:
             late = self._late[path] = Late()
             await there.send(request.whole)
@@ -136,8 +145,8 @@ class Wire:
         if not (named or whose.startswith(self._prefix)):
             return None
         which = target, request.body
-        # One that stalls is enough: everybody waits for it.
-        often = self.fault is not Fault.STALLS and self._random.random() < SHARE
+        # One that is so late is enough: everybody waits for it.
+        often = self.fault not in LATE and self._random.random() < SHARE
         drawn = often or not self.spoilt
         spoil = drawn and self._met[which] < TIMES
         if self.fault is None or not spoil:

@@ -57,12 +57,15 @@ class Attached:
         self._client = client
         self._bucket = bucket
 
-    async def head(self, name: str, version_id: str = "") -> Head:
-        """How the object looks; raises NotFound."""
+    async def head(self, name: str, version_id: str = "", *, unless_stopped: bool = False) -> Head:
+        """How the object looks; raises NotFound. ``unless_stopped``: raises Unsent if the shard is
+        to stop, which a look else does not heed."""
         if not heads.is_possible(name):
             raise NotFound(f"No such object: {self._bucket}/{name}")
         query = targets.query(_version(version_id)) if version_id else ""
         call = Call("HeadObject", "HEAD", self._bucket, name, query, _WITH_CHECKSUM)
+        if unless_stopped:
+            return Head(await self._client.change(call, objects=0))
         return Head(await self._client.read(call))
 
     async def look(self, name: str, named: Named) -> Head:

@@ -25,7 +25,8 @@ from longshore.stores.s3.transports import open_transport
 T = TypeVar("T")
 COPY_BYTES = 5 << 30
 """What one CopyObject can copy; more is copied in parts."""
-PART_BYTES = 256 << 20
+PART_BYTES = 64 << 20
+"""Small enough to be copied within a request's limit where many are copied side by side."""
 LANES = 128
 """How many requests of one call of the store may be under way; what the service takes, and its
 caps, usually allow fewer."""

@@ -8,8 +8,10 @@ object counts as done.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import repeat
 from typing import Any, Final, NamedTuple
 
 from longshore import object_rules as rules
@@ -51,6 +53,10 @@ _PLAIN: Final = re.compile(
 """The usual reply to a copy, at a fifth of what it costs to read it as a document."""
 LATE_SECONDS: Final = (0.0, 0.1, 0.4)
 """Pauses before the looks for a copy whose reply was lost: the service may still be at it."""
+SLOW_SECONDS: Final = 2.0
+SLOWEST_BYTES_PER_SECOND: Final = 16 << 20
+"""How fast a service copies at least: so long, with such pauses, is looked for a copy whose reply
+did not come in time. A second one beside it would take as long, and be one version too many."""
 
 
 class Copier:
@@ -199,7 +205,8 @@ class Copier:
         except Unreached:
             raise  # there is no copy to look for
         except Error as error:
-            if error.code not in PASSING or not self._may_lose(this):
+            slow = error.code is Code.DEADLINE_EXCEEDED
+            if error.code not in PASSING or not (slow or self._may_lose(this)):
                 raise
             made = await self._found(this, error)
         await self._see_to_it(this, made)
@@ -213,15 +220,19 @@ class Copier:
         return not self._traits.takes_locks or bool(locks_of(this.old)["temporary_hold"])
 
     async def _found(self, this: Copying, error: Error) -> Made:
-        """The copy whose reply was lost; raises ``error`` if there is none."""
+        """The copy whose reply was lost, or is late; raises ``error`` if there is none, and Unsent
+        if the shard is to stop and the copy can do without us."""
         path = f"{self._bucket}/{this.name}"
-        for pause in LATE_SECONDS:
+        for pause in _pauses(error, this.old.size):
             await asyncio.sleep(pause)
-            now = await self._attached.insist(
-                f"it is not known whether '{path}' was copied, and if so has lost its tags"
-                f" {dict(this.tags)} or its hold",
-                lambda: self._attached.head(this.name),
-            )
+            if self._may_lose(this):
+                now = await self._attached.insist(
+                    f"it is not known whether '{path}' was copied, and if so has lost its tags"
+                    f" {dict(this.tags)} or its hold",
+                    lambda: self._attached.head(this.name),
+                )
+            else:
+                now = await self._attached.head(this.name, unless_stopped=True)
             said = said_by(now, path)
             if now.size == this.old.size and this.change.of(said, path) == said:
                 return Made(now.version.etag, now.version.version_id)
@@ -312,3 +323,11 @@ class Made(NamedTuple):
         else:
             etag = markup.read(reply.body, *roots).get("ETag").strip('"')
         return Made(etag, reply.header("x-amz-version-id"))
+
+
+def _pauses(error: Error, size: int) -> Iterator[float]:
+    """How long to wait before each look for a copy of so many bytes that ended in ``error``."""
+    yield from LATE_SECONDS
+    if error.code is Code.DEADLINE_EXCEEDED:
+        looks = math.ceil(size / SLOWEST_BYTES_PER_SECOND / SLOW_SECONDS)
+        yield from repeat(SLOW_SECONDS, looks)
