@@ -10,10 +10,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from longshore.proof import Effect, Proof
 from longshore.settings import StoreSettings
 from longshore.stores.s3.client import Service
 from longshore.stores.s3.credentials import Credentials, FixedCredentials
 from longshore.stores.s3.endpoint import Endpoint
+from longshore.stores.s3.features import Feature
 from longshore.stores.s3.http import Reply, Request
 from longshore.stores.s3.options import read_options
 from longshore.stores.s3.scratch import PREFIX
@@ -80,6 +82,13 @@ def service_of(there: There) -> Service:
     settings = read_options(StoreSettings(name="main", kind="s3", options=options_of(there)), {})
     assert settings.credentials is not None
     return Service(settings, FixedCredentials(settings.credentials))
+
+
+def prove(service: Service, *features: Feature) -> None:
+    """From now on, these were seen to work."""
+    service.verdicts.learn(
+        {feature: Proof(feature, Effect.WORKS, "", "server") for feature in features}
+    )
 
 
 def client_of(there: There) -> Any:

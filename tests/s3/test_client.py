@@ -17,7 +17,7 @@ from longshore.stores.s3.failures import translate
 from longshore.stores.s3.features import Feature
 from longshore.stores.s3.http import Reply
 from longshore.stores.s3.versions import fingerprint, is_same
-from tests.s3.asking import service_of
+from tests.s3.asking import prove, service_of
 from tests.s3.transport.server import Peer, Received, serving
 from tests.services.s3_servers import S3Server
 
@@ -194,20 +194,12 @@ async def test_conditions_and_quiet_replies_are_asked_for_where_proven(proven: b
 
     async with connected(answers) as client:
         if proven:
-            prove(client, Feature.DELETE_ETAG, Feature.DELETE_QUIET)
+            prove(client.service, Feature.DELETE_ETAG, Feature.DELETE_QUIET)
         outcome = await deleting.delete(client, "bucket", THREE, permanent=False)
     assert outcome.failures == {}
     (body,) = bodies
     assert body.count(b'<ETag>"etag"</ETag>') == (3 if proven else 0)
     assert (b"<Quiet>true</Quiet>" in body) is proven
-
-
-def prove(client: Client, *features: Feature) -> None:
-    from longshore.proof import Effect, Proof
-
-    client.service.verdicts.learn(
-        {feature: Proof(feature, Effect.WORKS, "", "server") for feature in features}
-    )
 
 
 async def test_a_listing_out_of_order_is_refused() -> None:

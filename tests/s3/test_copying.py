@@ -20,8 +20,9 @@ from longshore.store import ABSENT, UNSENT, Batch, Outcome
 from longshore.stores.s3 import attached, patching, reading
 from longshore.stores.s3.client import Client, Traits
 from longshore.stores.s3.failures import Unsent
+from longshore.stores.s3.features import Feature
 from longshore.stores.s3.http import Reply
-from tests.s3.asking import client_of, service_of, versions_of
+from tests.s3.asking import client_of, prove, service_of, versions_of
 
 if TYPE_CHECKING:
     from tests.services.ceph import Ceph
@@ -53,6 +54,7 @@ class Harbour:
 
     def __init__(self, account: Any) -> None:
         self.service = service_of(account)
+        prove(self.service, Feature.TAGGING, Feature.PART_COPY)
         self.client = Client(self.service)
         self.s3: Any = client_of(account)
         self.s3.create_bucket(Bucket=LOCKED, ObjectLockEnabledForBucket=True)
@@ -180,6 +182,18 @@ async def test_what_is_too_large_for_one_request_is_copied_in_parts(
     if bucket == LOCKED:
         harbour.hold()
     before = harbour.all_of(bucket)
+    send, all_sent, parts = harbour.service.send, asyncio.Event(), 0
+
+    async def in_parallel(call: Any) -> Any:
+        nonlocal parts
+        if call.verb == "UploadPartCopy":
+            parts += 1
+            if parts == 3:
+                all_sent.set()
+            await asyncio.wait_for(all_sent.wait(), 60)
+        return await send(call)
+
+    harbour.service.send = in_parallel  # type: ignore[method-assign]
     assert not (await harbour.patch(bucket, CHANGE)).failures
     assert harbour.all_of(bucket) == before | CHANGED
     assert "Uploads" not in harbour.s3.list_multipart_uploads(Bucket=bucket)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from longshore.errors import DeadlineExceeded, Unavailable
+from longshore.errors import DeadlineExceeded, Unavailable, Unimplemented
 from longshore.stores.s3 import copying
 from longshore.stores.s3.attached import Named
 from longshore.stores.s3.client import Client, Traits
@@ -25,7 +26,8 @@ from tests.services.ceph import free_port
 from tests.services.s3_servers import S3Server
 
 NAME = "a b+cü"
-PROVEN = Traits(locks=True, keeps_tags=True, takes_locks=True)
+PROVEN = Traits(locks=True, takes_tags=True, keeps_tags=True, takes_locks=True)
+FORGETFUL = Traits(locks=True, takes_tags=True)
 CHANGE = Change({"content_type": "text/y"})
 
 
@@ -80,7 +82,7 @@ async def test_an_object_that_hangs_on_nothing_takes_three_requests(locker: Lock
     assert (now["ContentType"], now["Metadata"]) == ("text/y", {"a": "1"})
 
 
-@pytest.mark.parametrize("traits", [PROVEN, Traits(locks=True)], ids=["proven", "unknown"])
+@pytest.mark.parametrize("traits", [PROVEN, FORGETFUL], ids=["proven", "forgetful"])
 async def test_a_lock_and_tags_go_with_the_copy(locker: Locker, traits: Traits) -> None:
     until = datetime(2100, 1, 1, tzinfo=UTC)
     named = locker.put(Tagging="a=1", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=until)
@@ -105,7 +107,7 @@ async def test_a_copy_that_was_not_sent_is_not_looked_for(locker: Locker) -> Non
     nobody = open_transport(Endpoint.parse(f"http://127.0.0.1:{free_port()}"))
     locker.meddle = lambda call: nobody.send(Request("PUT", "/"))
     with pytest.raises(Unavailable, match="no connection"):
-        await locker.copy(named, Traits(locks=True))
+        await locker.copy(named, FORGETFUL)
     assert locker.sent[-1] == "CopyObject"
     await nobody.close()
 
@@ -129,7 +131,7 @@ async def test_a_copy_that_takes_longer_than_anybody_waits_is_waited_for(
 
     named = locker.put(**({"Tagging": "a=1"} if how == "may lose tags" else {}))
     locker.meddle = drag
-    traits = Traits(locks=True) if how == "may lose tags" else PROVEN
+    traits = FORGETFUL if how == "may lose tags" else PROVEN
     if how == "stopped":
         with pytest.raises(Unsent):
             await locker.copy(named, traits, Stopping("CopyObject"))
@@ -139,3 +141,17 @@ async def test_a_copy_that_takes_longer_than_anybody_waits_is_waited_for(
         assert (await locker.copy(named, traits)).count("CopyObject") == 1
     assert len(list(versions_of(locker.s3, locker.bucket))) == 2
     assert locker.look()["ContentType"] == "text/y"
+
+
+async def test_what_was_not_seen_to_work_is_not_tried_on_a_user_s_object(locker: Locker) -> None:
+    """Neither tags that a copy may lose are put back by a call that nobody knows, nor is an object
+    made of parts."""
+    named = locker.put(Tagging="a=1")
+    for traits, why in (
+        (Traits(locks=True), "lose its tags"),
+        (replace(PROVEN, copy_bytes=4), "parts of an object"),
+        (replace(PROVEN, copy_bytes=4, finds_parts=True), "parts of an object"),
+    ):
+        with pytest.raises(Unimplemented, match=why):
+            await locker.copy(named, traits)
+        assert set(locker.sent) <= {"HeadObject", "GetObjectTagging", "GetObjectAcl"}

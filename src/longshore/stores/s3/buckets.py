@@ -55,8 +55,10 @@ async def traits_of(client: Client, bucket: str) -> Traits:
     works = client.service.verdicts.works
     return replace(
         known[0],
+        takes_tags=works(Feature.TAGGING),
         keeps_tags=works(Feature.COPY_TAGS),
         takes_locks=works(Feature.COPY_LOCKS),
+        copies_parts=works(Feature.PART_COPY),
         finds_parts=works(Feature.PART_COPY_NAMES),
     )
 

@@ -56,15 +56,18 @@ class Traits:
     """What decides how the objects of a bucket are changed; what is not proven is False.
 
     ``locks``: whether they can be held and retained. ``has_acls``: whether they have ACLs of their
-    own. ``keeps_tags``, ``takes_locks``: whether a copy keeps tags, and takes holds and retentions,
-    all in one step. ``finds_parts``: whether what a part is copied from is found under any name:
+    own. ``takes_tags``: whether they can be given tags. ``keeps_tags``, ``takes_locks``: whether a
+    copy keeps tags, and takes holds and retentions, all in one step. ``copies_parts``: whether an
+    object can be made of parts of others; ``finds_parts``: whether these are found under any name:
     Ceph 16 decodes names twice there, and so may take another object.
     """
 
     locks: bool = False
     has_acls: bool = True
+    takes_tags: bool = False
     keeps_tags: bool = False
     takes_locks: bool = False
+    copies_parts: bool = False
     finds_parts: bool = False
     copy_bytes: int = COPY_BYTES
     part_bytes: int = PART_BYTES

@@ -88,6 +88,11 @@ class Copier:
         tags: Mapping[str, str] = {}
         if tags_of(head) and not (whole and self._traits.keeps_tags):
             tags = load_map(await self._attached.tags(name, head.version.version_id))
+            if not self._traits.takes_tags:
+                raise Unimplemented(
+                    f"Object '{path}' would lose its tags by a copy, and this store was not seen to"
+                    " give an object any."
+                )
         if locks is not UNLOCKED:
             headers |= lock_headers(locks, self._client.service.clock.now_us())
         if self._traits.has_acls:
@@ -134,6 +139,11 @@ class Copier:
         if this.tags and self._traits.keeps_tags:
             pairs = (f"{quote_value(key)}={quote_value(value)}" for key, value in this.tags.items())
             headers = {**headers, "x-amz-tagging": "&".join(pairs)}
+        if not self._traits.copies_parts:
+            raise Unimplemented(
+                f"Object '{self._bucket}/{name}' is too large to be copied in one request, and this"
+                " store was not seen to copy parts of an object as they are."
+            )
         if "%" in name and not self._traits.finds_parts:
             raise Unimplemented(
                 f"Object '{self._bucket}/{name}' is too large to be copied in one request, and with"
