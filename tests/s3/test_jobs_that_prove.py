@@ -10,7 +10,9 @@ import pytest
 
 from longshore.database import proofs
 from longshore.proof import Effect
+from longshore.stores.s3.client import Service
 from longshore.stores.s3.features import Feature
+from longshore.stores.s3.http import Reply
 from longshore.stores.s3.scratch import PREFIX
 from tests.house import BUCKET, House
 from tests.s3.asking import client_of, contents, options_of
@@ -74,3 +76,26 @@ async def test_what_a_service_destroys_is_refused_and_nothing_touched(
         assert (row.state, row.error_code, counters.total) == ("FAILED", "UNIMPLEMENTED", 0)
         assert f"{call} replaces the content of the object" in row.error_message
     assert contents(client, BUCKET) == before
+
+
+async def test_a_late_delete_takes_what_was_uploaded_meanwhile_and_the_log_has_said_so(
+    house: House, client: Any
+) -> None:
+    """A known limit (docs/stores.md): this service obeys no condition of a delete, and keeps no
+    versions."""
+    service: Service = house.store._client.service  # type: ignore[attr-defined]
+    send = service.send
+
+    async def late(call: Any) -> Reply:
+        if call.verb == "DeleteObjects":
+            (note,) = [one["message"] for one in house.records() if "message" in one]
+            assert "replaces just before it is deleted is gone with its new content" in note
+            client.put_object(Bucket=BUCKET, Key="a", Body=b"newer")
+        return await send(call)
+
+    service.send = late  # type: ignore[method-assign]
+    job = await house.create(DELETE, EVERYTHING)
+    assert await house.run(job, seconds=SECONDS)
+    row, (counters, _) = await house.job(job)
+    assert (row.state, counters.succeeded, counters.failed) == ("SUCCEEDED", 2, 0)
+    assert [name for name, _ in contents(client, BUCKET)] == [f"{PREFIX}mine"]

@@ -31,7 +31,7 @@ RELEASE = {"putObjectHold": {"temporaryHold": "UNSET"}}
 METADATA = {"putMetadata": {"contentLanguage": "de", "customMetadata": {"new": "ü", "b": "2"}}}
 BUCKET = "harbour"
 OBJECTS = int(os.environ.get("OBJECTS", "5000"))
-"""Over how many the outages come; docs/s3.md has what came of 100,000."""
+"""Over how many the outages come; bench/README.md has what came of 100,000."""
 ODD = ("plain", "with space", "a+b", "100%", "ü/ö", "x%2Fy", "q?&=#", "<&>'\"")
 
 
