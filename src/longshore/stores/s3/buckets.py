@@ -184,7 +184,8 @@ async def _versioning(client: Client, bucket: str) -> str:
         reply = await client.read(Call("GetBucketVersioning", "GET", bucket, query="versioning"))
     except Unimplemented:
         return ""
-    return markup.read(reply.body, "VersioningConfiguration", _LISTING).get("Status")
+    roots = ("VersioningConfiguration", "GetBucketVersioningResponse", _LISTING)  # moto, rclone
+    return markup.read(reply.body, *roots).get("Status")
 
 
 async def _object_lock(client: Client, bucket: str) -> Element:

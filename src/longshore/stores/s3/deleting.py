@@ -216,8 +216,11 @@ def _told(reply: Reply, bucket: str, part: _Part, *, quiet: bool) -> dict[int, F
     except Internal:
         quiet, result = False, delete_objects.Result(names=(), version_ids=(), refused={})
     failures: dict[int, Failure] = {}
+    done = set(zip(result.names, result.version_ids, strict=True))
     for place, name, version_id in zip(*part[:3], strict=True):
-        refusal = result.refused.get((name, version_id)) or result.refused.get((name, ""))
+        refusal = result.refused.get((name, version_id))
+        if refusal is None and (name, version_id) not in done:
+            refusal = result.refused.get((name, ""))  # moto does not say of which version
         if refusal is not None:
             error = error_for(refusal.code, refusal.message, "DeleteObjects", bucket, name)
             failures[place] = failure_of(error)
