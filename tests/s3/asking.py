@@ -40,6 +40,8 @@ class Asking:
         self._signer = Signer(self._endpoint.authority, REGION)
         self._keys = Credentials(access_key=there.access_key, secret_key=there.secret_key)
         self.requests: list[tuple[str, str, str]] = []
+        self.said: list[str] = []
+        """The header values and the body of each."""
         self.server: str | None = None
 
     async def __call__(
@@ -53,6 +55,7 @@ class Asking:
         body: bytes = b"",
     ) -> Reply:
         self.requests.append((method, bucket, key))
+        self.said.append(" ".join((*headers.values(), body.decode())))
         address = Address(self._endpoint.authority).bucket(bucket, virtual=False)
         request = Request(method, address.target(key, _query(query)), tuple(headers.items()), body)
         reply = await self._transport.send(self._signer.sign(request, self._keys))

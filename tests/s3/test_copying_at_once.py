@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from longshore.errors import DeadlineExceeded, Unavailable, Unimplemented
+from longshore.errors import DeadlineExceeded, ResourceExhausted, Unavailable, Unimplemented
 from longshore.stores.s3 import copying
 from longshore.stores.s3.attached import Named
 from longshore.stores.s3.client import Client, Traits
@@ -155,3 +155,35 @@ async def test_what_was_not_seen_to_work_is_not_tried_on_a_user_s_object(locker:
         with pytest.raises(Unimplemented, match=why):
             await locker.copy(named, traits)
         assert set(locker.sent) <= {"HeadObject", "GetObjectTagging", "GetObjectAcl"}
+
+
+async def test_what_hangs_on_the_content_stays(locker: Locker) -> None:
+    """Of what no Ceph of the tests copies: checksums and encryption."""
+    said = {
+        "ChecksumAlgorithm": "SHA256",
+        "ServerSideEncryption": "aws:kms",
+        "SSEKMSKeyId": "arn:aws:kms:us-east-1:1:key/k",
+        "StorageClass": "STANDARD_IA",
+        "WebsiteRedirectLocation": "/elsewhere",
+    }
+    named = locker.put(**said)
+    before = locker.look(ChecksumMode="ENABLED")
+    assert {"ChecksumSHA256", "SSEKMSKeyId", "StorageClass"} <= before.keys()
+    await locker.copy(named, PROVEN)
+    after = locker.look(ChecksumMode="ENABLED")
+    assert after["VersionId"] != before["VersionId"]
+    for name in (*said.keys() - {"ChecksumAlgorithm"}, "ChecksumSHA256", "ETag"):
+        assert after[name] == before[name], name
+
+
+async def test_an_error_in_a_reply_that_says_ok_is_no_copy(locker: Locker) -> None:
+    """The service has to begin its reply before it knows."""
+    named = locker.put()
+
+    async def fail(call: Any) -> Reply:
+        return Reply(200, (), b"\n \n<Error><Code>SlowDown</Code><Message>Later.</Message></Error>")
+
+    locker.meddle = fail
+    with pytest.raises(ResourceExhausted, match="Later"):
+        await locker.copy(named, PROVEN)
+    assert locker.look()["VersionId"] == named.version_id

@@ -7,6 +7,7 @@ import itertools
 import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,9 @@ from longshore.errors import Code
 from longshore.proof import Effect, Proof
 from longshore.stores.s3 import scratch
 from longshore.stores.s3.features import Feature, Verdicts
+from longshore.stores.s3.http import Reply
 from longshore.stores.s3.proving import ACTS, Proving
-from tests.s3.asking import Asking, client_of, contents, leftovers
+from tests.s3.asking import Asking, client_of, contents, leftovers, versions_of
 from tests.services.s3_servers import S3Server
 
 WORKS, IGNORED = Effect.WORKS, Effect.IGNORED
@@ -213,6 +215,8 @@ async def test_verdicts_are_right_and_users_objects_as_they_were(name: str, plac
         )
     assert contents(place.client, place.bucket) == before
     assert leftovers(place.client, place.bucket) == [f"{scratch.PREFIX}mine"]
+    assert any("GOVERNANCE" in one for one in place.ask.said)
+    assert not any("COMPLIANCE" in one for one in place.ask.said)  # nobody could remove it
 
 
 @pytest.mark.parametrize("name", ["moto", pytest.param("ceph", marks=pytest.mark.services)])
@@ -323,6 +327,26 @@ async def test_what_a_crash_left_behind_is_removed_a_day_later(
         f"{scratch.PREFIX}{'0' * 32}/three",
         f"{scratch.PREFIX}mine",
     ]
+
+
+@pytest.mark.parametrize("name", ["moto"])
+async def test_what_was_tried_on_is_removed_beside_a_page_of_others(
+    name: str, place: Place
+) -> None:
+    """By a service whose pages are short."""
+    for number in range(20):
+        key = f"{scratch.PREFIX}0{number}"  # before most of ours
+        place.client.put_object(Bucket=place.bucket, Key=key, Body=b"")
+
+    async def in_short_pages(*words: str, **more: Any) -> Reply:
+        if "prefix" in more.get("query", {}):
+            more["query"] = {**more["query"], "max-keys": "20"}
+        return await place.ask(*words, **more)
+
+    proving = Proving(in_short_pages, Verdicts(), "main")
+    (found,) = await proving.prove(place.bucket, {"delete_permanently": ""}, [])
+    assert found.refusal is None
+    assert len({one.name for one in versions_of(place.client, place.bucket)}) == 20
 
 
 @pytest.mark.services

@@ -284,15 +284,16 @@ class Scratch:
     async def _left(self) -> list[Cargo]:
         """What is to be removed: every version of what was written here and all that is old."""
         query = {"versions": ""} if self.facts.versioned else {"list-type": "2"}
-        listed = await self._ask("GET", self.bucket, query={**query, "prefix": PREFIX})
         # Without versions it is known what there may be, whatever the listing says.
         known = {} if self.facts.versioned else dict.fromkeys((key, "") for key in self._keys)
         old = datetime.now(UTC) - _OLD
-        for entry in _ENTRY.findall(listed.body):
-            key, version = text(entry, "Key"), text(entry, "VersionId")
-            ours = _OURS.fullmatch(key) is not None
-            if key.startswith(self._prefix) or (ours and _time(text(entry, "LastModified")) < old):
-                known[key, version] = None
+        for prefix in (self._prefix, PREFIX):  # a page of each: our own are far fewer
+            listed = await self._ask("GET", self.bucket, query={**query, "prefix": prefix})
+            for entry in _ENTRY.findall(listed.body):
+                key, version = text(entry, "Key"), text(entry, "VersionId")
+                ours = _OURS.fullmatch(key) is not None
+                if prefix != PREFIX or (ours and _time(text(entry, "LastModified")) < old):
+                    known[key, version] = None
         return [Cargo(key, version) for key, version in known]
 
     async def _removed(self, cargo: Cargo) -> bool:
