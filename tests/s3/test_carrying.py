@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from longshore.stores.s3.carrying import (
     lock_headers,
     lowered,
     refuse_archived,
+    refuse_event_hold,
     said_by,
     tags_of,
 )
@@ -213,6 +215,13 @@ def test_what_is_archived_must_be_restored_first(headers: dict[str, str], archiv
             refuse_archived(head(**headers), PATH)
     else:
         refuse_archived(head(**headers), PATH)
+
+
+@pytest.mark.parametrize(("shown", "held"), [({}, False), ("OFF", False), ("ON", True)])
+def test_what_is_held_until_an_event_would_not_be_after_a_copy(shown: Any, held: bool) -> None:
+    found = head(**({"x_amz_object_lock_event_hold": shown} if shown else {}))
+    with pytest.raises(FailedPrecondition, match="event hold") if held else nullcontext():
+        refuse_event_hold(found, PATH)
 
 
 def test_tags_are_counted_where_the_store_counts_them() -> None:

@@ -69,6 +69,16 @@ def refuse_archived(head: Head, path: str) -> None:
         )
 
 
+def refuse_event_hold(head: Head, path: str) -> None:
+    """Raises FailedPrecondition for what AWS holds until an event: its copy would be without, and
+    to say it again has not been seen to work anywhere."""
+    if head.headers.get(f"{LOCK}event-hold", "OFF") != "OFF":
+        raise FailedPrecondition(
+            f"Object '{path}' is under an event hold, which a copy of it would not be, and this"
+            " change takes a copy."
+        )
+
+
 def lowered(change: MapPatch) -> MapPatch:
     """A change of user metadata as S3 takes it, which has keys in lower case only."""
     return MapPatch(

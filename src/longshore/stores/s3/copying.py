@@ -35,6 +35,7 @@ from longshore.stores.s3.carrying import (
     lock_headers,
     locks_of,
     refuse_archived,
+    refuse_event_hold,
     said_by,
     tags_of,
 )
@@ -84,6 +85,7 @@ class Copier:
             await self._attached.lock(name, head, locks)
             return
         refuse_archived(head, path)
+        refuse_event_hold(head, path)
         whole = head.size <= self._traits.copy_bytes
         tags: Mapping[str, str] = {}
         if tags_of(head) and not (whole and self._traits.keeps_tags):

@@ -48,7 +48,7 @@ def of_columns(columns: Mapping[str, Any], kms_keys: Mapping[str, str]) -> dict[
         headers["x-amz-server-side-encryption"] = "aws:kms"
         headers["x-amz-server-side-encryption-aws-kms-key-id"] = kms_keys.get(key, key)
     if columns.get("event_based_hold"):
-        raise FailedPrecondition("S3 has no event-based hold.")
+        raise FailedPrecondition("Event-based holds are not placed on S3.")
     if columns.get("temporary_hold"):
         headers["x-amz-object-lock-legal-hold"] = "ON"
     if retention := Retention.load(columns.get("retention", "")):

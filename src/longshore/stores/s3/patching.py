@@ -106,8 +106,9 @@ class Patching:
             return rules_of_gcs
         if self._changes.get("event_based_hold"):
             return _failure(
-                "S3 has no event-based holds, and a legal hold, which is what a temporary one is"
-                " there, would be released by whoever releases either: set temporary_hold instead."
+                "Event-based holds are not placed on S3, and a legal hold, which is what a"
+                " temporary one is there, would be released by whoever releases either: set"
+                " temporary_hold instead."
             )
         locks = [name for name in LOCKED if self._changes.get(name)]
         if locks and not self._traits.locks:

@@ -259,7 +259,7 @@ def _name(call: Feature, value: str) -> str:
 def _no_such(act: str) -> Error:
     if act == "event_based_hold":
         return FailedPrecondition(
-            "S3 has no event-based hold: its legal hold is the temporary hold, and to use one for"
-            " both would release both at once."
+            "Event-based holds are not placed on S3: its legal hold is the temporary hold, and to"
+            " use one for both would release both at once."
         )
     return Unimplemented(f"S3 objects have no {act}.")
