@@ -44,9 +44,9 @@ TERMS = 8
 """A filter with more terms than this has a smaller window."""
 OPEN_AT_ONCE = 100
 """How many open rows are counted for a filter by counters: as many as a page shows."""
-RUNNING_AT_ONCE = 5_000
+RUNNING_AT_ONCE = 4_000
 """How many running shards are summed for a page: some 2 to
-6 ms. It ends before a row of more, but for its first."""
+5 ms. It ends before a row of more, but for its first."""
 
 
 class Key(NamedTuple):
@@ -160,20 +160,21 @@ def _rows(
 
 
 def _countable(connection: Connection, of: Table, ids: Sequence[int]) -> int | None:
-    """The first of these open rows at which there are too many running shards; None: nowhere.
+    """An open row by which there are too many running shards, the first but for an eighth of those
+    before it; None: there never are.
 
-    Where all together have too many, steps that double while they fit, and from then on halve,
-    count few of them more than once.
+    Where all together have too many, steps that grow while they fit, and from then on halve, count
+    few of them more than once, by few statements.
     """
     fit, left, step, grow = 0, RUNNING_AT_ONCE, len(ids), True
-    while step and fit < len(ids):
+    while step > fit // 8 and fit < len(ids):
         some = ids[fit : fit + step]
         running: int = connection.execute(
             _RUNNING[of], {"ids": some, "most": left + 1}
         ).scalar_one()
         if running <= left:
             fit, left = fit + len(some), left - running
-            step = 2 * step if grow else step // 2
+            step = 4 * step if grow else step // 2
         elif fit or step == 1:
             step, grow = step // 2, False
         else:
