@@ -366,6 +366,12 @@ class Stores:
             self._open[name] = module.open_store(settings, data_dir)
         return self._open[name]
 
+    def prepare(self) -> None:
+        """Import what the stores in the settings are made of, for which else the first job that
+        needs one waits."""
+        for settings in self._settings.stores.values():
+            extensions.load("stores", settings.kind)
+
     def names(self) -> list[str]:
         """All stores there are, the embedded one included."""
         return sorted({*self._settings.stores, "local"})

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from longshore import extensions
 from longshore.errors import InvalidArgument
 from longshore.settings import (
     Caps,
@@ -18,6 +19,7 @@ from longshore.settings import (
     check_options,
     load,
 )
+from longshore.store import Stores
 
 
 def _file(folder: Path, text: str) -> Path:
@@ -358,3 +360,11 @@ def test_a_rule_for_every_project_is_for_those_without_their_own(tmp_path):
 )
 def test_authentication_that_is_set_wrong(tmp_path, auth, message):
     assert message in _message(_file(tmp_path, f"[auth]\n{auth}"), {})
+
+
+def test_workers_import_their_stores_before_a_job_needs_them(tmp_path: Path) -> None:
+    settings = load(_file(tmp_path, '[stores.m]\nkind = "memory"'), {}, {})
+    extensions.load.cache_clear()
+    Stores(settings).prepare()
+    loaded = extensions.load.cache_info()
+    assert (loaded.currsize, loaded.misses) == (1, 1)

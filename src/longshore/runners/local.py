@@ -314,6 +314,7 @@ async def _work(name: str, settings: Settings, heart: _Heart) -> None:
     telemetry.count_worker_up()
     heart.start()
     try:
+        stores.prepare()
         await database.read(schema.check)
         await Worker(name, settings, database, stores, SYSTEM_CLOCK).run(stop)
     except Error as error:
