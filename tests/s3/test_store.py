@@ -311,7 +311,7 @@ async def test_what_s3_has_not_is_refused(shelf: Shelf) -> None:
     assert (await shelf.store.get_bucket(BUCKET)).retention_period_seconds == 0
     with pytest.raises(FailedPrecondition):
         await shelf.write("a", temporary_hold=True)
-    with pytest.raises(FailedPrecondition, match="event-based"):
+    with pytest.raises(FailedPrecondition, match="Event-based"):
         await shelf.write("a", event_based_hold=True)
     for key in ("Capital", "a b", "goog-custom-time"):
         with pytest.raises(InvalidArgument):
