@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -347,6 +348,31 @@ async def test_what_was_tried_on_is_removed_beside_a_page_of_others(
     (found,) = await proving.prove(place.bucket, {"delete_permanently": ""}, [])
     assert found.refusal is None
     assert len({one.name for one in versions_of(place.client, place.bucket)}) == 20
+
+
+@pytest.mark.parametrize("name", ["moto"])
+async def test_a_service_that_looks_at_one_lock_and_deletes_all_is_found_out(
+    name: str, place: Place
+) -> None:
+    """As versitygw once did: where the first retention that it met was over, it looked no more."""
+
+    async def lax(*words: str, **more: Any) -> Reply:
+        named = re.findall(b"<Key>(.*?)</Key><VersionId>(.*?)<", more.get("body", b""))
+        which = [
+            {"Bucket": place.bucket, "Key": key.decode(), "VersionId": version.decode()}
+            for key, version in named
+        ]
+        if len(which) > 1:
+            until = place.client.head_object(**which[0]).get("ObjectLockRetainUntilDate")
+            if until is not None and until < datetime.now(UTC):
+                for one in which:
+                    place.client.put_object_legal_hold(**one, LegalHold={"Status": "OFF"})
+        return await place.ask(*words, **more)
+
+    proving = Proving(lax, Verdicts(), "main")
+    (found,) = await proving.prove(place.bucket, {"delete_permanently": ""}, [])
+    assert found.refusal is not None
+    assert "deletes what is held" in found.refusal.message
 
 
 @pytest.mark.services

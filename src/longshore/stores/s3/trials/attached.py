@@ -16,8 +16,8 @@ from longshore.stores.s3.trials.seen import (
     kept,
     need_locks,
     refused,
+    retention_document,
     tagged,
-    time_text,
 )
 
 _RETENTION = timedelta(days=1)
@@ -49,7 +49,7 @@ async def retention(scratch: Scratch, _: str) -> Seen:
     """In the mode that can be undone: it shows, it protects, and who may can shorten it."""
     cargo = await scratch.write()
     until = datetime.now(UTC) + _RETENTION
-    told = await scratch.put(cargo, "retention", _retention(until))
+    told = await scratch.put(cargo, "retention", retention_document(until))
     seen = await kept(scratch, cargo, told)
     if seen is not WORKS:
         return _where_locked(scratch, seen, told)
@@ -58,7 +58,7 @@ async def retention(scratch: Scratch, _: str) -> Seen:
         return _where_locked(scratch, Seen(Effect.IGNORED, NO_EFFECT), told)
     if not await _protected(scratch, cargo):
         return _where_locked(scratch, Seen(Effect.IGNORED, "protects nothing"), told)
-    sooner = _retention(until - _RETENTION / 2)
+    sooner = retention_document(until - _RETENTION / 2)
     bypassed = await scratch.put(cargo, "retention", sooner, bypass=True)
     return refused(bypassed) if bypassed.status >= 300 else WORKS
 
@@ -68,10 +68,10 @@ async def retention_guard(scratch: Scratch, _: str) -> Seen:
     need_locks(scratch)
     cargo = await scratch.write()
     until = datetime.now(UTC) + _RETENTION
-    told = await scratch.put(cargo, "retention", _retention(until))
+    told = await scratch.put(cargo, "retention", retention_document(until))
     if await kept(scratch, cargo, told) is not WORKS:
         return Seen(Effect.REFUSED, "cannot be tried: there is no retention")
-    sooner = await scratch.put(cargo, "retention", _retention(until - _RETENTION / 2))
+    sooner = await scratch.put(cargo, "retention", retention_document(until - _RETENTION / 2))
     if sooner.status < 300:
         return Seen(Effect.IGNORED, "is not so: anybody who may set it may shorten it")
     return WORKS
@@ -123,13 +123,6 @@ def _where_locked(scratch: Scratch, seen: Seen, told: Reply) -> Seen:
     if seen.effect is not Effect.DESTROYS and told.status not in (405, 501):
         need_locks(scratch)
     return seen
-
-
-def _retention(until: datetime) -> str:
-    return (
-        f"<Retention {NAMESPACE}><Mode>GOVERNANCE</Mode>"
-        f"<RetainUntilDate>{time_text(until)}</RetainUntilDate></Retention>"
-    )
 
 
 def _acl(owner: str, *, public: bool) -> str:

@@ -78,6 +78,14 @@ def hold_document(status: str) -> str:
     return f"<LegalHold {NAMESPACE}><Status>{status}</Status></LegalHold>"
 
 
+def retention_document(until: datetime) -> str:
+    """What retains a version, in the mode that can be undone."""
+    return (
+        f"<Retention {NAMESPACE}><Mode>GOVERNANCE</Mode>"
+        f"<RetainUntilDate>{time_text(until)}</RetainUntilDate></Retention>"
+    )
+
+
 def _tagging(pairs: Mapping[str, str]) -> str:
     tags = "".join(
         f"<Tag><Key>{name}</Key><Value>{value}</Value></Tag>" for name, value in pairs.items()
