@@ -28,13 +28,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import boto3
 import httpx
 import trustme
 from bench.cancel import answers, free_port, until
-from botocore.config import Config
 
 from longshore.stores.s3.features import Feature
+from tests.s3.asking import client_of
 from tests.services.ceph import running
 
 FOLDER = Path(__file__).parent
@@ -84,7 +83,6 @@ SLOW = 10
 BOTO3 = """
 import sys, boto3
 from concurrent.futures import ThreadPoolExecutor
-from botocore.config import Config
 act, url = sys.argv[1:]
 s3 = boto3.client("s3", endpoint_url=url, config=Config(max_pool_connections=64))
 def copy(name):
@@ -438,14 +436,7 @@ def on_ceph(objects: int, peers: Peers, repeat: int) -> None:
     with tempfile.TemporaryDirectory() as shared, running(Path(shared)) as ceph:
         account = ceph.new_account()
         endpoint = Endpoint(account.endpoint, account.access_key, account.secret_key)
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=endpoint.url,
-            aws_access_key_id=endpoint.access_key,
-            aws_secret_access_key=endpoint.secret_key,
-            region_name="us-east-1",
-            config=Config(max_pool_connections=32),
-        )
+        s3 = client_of(account)
         s3.create_bucket(Bucket=BUCKET)
         for act in ("metadata", "delete"):
             ours, theirs = [], []

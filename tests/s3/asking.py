@@ -27,7 +27,9 @@ from tests.services.s3_servers import S3Server
 
 There = S3Server | Account
 REGION = "us-east-1"
-_CONFIG = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 1})
+_CONFIG = Config(
+    s3={"addressing_style": "path"}, retries={"max_attempts": 1}, max_pool_connections=32
+)
 _OF_THE_REPLY = {"date", "x-amz-request-id", "x-amz-id-2", "x-amzn-requestid", "connection"}
 
 
