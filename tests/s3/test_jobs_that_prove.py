@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from longshore.database import proofs
+from longshore.errors import Code
 from longshore.proof import Effect
 from longshore.stores.s3.client import Service
 from longshore.stores.s3.features import Feature
 from longshore.stores.s3.http import Reply
 from longshore.stores.s3.scratch import PREFIX
 from tests.house import BUCKET, House
-from tests.s3.asking import client_of, contents, options_of
+from tests.s3.asking import client_of, contents, leftovers, options_of
 from tests.services.s3_servers import S3Server
 
 DELETE = ("delete_object", {"permanent": False})
@@ -99,3 +101,53 @@ async def test_a_late_delete_takes_what_was_uploaded_meanwhile_and_the_log_has_s
     row, (counters, _) = await house.job(job)
     assert (row.state, counters.succeeded, counters.failed) == ("SUCCEEDED", 2, 0)
     assert [name for name, _ in contents(client, BUCKET)] == [f"{PREFIX}mine"]
+
+
+async def test_a_manifest_finds_nothing_below_the_prefix(house: House, client: Any) -> None:
+    rows = "\n".join(f'{BUCKET},"{name}"' for name in ("a", f"{PREFIX}mine"))
+    client.put_object(Bucket=BUCKET, Key="list.csv", Body=rows.encode())
+    manifest = ("manifest", {"bucket": BUCKET, "name": "list.csv"})
+    job = await house.create(("put_metadata", {"content_type": "text/y"}), manifest)
+    assert await house.run(job, seconds=SECONDS)
+    row, (counters, errors) = await house.job(job)
+    print(errors)
+    assert (row.state, counters.succeeded, counters.failed) == ("SUCCEEDED", 1, 1)
+    assert errors.keys() == {Code.NOT_FOUND}
+    assert client.get_object(Bucket=BUCKET, Key=f"{PREFIX}mine")["Body"].read() == b"precious"
+
+
+async def test_a_bucket_that_retains_all_takes_a_probe_bucket(
+    moto: S3Server, tmp_path: Path
+) -> None:
+    """Without one the job fails before it has touched anything; and what a hold is worth stands in
+    the log of the one that does not."""
+    client = client_of(moto)
+    names = [f"{kind}-{uuid4().hex}" for kind in ("retains", "probe")]
+    for name in names:
+        client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    retains, probe = names
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 1}}
+    lock = {"ObjectLockEnabled": "Enabled", "Rule": rule}
+    client.put_object_lock_configuration(Bucket=retains, ObjectLockConfiguration=lock)
+    client.put_object(Bucket=retains, Key="a", Body=b"precious")
+    before = contents(client, retains)
+    for probes, state in (({}, "FAILED"), ({"probe_bucket": probe}, "SUCCEEDED")):
+        options = {**options_of(moto), **probes}
+        house = House(tmp_path / state, "s3", options=options, speed=1.0)
+        await house.outside.create()
+        what = ("put_object_hold", {"temporary_hold": True})
+        job = await house.create(what, EVERYTHING, buckets=(retains,))
+        assert await house.run(job, seconds=SECONDS)
+        row, (counters, _) = await house.job(job)
+        assert row.state == state
+        if state == "FAILED":
+            assert (row.error_code, counters.total) == ("FAILED_PRECONDITION", 0)
+            assert "set stores.main.probe_bucket" in row.error_message
+            assert contents(client, retains) == before
+        else:
+            assert (counters.total, counters.succeeded) == (1, 1)
+            (note,) = [one["message"] for one in house.records() if "message" in one]
+            assert "protects a version, not its name" in note
+            assert leftovers(client, probe) == []
+        await house.close()
+    client.close()

@@ -55,6 +55,7 @@ async def traits_of(client: Client, bucket: str) -> Traits:
     works = client.service.verdicts.works
     return replace(
         known[0],
+        has_acls=known[0].has_acls and not client.service.verdicts.lacks(Feature.ACL_READ),
         takes_tags=works(Feature.TAGGING),
         keeps_tags=works(Feature.COPY_TAGS),
         takes_locks=works(Feature.COPY_LOCKS),

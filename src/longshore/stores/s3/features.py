@@ -17,6 +17,7 @@ class Feature(StrEnum):
     TAGGING = "PutObjectTagging"
     UNTAGGING = "PutObjectTagging without tags"
     ACL = "PutObjectAcl"
+    ACL_READ = "GetObjectAcl"
     COPY = "CopyObject onto itself"
     COPY_IF_MATCH = "CopyObject with a condition"
     COPY_TAGS = "CopyObject of tags"
@@ -55,6 +56,10 @@ class Verdicts:
     def works(self, feature: Feature) -> bool:
         """Whether it was seen to work; where nobody knows, it does not."""
         return works(feature, self.proofs.values())
+
+    def lacks(self, feature: Feature) -> bool:
+        """Whether it was seen not to work; where nobody knows, it may."""
+        return feature in self.proofs and not self.works(feature)
 
 
 def works(feature: str, proofs: Iterable[Proof]) -> bool:

@@ -34,6 +34,7 @@ _COPY = Act(
         Feature.COPY_IF_MATCH,
         Feature.COPY_TAGS,
         Feature.TAGGING,
+        Feature.ACL_READ,
         Feature.COPY_LOCKS,
         Feature.PART_COPY,
         Feature.PART_COPY_NAMES,
@@ -242,12 +243,17 @@ class _Inquiry:
             self._proofs[name] = Proof(name, effect, why, self._facts.server)
         return self._proofs[name]
 
+    def _works(self, call: Feature) -> bool:
+        return works(call, self._proofs.values())
+
     def _weaker(self, act: Act) -> str:
         told = [act.weaker] if act.weaker else []
         for call in act.helped_by:
             kept = call is Feature.DELETE_ETAG and self._facts.versioned  # as a noncurrent version
             kept = kept or (call is Feature.COPY_LOCKS and not self._facts.locks)
-            if call in _WITHOUT and not kept and not works(call, self._proofs.values()):
+            # Without them there is nothing to lose, or the objects that have it fail.
+            kept = kept or (call is Feature.COPY_TAGS and not self._works(Feature.TAGGING))
+            if call in _WITHOUT and not kept and not self._works(call):
                 told.append(_WITHOUT[call])
         return " ".join(told)
 

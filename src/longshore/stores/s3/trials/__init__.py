@@ -20,6 +20,7 @@ TRIALS: Mapping[Feature, Trial] = {
     Feature.TAGGING: attached.tagging,
     Feature.UNTAGGING: attached.untagging,
     Feature.ACL: attached.acl,
+    Feature.ACL_READ: attached.acl_read,
     Feature.COPY: copies.copy,
     Feature.COPY_IF_MATCH: copies.copy_if_match,
     Feature.COPY_TAGS: copies.copy_tags,

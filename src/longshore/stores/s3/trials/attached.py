@@ -112,6 +112,17 @@ async def acl(scratch: Scratch, _: str) -> Seen:
     return WORKS
 
 
+async def acl_read(scratch: Scratch, _: str) -> Seen:
+    """There is a document that says who may read the object."""
+    cargo = await scratch.write()
+    told = await scratch.get(cargo, "acl")
+    if told.status >= 300:
+        return refused(told)
+    if b"<AccessControlList" in told.body:
+        return WORKS
+    return Seen(Effect.IGNORED, "is ignored: something else is answered, such as the content")
+
+
 async def _protected(scratch: Scratch, cargo: Cargo) -> bool:
     await scratch.delete(cargo)
     return (await scratch.look(cargo)).status < 300
