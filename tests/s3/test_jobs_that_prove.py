@@ -151,3 +151,25 @@ async def test_a_bucket_that_retains_all_takes_a_probe_bucket(
             assert leftovers(client, probe) == []
         await house.close()
     client.close()
+
+
+async def test_the_last_tags_stay_where_a_service_cannot_take_them_away(
+    moto: S3Server, tmp_path: Path
+) -> None:
+    """It answers 500, which would be waited for."""
+    client, bucket = client_of(moto), f"tags-{uuid4().hex}"
+    client.create_bucket(Bucket=bucket)
+    for name in ("bare", "tagged"):
+        client.put_object(Bucket=bucket, Key=name, Body=b"x", Tagging="a=1&b=2")
+    client.delete_object_tagging(Bucket=bucket, Key="bare")
+    house = House(tmp_path, "s3", options=options_of(moto), speed=1.0)
+    await house.outside.create()
+    clear = {"updates": {}, "removals": [], "clear": True}
+    what = ("update_object_custom_context", clear)
+    job = await house.create(what, EVERYTHING, buckets=(bucket,))
+    assert await house.run(job, seconds=SECONDS)
+    row, (counters, errors) = await house.job(job)
+    assert (row.state, counters.succeeded, errors.keys()) == ("SUCCEEDED", 1, {Code.UNIMPLEMENTED})
+    assert len(client.get_object_tagging(Bucket=bucket, Key="tagged")["TagSet"]) == 2
+    await house.close()
+    client.close()

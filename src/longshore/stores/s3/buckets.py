@@ -56,6 +56,7 @@ async def traits_of(client: Client, bucket: str) -> Traits:
     return replace(
         known[0],
         has_acls=known[0].has_acls and not client.service.verdicts.lacks(Feature.ACL_READ),
+        clears_tags=not client.service.verdicts.lacks(Feature.UNTAGGING),
         takes_tags=works(Feature.TAGGING),
         keeps_tags=works(Feature.COPY_TAGS),
         takes_locks=works(Feature.COPY_LOCKS),

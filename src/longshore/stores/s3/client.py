@@ -56,15 +56,17 @@ class Traits:
     """What decides how the objects of a bucket are changed; what is not proven is False.
 
     ``locks``: whether they can be held and retained. ``has_acls``: whether they have ACLs of their
-    own. ``takes_tags``: whether they can be given tags. ``keeps_tags``, ``takes_locks``: whether a
-    copy keeps tags, and takes holds and retentions, all in one step. ``copies_parts``: whether an
-    object can be made of parts of others; ``finds_parts``: whether these are found under any name:
-    Ceph 16 decodes names twice there, and so may take another object.
+    own. ``takes_tags``, ``clears_tags``: whether they can be given tags, and rid of all of them
+    (this unless it was seen to fail). ``keeps_tags``, ``takes_locks``: whether a copy keeps tags,
+    and takes holds and retentions, all in one step. ``copies_parts``: whether an object can be made
+    of parts of others; ``finds_parts``: whether these are found under any name: Ceph 16 decodes
+    names twice there, and so may take another object.
     """
 
     locks: bool = False
     has_acls: bool = True
     takes_tags: bool = False
+    clears_tags: bool = True
     keeps_tags: bool = False
     takes_locks: bool = False
     copies_parts: bool = False

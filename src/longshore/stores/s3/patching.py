@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from longshore import object_rules as rules
-from longshore.errors import Aborted, Error, FailedPrecondition
+from longshore.errors import Aborted, Error, FailedPrecondition, Unimplemented
 from longshore.patch import MapPatch, Patch, load_map
 from longshore.store import Batch, Bucket, Failure, Outcome
 from longshore.stores.s3 import buckets, documents, heads
@@ -176,6 +176,11 @@ class Patching:
         after = self._changes["contexts"].apply(before)
         if after != before:
             tags = documents.context_tags(after, path)
+            if not tags and not self._traits.clears_tags:
+                raise Unimplemented(
+                    f"All tags of object '{path}' would go, and this store does not take them all"
+                    " away."
+                )
             await self._attached.set_tags(name, version_id, tags)
 
     async def _grant(self, name: str, version_id: str) -> None:
