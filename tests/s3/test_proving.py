@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from longshore.errors import Code
+from longshore.errors import Code, Unavailable
 from longshore.proof import Effect, Proof
 from longshore.stores.s3 import scratch
 from longshore.stores.s3.features import Feature, Verdicts
@@ -376,6 +376,19 @@ async def test_a_service_that_looks_at_one_lock_and_deletes_all_is_found_out(
     (found,) = await proving.prove(place.bucket, {"delete_permanently": ""}, [])
     assert found.refusal is not None
     assert "deletes what is held" in found.refusal.message
+
+
+@pytest.mark.parametrize("name", ["moto"])
+async def test_an_upload_that_a_trial_began_does_not_stay(name: str, place: Place) -> None:
+    async def breaks(*words: str, **more: Any) -> Reply:
+        if "partNumber" in more.get("query", {}):
+            raise Unavailable("The connection ended.")
+        return await place.ask(*words, **more)
+
+    with pytest.raises(Unavailable):
+        await Proving(breaks, Verdicts(), "main").prove(place.bucket, {"content_type": ""}, [])
+    assert ("POST", place.bucket) in {request[:2] for request in place.ask.requests}
+    assert leftovers(place.client, place.bucket) == []
 
 
 @pytest.mark.services

@@ -207,18 +207,21 @@ class Scratch:
             "x-amz-copy-source": quote_path(f"/{self.bucket}/{cargo.key}"),
             "x-amz-copy-source-range": f"bytes={first}-{last}",
         }
-        told = await self._change("PUT", key, query=part, headers=given)
-        etag = text(told.body, "ETag")
-        if told.status >= 300 or not etag:
-            await self._change("DELETE", key, query={"uploadId": upload})
-            return other, told
-        document = (
-            "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber>"
-            f"<ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
-        )
-        told = await self._change("POST", key, query={"uploadId": upload}, body=document.encode())
-        if told.status >= 300:
-            await self._change("DELETE", key, query={"uploadId": upload})
+        completed = False
+        try:
+            told = await self._change("PUT", key, query=part, headers=given)
+            etag = text(told.body, "ETag")
+            if told.status < 300 and etag:
+                document = (
+                    "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber>"
+                    f"<ETag>{etag}</ETag></Part></CompleteMultipartUpload>"
+                )
+                query, body = {"uploadId": upload}, document.encode()
+                told = await self._change("POST", key, query=query, body=body)
+                completed = told.status < 300
+        finally:
+            if not completed:
+                await self._change("DELETE", key, query={"uploadId": upload})
         return other, told
 
     async def delete(self, cargo: Cargo, headers: Mapping[str, str] | None = None) -> Reply:
