@@ -215,8 +215,8 @@ def _demand_live(bucket: str, batch: Batch, index: int) -> None:
 
 
 def _named(batch: Batch, index: int) -> Named:
-    texts = batch.columns.get(VERSION)
-    version_id = texts[index].partition("\0")[0] if texts and texts[index] else ""
+    known = batch.columns.get(VERSION)
+    version_id = known[index][0] if known and known[index] else ""
     return Named(version_id, batch.generations[index])
 
 
