@@ -202,6 +202,7 @@ class Product:
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
         until(lambda: answers(port))
         until(lambda: len(self.pids()) == 2)
+        until(self._rests)  # else what the worker still imports is taken for the job's
         self.start_up = self.cpu()
 
     def pids(self) -> list[int]:
@@ -211,6 +212,11 @@ class Product:
 
     def cpu(self) -> float:
         return sum(map(cpu_of, self.pids()))
+
+    def _rests(self) -> bool:
+        before = self.cpu()
+        time.sleep(0.5)
+        return self.cpu() - before < 0.03
 
     def trust(self, endpoint: Endpoint) -> None:
         """Note that the service was proven to do every call, as any job but the first finds it."""

@@ -38,7 +38,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         *("deadline", "idle_since", "ended", "_url", "_limits", "_ready", "_gone"),
-        *("_loop", "_transport", "_future", "_head_only", "_large", "_parser", "_status"),
+        *("_loop", "_transport", "_socket", "_future", "_head_only", "_large", "_parser"),
+        "_status",
         *("_headers", "_pieces", "_read_bytes", "_body_begun", "_complete", "_reusable"),
     )
 
@@ -100,7 +101,7 @@ class Connection(asyncio.Protocol):
     def quiet(self) -> bool:
         """Whether nothing has come that the event loop has not told yet, such as the end."""
         poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        poll.register(self._socket.fileno(), select.POLLIN)
         return not poll.poll(0)
 
     def fail(self, error: Error) -> None:
@@ -124,6 +125,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._socket = transport.get_extra_info("socket")
 
     def data_received(self, data: bytes) -> None:
         if self._future is None:
@@ -142,8 +144,7 @@ class Connection(asyncio.Protocol):
         if _QUICK_ACK is not None:
             # Ceph sends a head, and its body only once that is acknowledged (Nagle), for which a
             # kernel otherwise takes 40 ms. It has to be said each time anew.
-            socket_ = self._transport.get_extra_info("socket")
-            socket_.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
+            self._socket.setsockopt(socket.IPPROTO_TCP, _QUICK_ACK, 1)
         self._read_bytes += len(data)
         limits = self._limits
         if self._read_bytes > limits.head_bytes and not self._body_begun:
@@ -186,10 +187,6 @@ class Connection(asyncio.Protocol):
         self._body_begun = True
         if self._head_only:
             self._complete = True
-            self._reusable = self._parser.get_http_version() == "1.1" and not any(
-                name.lower() == b"connection" and b"close" in value.lower()
-                for name, value in self._headers
-            )
 
     def on_body(self, data: bytes) -> None:
         if self._complete:
@@ -213,14 +210,17 @@ class Connection(asyncio.Protocol):
         """The reply is whole."""
         future, self._future = self._future, None
         pieces = self._pieces
-        reply = Reply(
-            self._status,
-            [
-                (_names.get(name) or _lower(name), value.rstrip().decode("latin-1"))
-                for name, value in self._headers
-            ],
-            b"" if not pieces else pieces[0] if len(pieces) == 1 else b"".join(pieces),
-        )
+        headers = [
+            (_names.get(name) or _lower(name), value.rstrip().decode("latin-1"))
+            for name, value in self._headers
+        ]
+        if self._head_only and self._reusable:
+            # The parser says nothing of this before a body, of which there is none.
+            self._reusable = self._parser.get_http_version() == "1.1" and not any(
+                name == "connection" and "close" in value.lower() for name, value in headers
+            )
+        body = b"" if not pieces else pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        reply = Reply(self._status, headers, body)
         if not self._reusable or (self._large and self._transport.get_write_buffer_size()):
             self.drop()  # also what replied before it had the request, whose rest is not wanted
         else:
