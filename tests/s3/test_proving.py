@@ -357,7 +357,7 @@ async def test_what_was_tried_on_is_removed_beside_a_page_of_others(
 async def test_a_service_that_looks_at_one_lock_and_deletes_all_is_found_out(
     name: str, place: Place
 ) -> None:
-    """As versitygw once did: where the first retention that it met was over, it looked no more."""
+    """As versitygw's sources once had it: where the first retention was over, it looked no more."""
 
     async def lax(*words: str, **more: Any) -> Reply:
         named = re.findall(b"<Key>(.*?)</Key><VersionId>(.*?)<", more.get("body", b""))

@@ -94,7 +94,7 @@ async def delete_locked(scratch: Scratch, _: str) -> Seen:
     """A held version stays, and what is named beside it goes."""
     need_locks(scratch)
     held, free, over = [await scratch.write() for _ in range(3)]
-    # A service has looked no further than the first one whose retention was over (versitygw).
+    # By its sources versitygw looked no further than the first one whose retention was over.
     # Where this one cannot be retained for so short a time, it is just one more.
     await scratch.put(over, "retention", retention_document(datetime.now(UTC) + _SHORTLY))
     await asyncio.sleep(_SHORTLY.total_seconds())
