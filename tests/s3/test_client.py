@@ -202,7 +202,7 @@ async def test_a_refusal_that_names_no_version_is_that_of_the_one_not_deleted() 
         bodies.append(request.body)
         return answer(reply)
 
-    two = replace(THREE.pick([0, 0]), columns={"version": ["1\0etag\x001", "2\0etag\x001"]})
+    two = replace(THREE.pick([0, 0]), columns={"version": [("1", "etag", 1), ("2", "etag", 1)]})
     async with connected(answers) as client:
         prove(client.service, Feature.DELETE_ETAG)
         outcome = await deleting.delete(client, "bucket", two, permanent=True)

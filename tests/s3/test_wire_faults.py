@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from hashlib import md5
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -111,6 +112,16 @@ CASES = {
         lambda bucket, name, head: head["ObjectLockLegalHoldStatus"],
         "ON",
     ),
+    "release": Case(
+        ("put_object_hold", {"temporary_hold": False}),
+        lambda bucket, name, head: head.get("ObjectLockLegalHoldStatus", "OFF"),
+        "OFF",
+    ),
+    "retention": Case(
+        ("put_metadata", {"retention": "Unlocked@1893456000000000"}),
+        lambda bucket, name, head: (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]),
+        ("GOVERNANCE", datetime(2030, 1, 1, tzinfo=UTC)),
+    ),
     "metadata": Case(
         ("put_metadata", {"content_type": "text/y", "custom_metadata": {"new": "1"}}),
         _metadata,
@@ -173,7 +184,7 @@ async def test_counts_and_states_are_exact(
     what, looks, wanted, new_versions, new_markers = CASES[case]
     async with opened(ceph, tmp_path, f"{case} {fault}") as (house, wire, bucket):
         makes_copies = new_versions > 0
-        bucket.fill(held=makes_copies)
+        bucket.fill(held=makes_copies or case == "release")
         wire.fault = fault
         job = await house.create(what, SOURCE)
         assert await house.run(job, seconds=SECONDS)
