@@ -162,6 +162,37 @@ async def test_a_job_cancelled_while_its_store_is_down_ends_once_it_is_back(hous
     assert house.mortal.journal == []
 
 
+async def test_a_worker_that_ends_in_an_outage_hands_its_shard_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call is under way just then. The shard is to stop as well, but is not cancelled, so its
+    patience is that of any shard. (seed 7241)"""
+    monkeypatch.setattr(carry, "CANCELLED_PATIENCE_SECONDS", 0.0)
+    patch_objects, outage, met = house.mortal.patch_objects, asyncio.Event(), 0
+    outage.set()
+
+    async def slowly(*args: Any, **options: Any) -> Outcome:
+        nonlocal met
+        if not outage.is_set():
+            return await patch_objects(*args, **options)
+        met += 1
+        if met == 3:
+            house.stop.set()
+            await asyncio.sleep(0.1)
+        raise Unavailable("The store is down.")
+
+    monkeypatch.setattr(house.mortal, "patch_objects", slowly)
+    job = await house.create(HOLD, EVERYTHING)
+    assert not await house.run(job)
+    assert met == 3
+    row, _ = await house.job(job)
+    assert row.state == "RUNNING"
+    outage.clear()
+    assert await house.run(job)
+    row, (counters, _) = await house.job(job)
+    assert (row.state, counters.succeeded, counters.failed) == ("SUCCEEDED", 60, 0)
+
+
 async def test_a_job_cancelled_while_it_is_planned_is_canceled(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

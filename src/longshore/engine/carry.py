@@ -52,7 +52,9 @@ async def carry(running: Running, tools: Tools) -> None:
             now = tools.clock.monotonic()
             if run.progressed:
                 failures, since = 0, now
-            patience = CANCELLED_PATIENCE_SECONDS if running.stop.is_set() else PATIENCE_SECONDS
+            patience = PATIENCE_SECONDS
+            if running.stop.is_set() and not running.leave.is_set():
+                patience = CANCELLED_PATIENCE_SECONDS
             if not obstacle.passes or now - since > patience:
                 await run.fail(obstacle.error)
                 return
