@@ -22,7 +22,7 @@ from longshore.engine.running import Running
 from longshore.errors import Error, NotFound, Unavailable
 from longshore.settings import StoreSettings
 from longshore.stores.s3.client import Call, Client
-from longshore.stores.s3.http import Reply
+from longshore.transport.http import Reply
 from tests.busy_store import BusyStore, refused_share
 from tests.virtual_time import VirtualClock, run
 

@@ -14,14 +14,14 @@ from longshore.proof import Effect, Proof
 from longshore.settings import StoreSettings
 from longshore.stores.s3.client import Service
 from longshore.stores.s3.credentials import Credentials, FixedCredentials
-from longshore.stores.s3.endpoint import Endpoint
 from longshore.stores.s3.features import Feature
-from longshore.stores.s3.http import Reply, Request
 from longshore.stores.s3.options import read_options
 from longshore.stores.s3.scratch import PREFIX
 from longshore.stores.s3.signing import Signer
 from longshore.stores.s3.targets import Address, query
-from longshore.stores.s3.transports import open_transport
+from longshore.transport import open_transport
+from longshore.transport.endpoint import Endpoint
+from longshore.transport.http import Reply, Request
 from tests.services.ceph import Account
 from tests.services.s3_servers import S3Server
 

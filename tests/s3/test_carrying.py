@@ -20,7 +20,7 @@ from longshore.stores.s3.carrying import (
     tags_of,
 )
 from longshore.stores.s3.heads import Head
-from longshore.stores.s3.http import Reply
+from longshore.transport.http import Reply
 
 NOW_US = 1_800_000_000_000_000
 PATH = "bucket/object"

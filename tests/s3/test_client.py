@@ -16,11 +16,11 @@ from longshore.stores.s3 import buckets, deleting, heads, listing
 from longshore.stores.s3.client import LANES, Call, Client
 from longshore.stores.s3.failures import translate
 from longshore.stores.s3.features import Feature
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.versions import fingerprint, is_same
+from longshore.transport.http import Reply
 from tests.s3.asking import prove, service_of
-from tests.s3.transport.server import Peer, Received, serving
 from tests.services.s3_servers import S3Server
+from tests.transport.server import Peer, Received, serving
 
 
 def error(word: str, said: str = "Because.", more: str = "") -> bytes:

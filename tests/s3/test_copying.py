@@ -21,7 +21,7 @@ from longshore.stores.s3 import attached, patching, reading
 from longshore.stores.s3.client import Client, Traits
 from longshore.stores.s3.failures import Unsent
 from longshore.stores.s3.features import Feature
-from longshore.stores.s3.http import Reply
+from longshore.transport.http import Reply
 from tests.s3.asking import client_of, prove, service_of, versions_of
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from longshore.stores.s3 import copying
 from longshore.stores.s3.attached import Named
 from longshore.stores.s3.client import Client, Traits
 from longshore.stores.s3.copying import Change, Copier
-from longshore.stores.s3.endpoint import Endpoint
 from longshore.stores.s3.failures import Unsent
-from longshore.stores.s3.http import Reply, Request
-from longshore.stores.s3.transports import open_transport
+from longshore.transport import open_transport
+from longshore.transport.endpoint import Endpoint
+from longshore.transport.http import Reply, Request
 from tests.s3.asking import client_of, service_of, versions_of
 from tests.s3.test_copying import Stopping
 from tests.services.ceph import free_port

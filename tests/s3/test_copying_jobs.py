@@ -12,7 +12,7 @@ import pytest
 
 from longshore.errors import Code
 from longshore.stores.s3.client import Service
-from longshore.stores.s3.http import Reply
+from longshore.transport.http import Reply
 from tests.faults import Crash
 from tests.house import BUCKET, House
 from tests.s3.asking import client_of, options_of, versions_of

@@ -8,7 +8,7 @@ import pytest
 
 from longshore.stores.s3 import markup
 from longshore.stores.s3.heads import Head
-from longshore.stores.s3.http import Reply
+from longshore.transport.http import Reply
 
 
 def head(**headers: str) -> Head:

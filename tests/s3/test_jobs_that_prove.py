@@ -14,8 +14,8 @@ from longshore.errors import Code
 from longshore.proof import Effect
 from longshore.stores.s3.client import Service
 from longshore.stores.s3.features import Feature
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.scratch import PREFIX
+from longshore.transport.http import Reply
 from tests.house import BUCKET, House
 from tests.s3.asking import client_of, contents, leftovers, options_of
 from tests.services.s3_servers import S3Server

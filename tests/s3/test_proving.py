@@ -16,8 +16,8 @@ from longshore.errors import Code, Unavailable
 from longshore.proof import Effect, Proof
 from longshore.stores.s3 import scratch
 from longshore.stores.s3.features import Feature, Verdicts
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.proving import ACTS, Proving
+from longshore.transport.http import Reply
 from tests.s3.asking import Asking, client_of, contents, leftovers, versions_of
 from tests.services.s3_servers import S3Server
 

@@ -12,9 +12,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotocoreCredentials
 
 from longshore.stores.s3.credentials import Credentials
-from longshore.stores.s3.http import Request
 from longshore.stores.s3.signing import Signer
 from longshore.stores.s3.targets import Address, query, quote_path, quote_value
+from longshore.transport.http import Request
 from tests.s3.instant import Instant
 
 ODD = "+ %\n\r\tü&<>~=;:@!$'()*,?#[]{}|\\^`\"\x01\x7f日本🙂\u2028é/.-_aZ09"

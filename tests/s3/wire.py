@@ -15,7 +15,7 @@ from random import Random
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from tests.s3.transport.server import Peer, serving
+from tests.transport.server import Peer, serving
 
 SHARE = 0.15
 """Of the requests that change objects, how many are spoilt after the first, which always is,"""

@@ -16,11 +16,11 @@ from longshore.store import UNSENT, Turns
 from longshore.stores.s3.credentials import Credentials, CredentialSource
 from longshore.stores.s3.failures import Unsent, is_error, region_in, translate
 from longshore.stores.s3.features import Verdicts
-from longshore.stores.s3.http import Reply, Request, Transport
 from longshore.stores.s3.options import S3Settings
 from longshore.stores.s3.signing import Signer
 from longshore.stores.s3.targets import Address
-from longshore.stores.s3.transports import open_transport
+from longshore.transport import open_transport
+from longshore.transport.http import Reply, Request, Transport
 
 T = TypeVar("T")
 COPY_BYTES = 5 << 30

@@ -41,8 +41,8 @@ from longshore.stores.s3.carrying import (
 )
 from longshore.stores.s3.client import Call, Client, Traits
 from longshore.stores.s3.heads import Head
-from longshore.stores.s3.http import Reply, Unreached
 from longshore.stores.s3.targets import quote_path, quote_value
+from longshore.transport.http import Reply, Unreached
 
 MAX_PARTS: Final = 10_000
 _PLAIN: Final = re.compile(

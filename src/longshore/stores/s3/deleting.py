@@ -14,8 +14,8 @@ from longshore.stores.s3 import buckets, delete_objects, heads, markup, reading,
 from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.failures import OVERLOAD, error_for, failure_of
 from longshore.stores.s3.features import Feature
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.versions import VERSION
+from longshore.transport.http import Reply
 
 MAX_BODY_BYTES = 1_000_000
 """Ceph takes a mebibyte, AWS two."""

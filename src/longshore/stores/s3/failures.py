@@ -26,8 +26,8 @@ from longshore.errors import (
 )
 from longshore.store import UNSENT, Failure
 from longshore.stores.s3 import markup
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.markup import Element
+from longshore.transport.http import Reply
 
 _KINDS: Mapping[type[Error], str] = {
     NotFound: "NoSuchKey NoSuchVersion NoSuchUpload NoSuchTagSet",

@@ -16,8 +16,8 @@ from longshore.errors import Error, NotFound
 from longshore.patch import Retention, dump_map, parse_time
 from longshore.stores.s3 import markup, targets
 from longshore.stores.s3.client import Call, Client
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.versions import Rows, Version, checksum, fingerprint, is_same
+from longshore.transport.http import Reply
 
 CUSTOM_TIME = "goog-custom-time"
 """The custom metadata that keeps the custom time; it is no part of ``custom_metadata``."""

@@ -15,8 +15,8 @@ from longshore.errors import InvalidArgument
 from longshore.names import is_bucket_name
 from longshore.settings import StoreSettings, check_options
 from longshore.stores.s3.credentials import Credentials
-from longshore.stores.s3.endpoint import Endpoint
 from longshore.stores.s3.targets import Address
+from longshore.transport.endpoint import Endpoint
 
 OPTIONS = (
     *("endpoint", "region", "addressing", "ca_file", "dangerously_skip_tls_verification"),

@@ -14,9 +14,9 @@ from uuid import uuid4
 
 from longshore import telemetry
 from longshore.errors import Error, FailedPrecondition, NotFound, PermissionDenied, Unavailable
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.listing import HIDDEN
 from longshore.stores.s3.targets import quote_path
+from longshore.transport.http import Reply
 
 PREFIX: Final = HIDDEN
 """Names that begin so are longshore's own: no listing has them, and no job finds them."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from longshore.clock import SYSTEM_CLOCK, Clock
 from longshore.stores.s3.credentials import Credentials
-from longshore.stores.s3.http import Header, Request
+from longshore.transport.http import Header, Request
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _NOTHING = hashlib.sha256(b"").hexdigest()

@@ -21,9 +21,9 @@ from longshore.store import (
 from longshore.stores.s3 import buckets, deleting, listing, patching, reading, targets, writing
 from longshore.stores.s3.client import Call, Client
 from longshore.stores.s3.failures import failure_of
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.patching import MOVING, PATCHED, READS
 from longshore.stores.s3.proving import Proving
+from longshore.transport.http import Reply
 
 
 class S3Store:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from longshore.proof import Effect
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.scratch import Cargo, Scratch, said, text
 from longshore.stores.s3.trials.seen import (
     NAMESPACE,
@@ -19,6 +18,7 @@ from longshore.stores.s3.trials.seen import (
     retention_document,
     tagged,
 )
+from longshore.transport.http import Reply
 
 _RETENTION = timedelta(days=1)
 _EVERYBODY = "http://acs.amazonaws.com/groups/global/AllUsers"

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 from longshore.errors import FailedPrecondition
 from longshore.proof import Effect
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.scratch import METADATA, Cargo, Scratch, said, text
 from longshore.stores.s3.trials.seen import (
     NO_EFFECT,
@@ -20,6 +19,7 @@ from longshore.stores.s3.trials.seen import (
     tagged,
     time_text,
 )
+from longshore.transport.http import Reply
 
 _CONDITIONS = ("x-amz-copy-source-if-match", "x-amz-copy-if-match")  # Ceph reads the second
 _CHANGES = "changes the content of the object, or takes another one's"

@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 
 from longshore.errors import FailedPrecondition, PermissionDenied, Unavailable
 from longshore.proof import Effect
-from longshore.stores.s3.http import Reply
 from longshore.stores.s3.scratch import PASSING, Cargo, Scratch, said, text
+from longshore.transport.http import Reply
 
 NAMESPACE: Final = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 WRONG_ETAG: Final = '"00000000000000000000000000000000"'

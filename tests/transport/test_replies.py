@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from longshore.errors import InvalidArgument
-from longshore.stores.s3.http import Reply, Request
-from tests.s3.transport.conftest import Wired
-from tests.s3.transport.server import OK, Peer, Received, always
+from longshore.transport.http import Reply, Request
+from tests.transport.conftest import Wired
+from tests.transport.server import OK, Peer, Received, always
 
 GET = Request("GET", "/bucket/name")
 

@@ -11,8 +11,8 @@ from typing import cast
 import httptools
 
 from longshore.errors import Error, Unavailable
-from longshore.stores.s3.endpoint import Limits
-from longshore.stores.s3.http import Reply
+from longshore.transport.endpoint import Limits
+from longshore.transport.http import Reply
 
 _SMALL_BYTES = 16 << 10
 """A request of this size is in the socket's buffer before its reply can come."""

@@ -13,10 +13,10 @@ from collections import deque
 from functools import cache, partial
 
 from longshore.errors import DeadlineExceeded, Unavailable
-from longshore.stores.s3.connection import Connection
-from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import Reply, Request, Unreached, head_of
-from longshore.stores.s3.tls import Tls
+from longshore.transport.connection import Connection
+from longshore.transport.endpoint import Endpoint, Limits
+from longshore.transport.http import Reply, Request, Unreached, head_of
+from longshore.transport.tls import Tls
 
 _SWEEPS = 20
 """How many times within the shortest limit it is looked at."""

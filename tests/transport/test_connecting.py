@@ -16,11 +16,11 @@ import trustme
 
 from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
 from longshore.errors import InvalidArgument, Unavailable
-from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import Reply, Request, Unreached
-from longshore.stores.s3.transports import open_transport
-from tests.s3.transport.conftest import PATIENT
-from tests.s3.transport.server import OK, Peer, always, serving
+from longshore.transport import open_transport
+from longshore.transport.endpoint import Endpoint, Limits
+from longshore.transport.http import Reply, Request, Unreached
+from tests.transport.conftest import PATIENT
+from tests.transport.server import OK, Peer, always, serving
 
 GET = Request("GET", "/bucket/name")
 
@@ -230,8 +230,8 @@ def test_a_transport_of_an_unknown_kind_is_refused() -> None:
 def test_our_own_connections_need_no_aiohttp() -> None:
     code = """
 import sys
-from longshore.stores.s3.endpoint import Endpoint
-from longshore.stores.s3.transports import open_transport
+from longshore.transport.endpoint import Endpoint
+from longshore.transport import open_transport
 open_transport(Endpoint.parse("http://127.0.0.1"))
 print("aiohttp" in sys.modules)
 """

@@ -10,8 +10,8 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from longshore.errors import DeadlineExceeded, Unavailable
-from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import WITH_BODY, Reply, Request, Unreached, head_of
+from longshore.transport.endpoint import Endpoint, Limits
+from longshore.transport.http import WITH_BODY, Reply, Request, Unreached, head_of
 
 _OURS = ("accept", "accept-encoding", "content-type", "user-agent")
 """Headers that are sent where the request has them, and not made up."""

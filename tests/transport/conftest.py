@@ -12,10 +12,10 @@ import pytest
 import trustme
 import uvloop
 
-from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import Transport
-from longshore.stores.s3.transports import KINDS, open_transport
-from tests.s3.transport.server import Script, Server, serving
+from longshore.transport import KINDS, open_transport
+from longshore.transport.endpoint import Endpoint, Limits
+from longshore.transport.http import Transport
+from tests.transport.server import Script, Server, serving
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from longshore.errors import DeadlineExceeded, Unavailable
-from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import Request, Transport, Unreached
-from longshore.stores.s3.transports import open_transport
-from tests.s3.transport.conftest import PATIENT, Wired
-from tests.s3.transport.server import OK, Peer, Script, always, serving
+from longshore.transport import open_transport
+from longshore.transport.endpoint import Endpoint, Limits
+from longshore.transport.http import Request, Transport, Unreached
+from tests.transport.conftest import PATIENT, Wired
+from tests.transport.server import OK, Peer, Script, always, serving
 
 GET = Request("GET", "/bucket/name")
 PUT = Request("PUT", "/bucket/name?legal-hold", (), b"<LegalHold/>")

@@ -1,10 +1,14 @@
-"""Open the transport of a kind; a kind's module is imported when it is first asked for."""
+"""HTTP/1.1 requests to one server, many at a time, for the stores that are services.
+
+``open_transport`` gives the transport of a kind, whose module is imported when it is first asked
+for. The contract of all kinds is in ``http``.
+"""
 
 from __future__ import annotations
 
 from longshore.errors import InvalidArgument
-from longshore.stores.s3.endpoint import Endpoint, Limits
-from longshore.stores.s3.http import Transport
+from longshore.transport.endpoint import Endpoint, Limits
+from longshore.transport.http import Transport
 
 KINDS = ("lean", "aiohttp")
 
@@ -23,11 +27,11 @@ def open_transport(
     limits = limits or Limits()
     endpoint.tls()
     if kind == "lean" and proxy is None:
-        from longshore.stores.s3.lean import LeanTransport
+        from longshore.transport.lean import LeanTransport
 
         return LeanTransport(endpoint, max_connections=max_connections, limits=limits)
     if kind == "aiohttp":
-        from longshore.stores.s3.aiohttp_transport import AiohttpTransport
+        from longshore.transport.aiohttp_transport import AiohttpTransport
 
         return AiohttpTransport(
             endpoint, max_connections=max_connections, limits=limits, proxy=proxy
