@@ -193,6 +193,40 @@ async def test_a_worker_that_ends_in_an_outage_hands_its_shard_on(
     assert (row.state, counters.succeeded, counters.failed) == ("SUCCEEDED", 60, 0)
 
 
+async def test_a_cancel_has_its_patience_from_the_first_failure_on(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that stood still, or waited for a reply, has not yet tried to settle anything: what
+    it did would be counted as failed. (seed 12976)"""
+    monkeypatch.setattr(carry, "CANCELLED_PATIENCE_SECONDS", 50.0)
+    patch_objects, read_objects = house.mortal.patch_objects, house.mortal.read_objects
+    reads = 0
+
+    async def late(*args: Any, **options: Any) -> Outcome:
+        began = house.clock.monotonic()
+        await patch_objects(*args, **options)
+        await house.cancel(job)
+        while house.clock.monotonic() < began + 60.0:
+            await asyncio.sleep(0.01)
+        raise Unavailable("The connection was lost.")
+
+    async def once_blind(*args: Any, **options: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads == 1:
+            raise Unavailable("The store is down.")
+        return await read_objects(*args, **options)
+
+    monkeypatch.setattr(house.mortal, "patch_objects", late)
+    monkeypatch.setattr(house.mortal, "read_objects", once_blind)
+    job = await house.create(HOLD, EVERYTHING)
+    assert await house.run(job)
+    assert reads > 1
+    row, (counters, errors) = await house.job(job)
+    assert (row.state, errors) == ("CANCELED", {})
+    assert counters.succeeded == len(house.mortal.journal) == 20
+
+
 async def test_a_job_cancelled_while_it_is_planned_is_canceled(
     house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:

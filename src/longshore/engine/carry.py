@@ -33,7 +33,7 @@ async def carry(running: Running, tools: Tools) -> None:
     longer than PATIENCE_SECONDS, and what waiting cannot help, ends the shard FAILED; so does the
     shard's being what kills workers. Raises LeaseLost, and whatever the database raises.
     """
-    failures, since = 0, tools.clock.monotonic()
+    failures, since, patience = 0, tools.clock.monotonic(), PATIENCE_SECONDS
     while True:
         shard = running.shard
         try:
@@ -50,11 +50,13 @@ async def carry(running: Running, tools: Tools) -> None:
                     continue  # planned: it goes on as the first of its buckets, or of its ranges
                 return
             now = tools.clock.monotonic()
+            cancelled = running.stop.is_set() and not running.leave.is_set()
+            allowed = CANCELLED_PATIENCE_SECONDS if cancelled else PATIENCE_SECONDS
             if run.progressed:
-                failures, since = 0, now
-            patience = PATIENCE_SECONDS
-            if running.stop.is_set() and not running.leave.is_set():
-                patience = CANCELLED_PATIENCE_SECONDS
+                failures = 0
+            # Time in which nothing was tried, and what went before a cancel, is no outage yet.
+            if failures == 0 or allowed != patience:
+                since, patience = now, allowed
             if not obstacle.passes or now - since > patience:
                 await run.fail(obstacle.error)
                 return
