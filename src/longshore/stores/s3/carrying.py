@@ -138,6 +138,9 @@ class Change:
         self._override = override
         self._custom: MapPatch = columns.get("custom_metadata", MapPatch(updates={}))
         self._texts = [(TEXTS[name], name) for name in columns if name in TEXTS]
+        self._updates = [(key, META + key, value) for key, value in self._custom.updates.items()]
+        self._new_headers: dict[str, dict[str, str]] = {}
+        """Those that say an update, once it was found that S3 can hold it."""
         self._is_ruled = not {"custom_time_us", "retention"}.isdisjoint(columns)
         self._locks = {name: columns[name] for name in UNLOCKED if name in columns}
 
@@ -169,18 +172,18 @@ class Change:
         for key in self._custom.removals:
             if key != CUSTOM_TIME and key not in self._custom.updates:
                 after.pop(META + key, None)
-        new = {
-            key: value
-            for key, value in self._custom.updates.items()
-            if not _is_text(after.get(META + key), value) or key == CUSTOM_TIME
-        }
-        until_us = self._columns.get("custom_time_us", 0)
-        if "custom_time_us" in self._columns and until_us != time_us(text(said.get(_TIME, ""))):
-            after.pop(_TIME, None)
-        else:
-            until_us = 0
-        if new or until_us:
-            after |= of_custom_metadata(new, until_us)
+        grows = False
+        for key, header, value in self._updates:
+            if not _is_text(after.get(header), value) or key == CUSTOM_TIME:
+                after |= self._new_headers.get(key) or self._new(key, value)
+                grows = True
+        if "custom_time_us" in self._columns:
+            until_us = self._columns["custom_time_us"]
+            if until_us != time_us(text(said.get(_TIME, ""))):
+                after.pop(_TIME, None)
+                after |= of_custom_metadata({}, until_us)
+                grows = True
+        if grows:
             _check_size(after, path)
         if self.storage_class:
             _set(after, _CLASS, "" if self.storage_class == "STANDARD" else self.storage_class)
@@ -188,6 +191,10 @@ class Change:
             after |= {_SSE: "aws:kms", _KMS_KEY: self.kms_key}
             after.pop(_BUCKET_KEY, None)
         return after
+
+    def _new(self, key: str, value: str) -> dict[str, str]:
+        headers = self._new_headers[key] = of_custom_metadata({key: value}, 0)
+        return headers
 
 
 def _set(headers: dict[str, str], name: str, value: str) -> None:

@@ -221,7 +221,8 @@ class Copier:
             if error.code not in PASSING or not (slow or self._may_lose(this)):
                 raise
             made = await self._found(this, error)
-        await self._see_to_it(this, made)
+        if self._is_to_be_seen(this):
+            await self._see_to_it(this, made)
 
     def _may_lose(self, this: Copying) -> bool:
         """Whether something must be done after the copy, or it will have lost what it had."""
@@ -252,14 +253,18 @@ class Copier:
                 break
         raise error
 
+    def _is_to_be_seen(self, this: Copying) -> bool:
+        """Whether the service may not have obeyed, or may have lost something, or a hold is to
+        move."""
+        asked = this.change.storage_class or this.change.kms_key
+        was_held = locks_of(this.old)["temporary_hold"]
+        return bool(asked or was_held or self._may_lose(this))
+
     async def _see_to_it(self, this: Copying, made: Made) -> None:
-        """Look at the copy where the service may not have obeyed, or may have lost something, and
-        put that back; then let go of the hold of the version that it replaced."""
+        """Look at the copy, and put back what it has lost; then let go of the hold of the version
+        that it replaced."""
         name, old, change, locks, tags = this
         was_held = locks_of(old)["temporary_hold"]
-        asked = change.storage_class or change.kms_key
-        if not (asked or was_held or self._may_lose(this)):
-            return
         path, attached = f"{self._bucket}/{name}", self._attached
         new = await attached.insist(
             f"it was not looked at what became of '{path}'",

@@ -55,7 +55,9 @@ class Head:
     """An object as HEAD describes it."""
 
     def __init__(self, reply: Reply) -> None:
-        self.headers = dict(reversed([*reply.headers]))
+        self.headers = dict(reply.headers)
+        if len(self.headers) < len(reply.headers):  # the first of several counts
+            self.headers = dict(reversed([*reply.headers]))
         get = self.headers.get
         self.size = int(get("content-length") or 0)
         self.version = Version(
