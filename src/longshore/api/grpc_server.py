@@ -78,9 +78,13 @@ class GrpcServer:
 
     def start(self) -> None:
         """Listen and serve. Raises OSError if the address is taken."""
-        _try_address(self._host, self.port)
-        self._thread.start()
-        self._do(self._start())
+        try:
+            _try_address(self._host, self.port)
+            self._thread.start()
+            self._do(self._start())
+        except BaseException:
+            self._end_loop()
+            raise
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set, and then answer what is under way for a moment more."""
@@ -92,8 +96,12 @@ class GrpcServer:
     def stop(self) -> None:
         """End what ``start`` began: calls under way get SHUTDOWN_SECONDS to end."""
         self._do(self._stop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join()
+        self._end_loop()
+
+    def _end_loop(self) -> None:
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
         self.loop.close()
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
