@@ -175,6 +175,23 @@ async def test_checkpoint_stops_and_ends_a_shard_of_a_cancelled_job(
     assert (await row(database, jobs)).state == "CANCELED"
 
 
+@either_way
+async def test_a_checkpoint_whose_reply_was_lost_before_a_cancel_takes_nothing_back(
+    database: Database, checkpoint: Checkpoint
+) -> None:
+    """It is made again, and ends the shard: what it said was found may have been seen. (seed
+    22644)"""
+    (shard,) = await running(database)
+    more = shards.Announcement(intent=b"2", cursor={"at": 2}, found=2, bytes_found=48)
+    done = Counters(total=14, succeeded=14, bytes_found=371)
+    assert await checkpoint(database, shard, done, {}, more, 4) is Answer.GO_ON
+    await database.write(job_statements.cancel_job, shard.job, 5)
+    assert await checkpoint(database, shard, done, {}, more, 6) is Answer.STOP
+    ended = await row(database, table, shard.id)
+    assert (ended.state, ended.intent) == ("CANCELED", None)
+    assert (ended.total, ended.succeeded, ended.bytes_found) == (16, 14, 419)
+
+
 async def test_finish_of_the_last_shard_ends_the_whole(database: Database) -> None:
     first, second = await running(database, 2)
     done = Counters(total=2, succeeded=2)

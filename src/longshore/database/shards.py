@@ -80,6 +80,7 @@ _ASKED = (
     .outerjoin(shards, and_(shards.c.job == jobs.c.id, shards.c.id == bindparam("shard_id")))
     .where(jobs.c.id == bindparam("job_id"))
 )
+_FOUND = select(shards.c.total, shards.c.bytes_found).where(shards.c.id == bindparam("shard_id"))
 WHOLE = (
     select(
         shards,
@@ -172,6 +173,14 @@ def checkpoint(
     """
     asked = connection.execute(_ASKED, {"job_id": shard.job, "shard_id": shard.id}).one()
     if asked.cancel_us is not None:
+        # If this was committed once, and only the reply was lost, its objects have been counted as
+        # found, and perhaps seen; nobody acts upon them any more.
+        found = connection.execute(_FOUND, {"shard_id": shard.id}).one()
+        counters = replace(
+            counters,
+            total=max(counters.total, found.total),
+            bytes_found=max(counters.bytes_found, found.bytes_found),
+        )
         finish(connection, shard, counters, errors, State.CANCELED, now_us)
         return Answer.STOP
     values = _checkpoint_values(shard, counters, errors, announcement)
