@@ -79,7 +79,8 @@ class Postgresql:
     def close(self) -> None:
         if (self.directory / "data" / "postmaster.pid").exists():
             self.stop("immediate")
-        shutil.rmtree(self.directory)
+        # Hundreds of databases are a hundred thousand files, for which nobody waits.
+        os.posix_spawnp("rm", ["rm", "-rf", "--", str(self.directory)], os.environ)
 
     def url(self, database: str, port: int | None = None) -> str:
         return f"postgresql://longshore@127.0.0.1:{port or self.port}/{database}"
