@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from types import TracebackType
 from typing import Any, TypeVar, cast
 
 from longshore import telemetry
@@ -126,21 +125,16 @@ class EngineTurn(Call):
             try:
                 self._deadline.check()
             except BaseException as late:
-                self.leave(late)
+                super().leave(late)  # it was not sent, so there is nothing to measure
                 raise
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def leave(self, error: BaseException | None) -> None:
         if self.permitted:
             failed = error.code.name if isinstance(error, Error) else "OK"
             seconds = self._turns.clock.monotonic() - self.began
             telemetry.count_call(self._turns.store, self.verb, failed, seconds)
-        self.leave(error)
+        super().leave(error)
 
 
 class Called:

@@ -33,7 +33,7 @@ async def carry(running: Running, tools: Tools) -> None:
     longer than PATIENCE_SECONDS, and what waiting cannot help, ends the shard FAILED; so does the
     shard's being what kills workers. Raises LeaseLost, and whatever the database raises.
     """
-    failures, since, patience = 0, tools.clock.monotonic(), PATIENCE_SECONDS
+    failures, since, patience = 0, 0.0, PATIENCE_SECONDS
     while True:
         shard = running.shard
         try:
