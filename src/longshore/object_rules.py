@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from longshore.errors import (
+    BY_CODE,
     AlreadyExists,
     Code,
+    Error,
     FailedPrecondition,
     InvalidArgument,
     NotFound,
@@ -34,11 +36,14 @@ _CONTEXT_FORBIDS = frozenset("'\"/\\")
 RETENTION_MAX_SECONDS = 3_155_760_000
 """A hundred years: the limit for an object's retention and for a bucket's."""
 
+OWN_COLUMNS: Mapping[str, type] = {**COLUMNS, "digests": str, "delete_time_us": int}
+"""The columns of the stores of our own: ``digests`` is what a writer knows of the content, kept as
+it is with every generation of it; ``delete_time_us`` is when a version ceased to be live."""
 PATCH_COLUMNS = frozenset(field.name for field in fields(Patch)) & COLUMNS.keys()
-WRITE_COLUMNS = PATCH_COLUMNS | {"storage_class", "kms_key"}
-BUCKET_FACTS = ("location", "labels", "autoclass", "soft_delete_seconds")
+WRITE_COLUMNS = PATCH_COLUMNS | {"storage_class", "kms_key", "digests"}
+BUCKET_FACTS = ("location", "labels", "autoclass", "soft_delete_seconds", "attributes")
 """What a store may know of a bucket beside its rules; not every one does."""
-ZERO: Mapping[str, Any] = {name: kind() for name, kind in COLUMNS.items()}
+ZERO: Mapping[str, Any] = {name: kind() for name, kind in OWN_COLUMNS.items()}
 _RETENTION_MODES = ("Unlocked", "Locked")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -177,9 +182,9 @@ def new_object(bucket: Bucket, metadata: Mapping[str, Any], now_us: int) -> dict
     """
     for name, value in metadata.items():
         check_known("column of an object", name, WRITE_COLUMNS)
-        if not isinstance(value, COLUMNS[name]):
+        if not isinstance(value, OWN_COLUMNS[name]):
             raise InvalidArgument(
-                f"The column {name!r} of an object takes {COLUMNS[name].__name__}, not {value!r}."
+                f"The column {name!r} of an object takes {OWN_COLUMNS[name].__name__}: {value!r}."
             )
     columns = {name: ZERO[name] for name in WRITE_COLUMNS} | dict(metadata)
     columns["storage_class"] = columns["storage_class"] or "STANDARD"
@@ -265,6 +270,11 @@ def missing(path: str, *, live: bool) -> Failure:
 def moved(path: str) -> Failure:
     """The failure for a metageneration that is not the one named."""
     return Failure(Code.ABORTED, f"The metadata of object '{path}' has been changed meanwhile.")
+
+
+def error_of(failure: Failure) -> Error:
+    """The same as an error to be raised, where one object is all that a call is about."""
+    return BY_CODE[failure.code](failure.message)
 
 
 def noncurrent(path: str) -> Failure:

@@ -151,7 +151,8 @@ class Bucket:
     """A bucket, its rules, and what else its store knows of it.
 
     ``retention_period_seconds`` 0: no policy. ``location`` "", ``soft_delete_seconds`` 0: not known
-    or none; ``labels`` is text as of ``patch.dump_map``.
+    or none; ``labels`` is text as of ``patch.dump_map``; ``attributes`` is what who made the bucket
+    wants to be kept with it.
     """
 
     name: str
@@ -164,6 +165,7 @@ class Bucket:
     labels: str = ""
     autoclass: bool = False
     soft_delete_seconds: int = 0
+    attributes: str = ""
 
 
 class Store(Protocol):

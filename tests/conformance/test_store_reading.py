@@ -507,6 +507,7 @@ async def test_buckets_are_listed_by_name(bare: Shelf) -> None:
         {"labels": dump_map({"env": "prod"})},
         {"autoclass": True},
         {"soft_delete_seconds": 60},
+        {"attributes": "{}"},
     ],
 )
 async def test_what_else_is_known_of_a_bucket_is_kept_or_refused(

@@ -7,6 +7,7 @@ import errno
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,11 +55,33 @@ async def test_a_broken_database_is_data_loss(tmp_path: Path) -> None:
 async def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     home = await bucket(tmp_path)
     with closing(sqlite3.connect(home / schema.DATABASE)) as connection:
-        connection.execute("PRAGMA user_version = 2")
+        connection.execute("PRAGMA user_version = 3")
     store = LocalStore(tmp_path)
-    with pytest.raises(FailedPrecondition, match="version 2"):
+    with pytest.raises(FailedPrecondition, match="version 3"):
         await store.get_bucket(BUCKET)
     await store.close()
+
+
+async def test_a_database_of_version_1_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
+    home = await bucket(tmp_path)
+    with closing(sqlite3.connect(home / schema.DATABASE)) as connection:
+        lacking = {
+            "bucket": ("location", "labels", "autoclass", "soft_delete_seconds", "attributes"),
+            "object": ("digests", "delete_time_us"),
+        }
+        for table, columns in lacking.items():
+            for column in columns:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.execute("PRAGMA user_version = 1")
+    store = LocalStore(tmp_path)
+    before = await store.get_bucket(BUCKET)
+    assert await store.change_bucket(
+        BUCKET, lambda found: replace(found, location="EU")
+    ) == replace(before, location="EU")
+    await store.close()
+    again = LocalStore(tmp_path)
+    assert (await again.get_bucket(BUCKET)).location == "EU"
+    await again.close()
 
 
 async def test_a_full_disk_is_resource_exhausted(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import uuid
 from pathlib import Path
 
 from longshore import object_rules
-from longshore.errors import NotFound, Unimplemented
+from longshore.errors import NotFound
 from longshore.names import is_bucket_name
 from longshore.store import Bucket
 from longshore.stores.local import schema
@@ -50,9 +50,6 @@ def names(directory: Path) -> list[str]:
 def create(directory: Path, bucket: Bucket) -> None:
     """Make ``bucket`` durably; raises AlreadyExists."""
     object_rules.check_bucket(bucket)
-    for fact in object_rules.BUCKET_FACTS:
-        if getattr(bucket, fact):
-            raise Unimplemented(f"The local store keeps no {fact} of a bucket: leave it out.")
     new = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in new:

@@ -11,8 +11,8 @@ from operator import itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from longshore.errors import DataLoss, NotFound
-from longshore.object_rules import check_known, missing
-from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, Batch
+from longshore.object_rules import OWN_COLUMNS, check_known, missing
+from longshore.store import ABSENT, PAGE_BYTES, Batch
 from longshore.stores.local.transaction import Transaction
 
 T = TypeVar("T")
@@ -71,7 +71,7 @@ def page(
     ]
     if versions and names.inside:
         queries.insert(0, ("name = ? AND generation < ? ORDER BY generation DESC", names.inside))
-    texts = [0, *(4 + i for i, column in enumerate(columns) if COLUMNS[column] is str)]
+    texts = [0, *(4 + i for i, column in enumerate(columns) if OWN_COLUMNS[column] is str)]
     for where, bounds in queries:
         cursor = transaction.connection.execute(f"{select} {where} LIMIT ?", (*bounds, limit))
         # Closed at once: an open cursor would keep its view of the bucket, and the log of changes.
@@ -113,7 +113,7 @@ def there(
 ) -> Batch:
     """What is there of each (name, generation), or for ABSENT of each live name, in that order."""
     _check(columns)
-    zero = (ABSENT, 0, 0, *(COLUMNS[column]() for column in columns))
+    zero = (ABSENT, 0, 0, *(OWN_COLUMNS[column]() for column in columns))
     rows: list[tuple[Any, ...]] = []
     for start in range(0, len(names), _NAMES_PER_QUERY):
         part = slice(start, start + _NAMES_PER_QUERY)
@@ -189,7 +189,7 @@ def open_content(
 
 def _check(columns: Sequence[str]) -> None:
     for column in columns:
-        check_known("column of an object", column, COLUMNS)
+        check_known("column of an object", column, OWN_COLUMNS)
 
 
 def _select(columns: Sequence[str], tables: str = "object") -> str:
@@ -204,7 +204,7 @@ def _columns(rows: list[tuple[Any, ...]], count: int) -> list[list[Any]]:
 def _batch(names: list[str], values: list[list[Any]], columns: Sequence[str]) -> Batch:
     generations, metagenerations, sizes, *rest = values
     asked = {
-        name: list(map(bool, values)) if COLUMNS[name] is bool else values
+        name: list(map(bool, values)) if OWN_COLUMNS[name] is bool else values
         for name, values in zip(columns, rest, strict=True)
     }
     return Batch(

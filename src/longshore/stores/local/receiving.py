@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from longshore import object_rules as rules
+from longshore.embedded import Check
 from longshore.errors import InvalidArgument, PermissionDenied
-from longshore.store import Failure, NewObject, Outcome
-from longshore.stores.local import contents, writing
+from longshore.store import ABSENT, Batch, Failure, NewObject, Outcome
+from longshore.stores.local import contents, reading, rows, writing
 from longshore.stores.local.bucket import OpenBucket
 from longshore.stores.local.contents import INLINE_MAX_BYTES, Content, StagedFile
 from longshore.stores.local.failures import in_thread
@@ -46,6 +47,19 @@ async def write(
             await in_thread(opened.name, file.write, piece)
         content = await in_thread(opened.name, file.finish)
         return await opened.write(partial(put, content=content))
+
+
+async def put(opened: OpenBucket, new: NewObject, *, check: Check, columns: Sequence[str]) -> Batch:
+    """Create or replace one object if ``check`` has nothing against what is live; gives it."""
+    rules.check_name(new.name)
+    small = isinstance(new.content, bytes)
+    ready = _read_small(new) if small else await in_thread(opened.name, _read_small, new)
+    work = partial(_put_checked, new=new, check=check, columns=columns)
+    if ready is not None:
+        return await opened.write(partial(work, ready=ready))
+    async with _staged(opened, 1) as (file,):
+        ready = await in_thread(opened.name, _fill, file, new)
+        return await opened.write(partial(work, ready=ready))
 
 
 async def write_many(opened: OpenBucket, objects: Iterable[NewObject]) -> Outcome:
@@ -154,6 +168,21 @@ def _put(
     if failure is not None:
         raise PermissionDenied(failure.message)
     return generation
+
+
+def _put_checked(
+    transaction: Transaction,
+    *,
+    new: NewObject,
+    ready: Content | Failure,
+    check: Check,
+    columns: Sequence[str],
+) -> Batch:
+    rows.look(transaction, new.name, ABSENT, check)
+    if isinstance(ready, Failure):
+        raise rules.error_of(ready)
+    generation = _put(transaction, name=new.name, content=ready, metadata=new.metadata)
+    return reading.there(transaction, names=[new.name], generations=[generation], columns=columns)
 
 
 def _put_all(

@@ -82,7 +82,8 @@ def _copy(transaction: Transaction, keys: list[Key], new: Mapping[str, str], whe
 
     A file of contents is not copied: both versions have it.
     """
-    done = rows.many(transaction, f"UPDATE object SET live = 0 WHERE {where}", keys)
+    statement = f"UPDATE object SET {rows.NO_MORE_LIVE} WHERE {where}"
+    done = rows.many(transaction, statement, [(transaction.now_us, *key) for key in keys])
     if done < len(keys):
         return done
     columns = {"live": 1, **_fresh(transaction, new)}

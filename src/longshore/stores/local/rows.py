@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from longshore import object_rules as rules
-from longshore.store import Batch, Failure
-from longshore.stores.local.reading import decode, encode
+from longshore.embedded import Check
+from longshore.store import ABSENT, Batch, Failure
+from longshore.stores.local.reading import decode, encode, there
 from longshore.stores.local.transaction import Transaction
 
 MAX_ROWS = 1000
@@ -27,6 +28,9 @@ FREE = "NOT temporary_hold AND NOT event_based_hold"
 
 EXPIRED = "retention = '' AND retained_from_us <= ?"
 """No retention is in the way, given the value of ``expiry``."""
+
+NO_MORE_LIVE = "live = 0, delete_time_us = ?"
+"""How a version becomes noncurrent, given the time."""
 
 Key = tuple[bytes, int]
 _ALWAYS = 1 << 62
@@ -74,6 +78,34 @@ class Targets:
     def keys(self) -> Iterator[Key]:
         """Name and generation of each row."""
         return zip(self.names, self.generations, strict=True)
+
+
+def look(transaction: Transaction, name: str, generation: int, check: Check) -> Batch:
+    """What is there of one object, as ``reading.there``, once ``check`` has been asked about it."""
+    found = there(transaction, names=[name], generations=[generation], columns=("live",))
+    check(found.generations[0], found.metagenerations[0])
+    return found
+
+
+def change_one(
+    transaction: Transaction,
+    name: str,
+    generation: int,
+    *,
+    check: Check,
+    verb: Callable[[Transaction, Targets], dict[int, Failure]],
+) -> Batch:
+    """Do ``verb`` to one version, or the live object for ABSENT, and give what there was.
+
+    Raises NotFound, what ``check`` raises, and what keeps ``verb`` from being done.
+    """
+    found = there(transaction, names=[name], generations=[generation], columns=("live",))
+    if found.generations == [ABSENT]:
+        raise rules.error_of(rules.missing(path(transaction, encode(name)), live=False))
+    check(found.generations[0], found.metagenerations[0])
+    for failure in verb(transaction, Targets.of(found)).values():
+        raise rules.error_of(failure)
+    return found
 
 
 def each(
@@ -134,7 +166,10 @@ def remove(
     execute = transaction.connection.execute
     key = (name, found["generation"])
     if archived:
-        execute("UPDATE object SET live = 0 WHERE name = ? AND generation = ?", key)
+        execute(
+            f"UPDATE object SET {NO_MORE_LIVE} WHERE name = ? AND generation = ?",
+            (transaction.now_us, *key),
+        )
         return None
     execute("DELETE FROM object WHERE name = ? AND generation = ?", key)
     execute("DELETE FROM inline_content WHERE generation = ?", key[1:])

@@ -18,7 +18,7 @@ from longshore.store import Bucket
 
 DATABASE = "objects.sqlite"
 CONTENT = "content"
-VERSION = 1
+VERSION = 2
 CACHE_KIB = 256
 """Pages that a connection keeps. A batch is a range of names, or else looks up too many places for
 any cache: more than this made no verb faster, and a worker may have several buckets open."""
@@ -32,6 +32,11 @@ CREATE TABLE bucket (
     retention_period_seconds INTEGER NOT NULL,
     uniform_access INTEGER NOT NULL,
     default_event_based_hold INTEGER NOT NULL,
+    location TEXT NOT NULL DEFAULT '',
+    labels TEXT NOT NULL DEFAULT '',
+    autoclass INTEGER NOT NULL DEFAULT 0,
+    soft_delete_seconds INTEGER NOT NULL DEFAULT 0,
+    attributes TEXT NOT NULL DEFAULT '',
     last_number INTEGER NOT NULL,  -- the greatest generation or file number given out
     deleted INTEGER NOT NULL       -- 1: the bucket is gone, whoever still has it open
 );
@@ -60,6 +65,8 @@ CREATE TABLE object (
     kms_key TEXT NOT NULL,
     create_time_us INTEGER NOT NULL,
     update_time_us INTEGER NOT NULL,
+    digests TEXT NOT NULL DEFAULT '',
+    delete_time_us INTEGER NOT NULL DEFAULT 0,  -- when the version ceased to be live
     PRIMARY KEY (name, generation DESC)
 ) WITHOUT ROWID;
 CREATE TABLE inline_content (generation INTEGER PRIMARY KEY, data BLOB NOT NULL);
@@ -71,9 +78,24 @@ RULES = (
     "retention_period_seconds",
     "uniform_access",
     "default_event_based_hold",
+    "location",
+    "labels",
+    "autoclass",
+    "soft_delete_seconds",
+    "attributes",
 )
-"""The columns of ``bucket`` that are fields of store.Bucket; it keeps no others."""
-_RULE_TYPES: tuple[type, ...] = (int, bool, int, bool, bool)
+"""The columns of ``bucket`` that are fields of store.Bucket."""
+_RULE_TYPES: tuple[type, ...] = (int, bool, int, bool, bool, str, str, bool, int, str)
+
+_SINCE_VERSION_1 = (
+    "ALTER TABLE bucket ADD COLUMN location TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE bucket ADD COLUMN labels TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE bucket ADD COLUMN autoclass INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE bucket ADD COLUMN soft_delete_seconds INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE bucket ADD COLUMN attributes TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE object ADD COLUMN digests TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE object ADD COLUMN delete_time_us INTEGER NOT NULL DEFAULT 0",
+)
 
 
 def create(home: Path, bucket: Bucket) -> None:
@@ -86,7 +108,11 @@ def create(home: Path, bucket: Bucket) -> None:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
-        connection.execute("INSERT INTO bucket VALUES (0, 0, 0, 0, 0, 0, 0)")
+        connection.execute(
+            "INSERT INTO bucket (create_time_us, versioning, retention_period_seconds,"
+            " uniform_access, default_event_based_hold, last_number, deleted)"
+            " VALUES (0, 0, 0, 0, 0, 0, 0)"
+        )
         write_rules(connection, bucket)
     finally:
         connection.close()
@@ -107,9 +133,10 @@ def connect(home: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.execute("PRAGMA secure_delete = OFF")
         connection.execute("PRAGMA journal_size_limit = 67108864")
         connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+        _upgrade(connection)
+        _check_version(path, connection)
         if read_only:
             connection.execute("PRAGMA query_only = ON")
-        _check_version(path, connection)
         # The database, its log and its index are open now. If the file still lies where it was
         # found, they are of one bucket, and the mark of a deletion will be seen through them.
         path.stat()
@@ -117,6 +144,18 @@ def connect(home: Path, *, read_only: bool) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _upgrade(connection: sqlite3.Connection) -> None:
+    """Add the columns that version 1 lacked; they have defaults, so no row is written."""
+    if connection.execute("PRAGMA user_version").fetchone() != (1,):
+        return
+    with connection:
+        connection.execute("BEGIN IMMEDIATE")
+        if connection.execute("PRAGMA user_version").fetchone() == (1,):  # nobody was faster
+            for statement in _SINCE_VERSION_1:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from longshore import object_rules as rules
 from longshore.clock import SYSTEM_CLOCK, Clock
+from longshore.embedded import Check
 from longshore.errors import InvalidArgument, NotFound
 from longshore.patch import Patch
 from longshore.store import (
@@ -149,6 +150,45 @@ class LocalStore:
         change = partial(patching.patch, change=patch, match_metageneration=match_metageneration)
         return await self._in_parts(bucket, batch, change)
 
+    async def put_object(
+        self, bucket: str, new: NewObject, *, check: Check, columns: Sequence[str] = ()
+    ) -> Batch:
+        """Create or replace one object, if ``check`` lets it; gives the new one."""
+        try:
+            async with self._use(bucket) as opened:
+                return await receiving.put(opened, new, check=check, columns=columns)
+        except Gone:
+            raise rules.no_bucket(bucket) from None
+
+    async def delete_object(self, bucket: str, name: str, generation: int, *, check: Check) -> None:
+        """Delete one object, if ``check`` lets it."""
+        verb = partial(writing.delete, permanent=generation != ABSENT)
+
+        def delete(transaction: Transaction) -> None:
+            rows.change_one(transaction, name, generation, check=check, verb=verb)
+
+        await self._write(bucket, delete)
+
+    async def patch_object(
+        self,
+        bucket: str,
+        name: str,
+        generation: int,
+        *,
+        patch: Patch,
+        check: Check,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        """Change the metadata of one version, if ``check`` lets it; gives it as it is then."""
+        verb = partial(patching.patch, change=patch, match_metageneration=False)
+
+        def change(transaction: Transaction) -> Batch:
+            found = rows.change_one(transaction, name, generation, check=check, verb=verb)
+            names, generations = found.names, found.generations
+            return reading.there(transaction, names=names, generations=generations, columns=columns)
+
+        return await self._write(bucket, change)
+
     async def rewrite_objects(
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
     ) -> Outcome:
@@ -176,13 +216,18 @@ class LocalStore:
         """Change rules; they hold for every call that begins after this one."""
         rules.check_bucket_changes(changes)
 
-        def update(transaction: Transaction) -> Bucket:
-            changed = replace(transaction.bucket, **changes)
+        return await self.change_bucket(bucket, lambda before: replace(before, **changes))
+
+    async def change_bucket(self, bucket: str, change: Callable[[Bucket], Bucket]) -> Bucket:
+        """Give a bucket the rules that ``change`` makes of those that it has."""
+
+        def apply(transaction: Transaction) -> Bucket:
+            changed = change(transaction.bucket)
             rules.check_bucket(changed)
             schema.write_rules(transaction.connection, changed)
             return changed
 
-        return await self._write(bucket, update)
+        return await self._write(bucket, apply)
 
     async def delete_bucket(self, bucket: str) -> None:
         """Remove an empty bucket; raises FailedPrecondition if there is any version in it."""

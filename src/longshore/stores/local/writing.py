@@ -68,8 +68,10 @@ def delete(transaction: Transaction, wanted: Targets, *, permanent: bool) -> dic
     def quick() -> int:
         if archived:
             where = f"name = ? AND generation = ? AND live AND {FREE}"
-            statement = f"UPDATE object SET live = 0 WHERE {where}"
-            return rows.many(transaction, statement, wanted.keys())
+            statement = f"UPDATE object SET {rows.NO_MORE_LIVE} WHERE {where}"
+            times = repeat(transaction.now_us, len(wanted))
+            dated = zip(times, wanted.names, wanted.generations, strict=True)
+            return rows.many(transaction, statement, dated)
         live = "" if permanent else "AND live"
         where = f"name = ? AND generation = ? {live} AND file = 0 AND {FREE} AND {EXPIRED}"
         bounds = repeat(rows.expiry(transaction), len(wanted))

@@ -18,12 +18,12 @@ from typing import Any
 
 from longshore import object_rules as rules
 from longshore.clock import SYSTEM_CLOCK, Clock
+from longshore.embedded import Check
 from longshore.errors import InvalidArgument, NotFound, PermissionDenied
 from longshore.patch import Patch
 from longshore.settings import StoreSettings, check_options
 from longshore.store import (
     ABSENT,
-    COLUMNS,
     PAGE_BYTES,
     PAGE_SIZE,
     Batch,
@@ -151,6 +151,40 @@ class MemoryStore:
         named = batch.metagenerations if match_metageneration else None
         return _each(found, batch, _means_live(batch), found.change(patch), named)
 
+    async def put_object(
+        self, bucket: str, new: NewObject, *, check: Check, columns: Sequence[str] = ()
+    ) -> Batch:
+        found = await self._bucket(bucket)
+        rules.check_name(new.name)
+        there = found.live.get(new.name)
+        check(*(there.generation, there.metageneration) if there else (ABSENT, 0))
+        written = found.write(new)
+        if isinstance(written, Failure):
+            raise rules.error_of(written)
+        return _batch([found.live[new.name]], columns)
+
+    async def delete_object(self, bucket: str, name: str, generation: int, *, check: Check) -> None:
+        found = await self._bucket(bucket)
+        version = found.checked(name, generation, check)
+        if failure := found.delete(version, permanent=generation != ABSENT):
+            raise rules.error_of(failure)
+
+    async def patch_object(
+        self,
+        bucket: str,
+        name: str,
+        generation: int,
+        *,
+        patch: Patch,
+        check: Check,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        found = await self._bucket(bucket)
+        version = found.checked(name, generation, check)
+        if failure := found.change(patch)(version):
+            raise rules.error_of(failure)
+        return _batch([version], columns)
+
     async def rewrite_objects(
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
     ) -> Outcome:
@@ -181,8 +215,11 @@ class MemoryStore:
 
     async def update_bucket(self, bucket: str, **changes: Any) -> Bucket:
         rules.check_bucket_changes(changes)
+        return await self.change_bucket(bucket, lambda before: replace(before, **changes))
+
+    async def change_bucket(self, bucket: str, change: Callable[[Bucket], Bucket]) -> Bucket:
         found = await self._bucket(bucket)
-        changed = replace(found.rules, **changes)
+        changed = change(found.rules)
         rules.check_bucket(changed)
         found.rules = changed
         return changed
@@ -229,12 +266,14 @@ def _means_live(batch: Batch) -> list[bool]:
 
 def _check_columns(columns: Sequence[str]) -> None:
     for column in columns:
-        rules.check_known("column of an object", column, COLUMNS)
+        rules.check_known("column of an object", column, rules.OWN_COLUMNS)
 
 
 def _first_bytes(page: list[Version], columns: Sequence[str]) -> list[Version]:
     """The first versions of ``page`` whose texts take PAGE_BYTES; mostly that is all of them."""
-    texts = [attrgetter(name) for name in ("name", *columns) if COLUMNS.get(name, str) is str]
+    texts = [
+        attrgetter(name) for name in ("name", *columns) if rules.OWN_COLUMNS.get(name, str) is str
+    ]
     sizes = [sum(len(text(version)) for text in texts) for version in page]
     return page[: bisect_left(list(accumulate(sizes)), PAGE_BYTES) + 1]
 

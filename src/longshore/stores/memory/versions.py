@@ -12,6 +12,7 @@ from zlib import crc32
 
 from longshore import object_rules as rules
 from longshore.clock import Clock
+from longshore.embedded import Check
 from longshore.errors import InvalidArgument
 from longshore.patch import MapPatch, Patch
 from longshore.store import ABSENT, PAGE_SIZE, Bucket, Failure, NewObject
@@ -45,6 +46,8 @@ class Version:
     checksum: str = ""
     create_time_us: int = 0
     update_time_us: int = 0
+    digests: str = ""
+    delete_time_us: int = 0
 
 
 _guard = attrgetter(*rules.Guard._fields)
@@ -88,6 +91,14 @@ class MemoryBucket:
             return live
         found = (v for v in self.noncurrent.get(name, ()) if v.generation == generation)
         return next(found, None)
+
+    def checked(self, name: str, generation: int, check: Check) -> Version:
+        """One version, or for ABSENT the live one; raises NotFound, or what ``check`` raises."""
+        version = self.find(name, generation)
+        if version is None:
+            raise rules.error_of(rules.missing(self.path(name), live=False))
+        check(version.generation, version.metageneration)
+        return version
 
     def write(self, new: NewObject) -> int | Failure:
         """Create or replace the live object: its generation, or why not."""
@@ -195,6 +206,7 @@ class MemoryBucket:
             del self.live[live.name]
             if archived:
                 live.live = False
+                live.delete_time_us = self.clock.now_us()
                 self.noncurrent.setdefault(live.name, []).insert(0, live)
         return failure
 
