@@ -60,7 +60,7 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
     alone = ServiceLock(settings.database) if settings.database else None
     database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
     try:
-        released = await _take_over(settings, database)
+        released = await take_over(settings, database)
         runner: Runner = extensions.load("runners", RUNNER).start(settings, database, lock.fd)
 
         async def ready() -> Mapping[str, bool]:
@@ -69,14 +69,13 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
         metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
         methods = Methods(database, SYSTEM_CLOCK, auth)
         app = App(methods, database, ready, metrics)
-        with _listening(settings.rest, "--listen"):
+        with listening(settings.rest, "--listen"):
             server = make_server(app, *settings.rest.address, certificates)
         grpc = GrpcServer(methods, *settings.grpc.address, certificates)
-        with _listening(settings.grpc, "--grpc-listen"):
+        with listening(settings.grpc, "--grpc-listen"):
             await asyncio.to_thread(grpc.start)
         stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
+        stop_by_signals(stop)
         telemetry.event(
             "serving",
             rest=f"{'https' if certificates else 'http'}://{settings.rest.at(server.port)}",
@@ -85,7 +84,7 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(runner.run(stop))
-            group.create_task(_sweep_logs(settings, database, stop))
+            group.create_task(sweep_logs(settings, database, stop))
             group.create_task(end_what_is_old(settings.retention, database, SYSTEM_CLOCK, stop))
             group.create_task(record_ends(database, SYSTEM_CLOCK, stop))
             group.create_task(server.serve())
@@ -102,7 +101,7 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
     return 0
 
 
-async def _take_over(settings: Settings, database: Database) -> int:
+async def take_over(settings: Settings, database: Database) -> int:
     """Make the schema ready, and end the leases of workers that are known to be dead: all of them
     in a database that lies in the locked data directory, else those of services in there. What a
     service on another machine has left ends once it has stood still for ``lease_seconds``."""
@@ -130,7 +129,8 @@ async def _stay_alone(lock: ServiceLock, stop: asyncio.Event) -> None:
 
 
 @contextlib.contextmanager
-def _listening(listen: ListenSettings, flag: str) -> Iterator[None]:
+def listening(listen: ListenSettings, flag: str) -> Iterator[None]:
+    """Raises FailedPrecondition, naming the ``flag``, where an address cannot be had."""
     try:
         yield
     except OSError as error:
@@ -138,6 +138,12 @@ def _listening(listen: ListenSettings, flag: str) -> Iterator[None]:
             f"Cannot listen on {listen.listen}: {error.strerror}. Choose another address"
             f" with {flag}."
         ) from error
+
+
+def stop_by_signals(stop: asyncio.Event) -> None:
+    """Have SIGTERM and SIGINT set ``stop``."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, _stop, number, stop)
 
 
 def _stop(number: int, stop: asyncio.Event) -> None:
@@ -160,7 +166,7 @@ async def _try_stores(settings: Settings) -> None:
         await stores.close()
 
 
-async def _sweep_logs(settings: Settings, database: Database, stop: asyncio.Event) -> None:
+async def sweep_logs(settings: Settings, database: Database, stop: asyncio.Event) -> None:
     """Remove the logs of deleted jobs, now and every few seconds."""
     while True:
         try:

@@ -36,9 +36,17 @@ _CONTEXT_FORBIDS = frozenset("'\"/\\")
 RETENTION_MAX_SECONDS = 3_155_760_000
 """A hundred years: the limit for an object's retention and for a bucket's."""
 
-OWN_COLUMNS: Mapping[str, type] = {**COLUMNS, "digests": str, "delete_time_us": int}
+OWN_COLUMNS: Mapping[str, type] = {
+    **COLUMNS,
+    "digests": str,
+    "delete_time_us": int,
+    "retained_from_us": int,
+}
 """The columns of the stores of our own: ``digests`` is what a writer knows of the content, kept as
-it is with every generation of it; ``delete_time_us`` is when a version ceased to be live."""
+it is with every generation of it; ``delete_time_us`` is when a version ceased to be live; for
+``retained_from_us`` see Guard."""
+RETAINED = "is subject to bucket's retention policy or object retention"
+"""In the message of what a retention forbids."""
 PATCH_COLUMNS = frozenset(field.name for field in fields(Patch)) & COLUMNS.keys()
 WRITE_COLUMNS = PATCH_COLUMNS | {"storage_class", "kms_key", "digests"}
 BUCKET_FACTS = ("location", "labels", "autoclass", "soft_delete_seconds", "attributes")
@@ -85,8 +93,7 @@ def refuse_removal(
         return None
     return Failure(
         Code.PERMISSION_DENIED,
-        f"Object '{path}' is subject to bucket's retention policy or object retention and cannot"
-        f" be deleted or overwritten until {_time(until_us)}",
+        f"Object '{path}' {RETAINED} and cannot be deleted or overwritten until {_time(until_us)}",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -60,9 +61,26 @@ def parse(text: str, descriptor: Descriptor) -> Mask | None:
         raise _invalid(text, f"Cannot find matching fields for path '{error}'.") from error
 
 
+def of_plain(value: Any, text: str) -> Any:
+    """What the mask ``text`` leaves of plain data that no descriptor describes; names that are not
+    there are left out. Raises InvalidArgument for one that is too long or not well-formed."""
+    return of_json(value, _plain_mask(text))
+
+
+@lru_cache(maxsize=64)
+def _plain_mask(text: str) -> Mask | None:
+    if len(text) > MASK_MAX_CHARACTERS:
+        raise _invalid(text, f"It has more than {MASK_MAX_CHARACTERS} characters.")
+    return _plain(_Parser(text).parse())
+
+
+def _plain(tree: _Tree | None) -> Mask | None:
+    return None if tree is None else Mask({name: _plain(below) for name, below in tree.items()})
+
+
 def of_json(value: Any, mask: Mask | None) -> Any:
     """What ``mask`` leaves of a message that is printed as JSON."""
-    if mask is None:
+    if mask is None or not isinstance(value, dict | list):
         return value
     if isinstance(value, list):
         return [of_json(one, mask) for one in value]

@@ -15,7 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from longshore.api.certificates import Certificates
-from longshore.api.rest import App
+from longshore.api.rest import AsgiApp
 
 HEADER_MAX_BYTES = 64 << 10
 HEADER_SECONDS = 10.0
@@ -109,7 +109,7 @@ class RestServer(uvicorn.Server):
 
 
 def make_server(
-    app: App, host: str, port: int, certificates: Certificates | None = None
+    app: AsgiApp, host: str, port: int, certificates: Certificates | None = None
 ) -> RestServer:
     """A server of ``app`` that listens on ``host``:``port`` (0: a free one, see ``port``), with TLS
     where there are certificates.

@@ -24,6 +24,7 @@ from longshore.cli import (
     buckets,
     database,
     demo,
+    emulator,
     jobs,
     objects,
     operations,
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.command("serve", epilog=serve.EXAMPLE)(serve.serve)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
+app.command("emulator", epilog=emulator.EXAMPLE)(emulator.emulator)
 app.command("backup", epilog=database.BACKUP_EXAMPLE)(database.backup)
 app.command("restore", epilog=database.RESTORE_EXAMPLE)(database.restore)
 app.add_typer(jobs.app, name="jobs")

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from longshore.clock import SYSTEM_CLOCK, Clock
 from longshore.errors import InvalidArgument
 from longshore.settings import StoreSettings, check_options
-from longshore.store import Store
 from longshore.stores.local.store import LocalStore
 
 OPTIONS = ("directory",)
 
 
-def open_store(settings: StoreSettings, data_dir: Path) -> Store:
+def open_store(settings: StoreSettings, data_dir: Path, clock: Clock = SYSTEM_CLOCK) -> LocalStore:
     """The store of the buckets in the option ``directory``, by default ``data_dir/buckets``.
 
     Raises InvalidArgument for an option that it does not know, or that is no path.
@@ -27,4 +27,4 @@ def open_store(settings: StoreSettings, data_dir: Path) -> Store:
         raise InvalidArgument(
             f"Setting 'stores.{settings.name}.directory' must be a path, not {directory!r}."
         )
-    return LocalStore(Path(directory))
+    return LocalStore(Path(directory), clock)

@@ -32,17 +32,16 @@ from longshore.store import (
     Failure,
     NewObject,
     Outcome,
-    Store,
 )
 from longshore.stores.memory.versions import MemoryBucket, Version
 
 _FIXED = ("name", "generation", "metageneration", "size")
 
 
-def open_store(settings: StoreSettings, data_dir: Path) -> Store:
+def open_store(settings: StoreSettings, data_dir: Path, clock: Clock = SYSTEM_CLOCK) -> MemoryStore:
     """A new, empty store. It takes no options and keeps nothing in ``data_dir``."""
     check_options(settings, ())
-    return MemoryStore()
+    return MemoryStore(clock)
 
 
 class MemoryStore:

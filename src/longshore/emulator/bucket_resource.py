@@ -1,0 +1,291 @@
+"""Buckets of the store ⇄ the resource ``storage#bucket``.
+
+What of a resource has an effect is in fields of store.Bucket, the rest in its ``attributes``. A
+patch is merged into the resource as it is, and the bucket made of the result.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from longshore.emulator import times
+from longshore.emulator.refusals import Lacking, Refused, checked, invalid
+from longshore.emulator.requests import bucket_etag
+from longshore.patch import dump_map, load_map
+from longshore.store import Bucket
+
+KEPT = frozenset(
+    [
+        "acl",
+        "billing",
+        "cors",
+        "customPlacementConfig",
+        "defaultObjectAcl",
+        "encryption",
+        "lifecycle",
+        "logging",
+        "rpo",
+        "storageClass",
+        "website",
+    ]
+)
+"""What is kept as it is sent: only the storage class has an effect, on new objects."""
+_OUTPUT_ONLY = frozenset(
+    [
+        "kind",
+        "id",
+        "selfLink",
+        "name",
+        "projectNumber",
+        "metageneration",
+        "generation",
+        "etag",
+        "timeCreated",
+        "updated",
+        "owner",
+        "locationType",
+        "location",
+        "objectRetention",
+        "satisfiesPZS",
+        "satisfiesPZI",
+    ]
+)
+_WITH_EFFECT = frozenset(
+    [
+        "versioning",
+        "retentionPolicy",
+        "iamConfiguration",
+        "defaultEventBasedHold",
+        "labels",
+        "autoclass",
+        "softDeletePolicy",
+        "hierarchicalNamespace",
+    ]
+)
+_MULTI_REGIONS = frozenset({"US", "EU", "ASIA"})
+_DUAL_REGIONS = frozenset({"NAM4", "EUR4", "EUR5", "EUR7", "EUR8", "ASIA1"})
+_UNIFORM_FOR_GOOD_US = 90 * 86_400 * 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What ``Bucket.attributes`` keeps of a bucket, as JSON."""
+
+    project: str = ""
+    metageneration: int = 1
+    updated_us: int = 0
+    uniform_since_us: int = 0
+    public_access_prevention: str = "inherited"
+    retention_since_us: int = 0
+    retention_locked: bool = False
+    object_retention: bool = False
+    soft_delete_since_us: int = 0
+    kept: Mapping[str, Any] = field(default_factory=lambda: {"storageClass": "STANDARD"})
+
+    @staticmethod
+    def of(bucket: Bucket) -> Attributes:
+        """Those of a bucket; one that was not made by the emulator has the defaults."""
+        return Attributes(**orjson.loads(bucket.attributes)) if bucket.attributes else Attributes()
+
+    def dump(self) -> str:
+        """The text for ``Bucket.attributes``."""
+        return orjson.dumps(self).decode()
+
+
+def resource(bucket: Bucket, base: str, *, full: bool) -> dict[str, Any]:
+    """The resource of ``bucket``; ``full``: with its ACLs."""
+    known = Attributes.of(bucket)
+    location = bucket.location or "US"
+    uniform: dict[str, Any] = {"enabled": bucket.uniform_access}
+    if bucket.uniform_access:
+        uniform["lockedTime"] = times.text(known.uniform_since_us + _UNIFORM_FOR_GOOD_US)
+    updated_us = max(known.updated_us, bucket.create_time_us)
+    made: dict[str, Any] = {
+        "kind": "storage#bucket",
+        "id": bucket.name,
+        "selfLink": f"{base}/storage/v1/b/{bucket.name}",
+        "name": bucket.name,
+        "projectNumber": str(zlib.crc32(known.project.encode())),
+        "metageneration": str(known.metageneration),
+        "location": location,
+        "locationType": location_type(location),
+        "etag": bucket_etag(known.metageneration),
+        "timeCreated": times.text(bucket.create_time_us),
+        "updated": times.text(updated_us),
+        "iamConfiguration": {
+            "bucketPolicyOnly": uniform,
+            "uniformBucketLevelAccess": uniform,
+            "publicAccessPrevention": known.public_access_prevention,
+        },
+        "softDeletePolicy": {"retentionDurationSeconds": str(bucket.soft_delete_seconds)},
+        **known.kept,
+    }
+    if bucket.versioning:
+        made["versioning"] = {"enabled": True}
+    if bucket.retention_period_seconds:
+        policy: dict[str, Any] = {
+            "retentionPeriod": str(bucket.retention_period_seconds),
+            "effectiveTime": times.text(known.retention_since_us or bucket.create_time_us),
+        }
+        made["retentionPolicy"] = policy | ({"isLocked": True} if known.retention_locked else {})
+    if bucket.default_event_based_hold:
+        made["defaultEventBasedHold"] = True
+    if bucket.labels:
+        made["labels"] = load_map(bucket.labels)
+    if bucket.autoclass:
+        made["autoclass"] = {"enabled": True}
+    if known.object_retention:
+        made["objectRetention"] = {"mode": "Enabled"}
+    if not full:
+        for acl in ("acl", "defaultObjectAcl"):
+            made.pop(acl, None)
+    return made
+
+
+def location_type(location: str) -> str:
+    """What kind of place a location is."""
+    if location in _MULTI_REGIONS:
+        return "multi-region"
+    return "dual-region" if location in _DUAL_REGIONS else "region"
+
+
+def new(body: Mapping[str, Any], project: str, *, object_retention: bool, now_us: int) -> Bucket:
+    """The bucket that a resource describes; raises Refused, Lacking."""
+    bucket = Bucket(
+        name=checked(body.get("name"), str, "name"),
+        create_time_us=now_us,
+        location=checked(body.get("location") or "US", str, "location").upper(),
+        attributes=Attributes(
+            project=project, metageneration=0, object_retention=object_retention
+        ).dump(),
+    )
+    return changed(bucket, body, now_us)
+
+
+def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool = False) -> Bucket:
+    """The bucket after the change that a resource with some fields asks for: null clears, objects
+    are merged. ``whole``: what is not in it is cleared. Raises Refused, Lacking."""
+    if unknown := body.keys() - KEPT - _OUTPUT_ONLY - _WITH_EFFECT:
+        raise Lacking(f"the field {min(unknown)!r} of a bucket.")
+    before = {} if whole else resource(bucket, "", full=True)
+    after = merged(before, _with_one_name(body))
+    known = Attributes.of(bucket)
+    uniform, prevention = _access(after)
+    period = _retention_period(after)
+    _refuse_what_is_locked(known, bucket, period, now_us, uniform=uniform)
+    soft_delete = _seconds(after, "softDeletePolicy", "retentionDurationSeconds")
+    if soft_delete:
+        raise Lacking("soft delete.")
+    if _enabled(after, "hierarchicalNamespace"):
+        raise Lacking("hierarchical namespaces.")
+    kept = {name: after[name] for name in KEPT & after.keys() if after[name] is not None}
+    attributes = Attributes(
+        project=known.project,
+        metageneration=known.metageneration + 1,
+        updated_us=now_us,
+        uniform_since_us=_since(known.uniform_since_us, uniform, bucket.uniform_access, now_us),
+        public_access_prevention=prevention,
+        retention_since_us=known.retention_since_us
+        if period == bucket.retention_period_seconds
+        else now_us,
+        retention_locked=known.retention_locked,
+        object_retention=known.object_retention,
+        kept={"storageClass": "STANDARD", **kept},
+    )
+    labels = checked(after.get("labels") or {}, dict, "labels")
+    return Bucket(
+        name=bucket.name,
+        create_time_us=bucket.create_time_us,
+        location=bucket.location,
+        versioning=_enabled(after, "versioning"),
+        retention_period_seconds=period,
+        uniform_access=uniform,
+        default_event_based_hold=bool(after.get("defaultEventBasedHold")),
+        labels=dump_map({k: checked(v, str, f"labels.{k}") for k, v in labels.items()}),
+        autoclass=_enabled(after, "autoclass"),
+        soft_delete_seconds=0,
+        attributes=attributes.dump(),
+    )
+
+
+def merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON object after a merge patch (RFC 7396), which is what a patch of Google's is."""
+    after = dict(before)
+    for name, value in change.items():
+        if value is None:
+            after.pop(name, None)
+        elif isinstance(value, dict):
+            inner = after.get(name)
+            after[name] = merged(inner if isinstance(inner, dict) else {}, value)
+        else:
+            after[name] = value
+    return after
+
+
+def _with_one_name(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """``body`` with uniform access under its newer name, where a client knows only the older."""
+    iam = body.get("iamConfiguration")
+    if not isinstance(iam, dict) or "bucketPolicyOnly" not in iam:
+        return body
+    return {
+        **body,
+        "iamConfiguration": {"uniformBucketLevelAccess": iam["bucketPolicyOnly"], **iam},
+    }
+
+
+def _access(after: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether access is uniform, and the prevention of public access."""
+    iam = checked(after.get("iamConfiguration") or {}, dict, "iamConfiguration")
+    prevention = iam.get("publicAccessPrevention") or "inherited"
+    if prevention not in ("inherited", "enforced", "unspecified"):
+        raise invalid(f"Invalid value for publicAccessPrevention: {str(prevention)[:50]!r}.")
+    return _enabled(iam, "uniformBucketLevelAccess"), str(prevention)
+
+
+def _since(since_us: int, now_on: bool, was_on: bool, now_us: int) -> int:
+    if not now_on:
+        return 0
+    return since_us if was_on else now_us
+
+
+def _enabled(of: Mapping[str, Any], name: str) -> bool:
+    value = checked(of.get(name) or {}, dict, name).get("enabled")
+    return checked(value or False, bool, f"{name}.enabled") is True
+
+
+def _retention_period(after: Mapping[str, Any]) -> int:
+    return _seconds(after, "retentionPolicy", "retentionPeriod")
+
+
+def _seconds(after: Mapping[str, Any], name: str, part: str) -> int:
+    value = checked(after.get(name) or {}, dict, name).get(part) or 0
+    if isinstance(value, bool) or not str(value).isascii() or not str(value).isdigit():
+        raise invalid(f"Invalid value for field {name}.{part}: {str(value)[:50]!r}.")
+    return int(value)
+
+
+def _refuse_what_is_locked(
+    known: Attributes, bucket: Bucket, period: int, now_us: int, *, uniform: bool
+) -> None:
+    if known.retention_locked and period < bucket.retention_period_seconds:
+        raise Refused(
+            403,
+            "forbidden",
+            f"Cannot reduce retention duration of a locked Retention Policy for bucket"
+            f" '{bucket.name}'.",
+        )
+    if (
+        bucket.uniform_access
+        and not uniform
+        and now_us > known.uniform_since_us + _UNIFORM_FOR_GOOD_US
+    ):
+        raise Refused(
+            400,
+            "invalid",
+            "Cannot disable uniform bucket-level access: it has been enabled for 90 days.",
+        )

@@ -1,0 +1,160 @@
+"""The verbs of buckets."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from longshore.api.replies import Answer
+from longshore.emulator import bucket_resource, listing
+from longshore.emulator.bucket_resource import Attributes
+from longshore.emulator.refusals import Lacking, Refused
+from longshore.emulator.requests import Conditions, Request
+from longshore.emulator.verbs import Route, Shop, etag_header, no_content, of_json
+from longshore.store import ABSENT, Bucket
+
+_CONDITIONS = frozenset({"ifMetagenerationMatch", "ifMetagenerationNotMatch"})
+_PREDEFINED = frozenset({"predefinedAcl", "predefinedDefaultObjectAcl"})
+_THERE = ABSENT + 1
+
+
+def _check(bucket: Bucket, conditions: Conditions) -> None:
+    conditions.check(_THERE, Attributes.of(bucket).metageneration)
+
+
+def _reply(request: Request, bucket: Bucket) -> Answer:
+    resource = bucket_resource.resource(bucket, request.base, full=request.full)
+    return of_json(request, resource, [etag_header(resource)])
+
+
+async def insert(shop: Shop, request: Request) -> Answer:
+    """``buckets.insert``."""
+    bucket = bucket_resource.new(
+        await request.json(),
+        request.query.get("project", ""),
+        object_retention=request.flag("enableObjectRetention"),
+        now_us=shop.clock.now_us(),
+    )
+    return _reply(request, await shop.store.create_bucket(bucket))
+
+
+async def get(shop: Shop, request: Request) -> Answer:
+    """``buckets.get``."""
+    bucket = await shop.store.get_bucket(request.path[3])
+    _check(bucket, request.conditions(reads=True))
+    return _reply(request, bucket)
+
+
+async def list_(shop: Shop, request: Request) -> Answer:
+    """``buckets.list``: those of the project, and those that were made elsewhere for none."""
+    if request.flag("softDeleted"):
+        raise Lacking("soft-deleted buckets.")
+    project, prefix = request.query.get("project", ""), request.query.get("prefix", "")
+    after, limit = request.query.get("pageToken", ""), listing.limit(request)
+    found: list[Bucket] = []
+    async for bucket in shop.store.list_buckets():
+        owner = Attributes.of(bucket).project
+        ours = not project or owner in ("", project)
+        if ours and bucket.name.startswith(prefix) and bucket.name > after:
+            found.append(bucket)
+        if len(found) > limit:
+            break
+    reply: dict[str, Any] = {"kind": "storage#buckets"}
+    if len(found) > limit:
+        reply["nextPageToken"] = found[limit - 1].name
+    if found:
+        reply["items"] = [
+            bucket_resource.resource(bucket, request.base, full=request.full)
+            for bucket in found[:limit]
+        ]
+    return of_json(request, reply)
+
+
+async def patch(shop: Shop, request: Request) -> Answer:
+    """``buckets.patch``."""
+    return await _change(shop, request, whole=False)
+
+
+async def update(shop: Shop, request: Request) -> Answer:
+    """``buckets.update``."""
+    return await _change(shop, request, whole=True)
+
+
+async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
+    body, conditions = await request.json(), request.conditions()
+
+    def change(bucket: Bucket) -> Bucket:
+        _check(bucket, conditions)
+        return bucket_resource.changed(bucket, body, shop.clock.now_us(), whole=whole)
+
+    return _reply(request, await shop.store.change_bucket(request.path[3], change))
+
+
+async def delete(shop: Shop, request: Request) -> Answer:
+    """``buckets.delete``."""
+    name = request.path[3]
+    _check(await shop.store.get_bucket(name), request.conditions())
+    await shop.store.delete_bucket(name)
+    return no_content()
+
+
+async def lock_retention_policy(shop: Shop, request: Request) -> Answer:
+    """``buckets.lockRetentionPolicy``: for good."""
+    conditions = request.conditions()
+    if conditions.metageneration is None:
+        raise Refused(400, "required", "Required parameter: ifMetagenerationMatch")
+
+    def lock(bucket: Bucket) -> Bucket:
+        _check(bucket, conditions)
+        if not bucket.retention_period_seconds:
+            raise Refused(
+                400, "invalid", f"Bucket '{bucket.name}' has no retention policy to be locked."
+            )
+        known = Attributes.of(bucket)
+        locked = replace(
+            known,
+            retention_locked=True,
+            metageneration=known.metageneration + 1,
+            updated_us=shop.clock.now_us(),
+        )
+        return replace(bucket, attributes=locked.dump())
+
+    return _reply(request, await shop.store.change_bucket(request.path[3], lock))
+
+
+async def storage_layout(shop: Shop, request: Request) -> Answer:
+    """``buckets.getStorageLayout``: no bucket has folders of its own."""
+    bucket = await shop.store.get_bucket(request.path[3])
+    location = bucket.location or "US"
+    reply = {
+        "kind": "storage#storageLayout",
+        "bucket": bucket.name,
+        "location": location,
+        "locationType": bucket_resource.location_type(location),
+        "hierarchicalNamespace": {"enabled": False},
+    }
+    return of_json(request, reply)
+
+
+_ONE = "/storage/v1/b/{bucket}"
+_READ = _CONDITIONS | {"projection"}
+ROUTES = (
+    Route(
+        "POST",
+        "/storage/v1/b",
+        insert,
+        frozenset({"project", "projection", "enableObjectRetention"}) | _PREDEFINED,
+    ),
+    Route(
+        "GET",
+        "/storage/v1/b",
+        list_,
+        frozenset(["project", "prefix", "maxResults", "pageToken", "projection", "softDeleted"]),
+    ),
+    Route("GET", _ONE, get, _READ),
+    Route("PATCH", _ONE, patch, _READ | _PREDEFINED),
+    Route("PUT", _ONE, update, _READ | _PREDEFINED),
+    Route("DELETE", _ONE, delete, _CONDITIONS),
+    Route("POST", f"{_ONE}/lockRetentionPolicy", lock_retention_policy, _CONDITIONS),
+    Route("GET", f"{_ONE}/storageLayout", storage_layout, frozenset({"prefix"})),
+)

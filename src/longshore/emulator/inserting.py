@@ -1,0 +1,49 @@
+"""From a content that has arrived, and a resource that describes it, to an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from longshore.api.replies import Answer
+from longshore.emulator import object_resource
+from longshore.emulator.bucket_resource import Attributes
+from longshore.emulator.digests import from_header
+from longshore.emulator.incoming import Incoming, New
+from longshore.emulator.objects import reply
+from longshore.emulator.refusals import checked, required
+from longshore.emulator.requests import Request
+from longshore.emulator.verbs import Shop
+from longshore.store import NewObject
+
+
+def described(request: Request, resource: Mapping[str, Any]) -> New:
+    """What is to be inserted; the parameter ``name`` counts before that of the resource."""
+    bucket = request.path[request.path.index("b") + 1]
+    name = request.query.get("name") or checked(resource.get("name") or "", str, "name")
+    if not name:
+        raise required("name")
+    if key := request.query.get("kmsKeyName"):
+        resource = {**resource, "kmsKeyName": key}
+    return New(bucket, name, resource, request.conditions())
+
+
+async def finish(shop: Shop, request: Request, new: New, incoming: Incoming) -> Answer:
+    """Make the object, if what the writer says of its content is true."""
+    digests = incoming.digests()
+    digests.check(object_resource.expected(new.resource))
+    digests.check(from_header(request.headers.get("x-goog-hash", "")))
+    bucket = await shop.store.get_bucket(new.bucket)
+    known = Attributes.of(bucket)
+    columns = {
+        "storage_class": str(known.kept.get("storageClass", "")),
+        **object_resource.new_columns(new.resource, bucket, may_retain=known.object_retention),
+        "digests": digests.dump(),
+    }
+    made = await shop.store.put_object(
+        new.bucket,
+        NewObject(new.name, incoming.content(), columns),
+        check=new.conditions.check,
+        columns=object_resource.COLUMNS,
+    )
+    return reply(request, bucket, made)

@@ -1,0 +1,99 @@
+"""The verbs of objects, but for those that take contents in."""
+
+from __future__ import annotations
+
+from longshore.api.replies import Answer
+from longshore.emulator import downloads, listing, object_resource
+from longshore.emulator.bucket_resource import Attributes
+from longshore.emulator.refusals import Refused
+from longshore.emulator.requests import CONDITIONS, Request
+from longshore.emulator.verbs import Route, Shop, etag_header, no_content, of_json
+from longshore.store import ABSENT, Batch, Bucket
+
+
+async def found(shop: Shop, request: Request, bucket: str, name: str) -> Batch:
+    """The version that ``request`` means, with the columns of a resource; raises Refused."""
+    generation = request.generation()
+    batch = await shop.store.read_objects(
+        bucket, [name], [generation], columns=object_resource.COLUMNS
+    )
+    if batch.generations == [ABSENT]:
+        raise Refused(404, "notFound", f"No such object: {bucket}/{name}")
+    request.conditions(reads=True).check(batch.generations[0], batch.metagenerations[0])
+    return batch
+
+
+def reply(request: Request, bucket: Bucket, batch: Batch) -> Answer:
+    """The resource of an object."""
+    resource = object_resource.resource(bucket, batch, request.base, full=request.full)
+    return of_json(request, resource, [etag_header(resource)])
+
+
+async def get(shop: Shop, request: Request) -> Answer:
+    """``objects.get``: the resource, or with ``alt=media`` the content."""
+    bucket = await shop.store.get_bucket(request.path[3])
+    batch = await found(shop, request, bucket.name, request.path[5])
+    if request.system.get("alt") == "media":
+        return downloads.of_content(shop, request, bucket.name, batch)
+    return reply(request, bucket, batch)
+
+
+async def download(shop: Shop, request: Request) -> Answer:
+    """The same at the address of a ``mediaLink``."""
+    bucket, name = request.path[4], request.path[6]
+    batch = await found(shop, request, bucket, name)
+    return downloads.of_content(shop, request, bucket, batch)
+
+
+async def patch(shop: Shop, request: Request) -> Answer:
+    """``objects.patch``."""
+    return await _change(shop, request, whole=False)
+
+
+async def update(shop: Shop, request: Request) -> Answer:
+    """``objects.update``."""
+    return await _change(shop, request, whole=True)
+
+
+async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
+    body = await request.json()
+    bucket = await shop.store.get_bucket(request.path[3])
+    make = object_resource.replacement if whole else object_resource.patch
+    changed = await shop.store.patch_object(
+        bucket.name,
+        request.path[5],
+        request.generation(),
+        patch=make(
+            body,
+            may_retain=Attributes.of(bucket).object_retention,
+            override=request.flag("overrideUnlockedRetention"),
+        ),
+        check=request.conditions().check,
+        columns=object_resource.COLUMNS,
+    )
+    return reply(request, bucket, changed)
+
+
+async def delete(shop: Shop, request: Request) -> Answer:
+    """``objects.delete``: without a generation the live one, which a versioned bucket keeps."""
+    await shop.store.delete_object(
+        request.path[3],
+        request.path[5],
+        request.generation(),
+        check=request.conditions().check,
+    )
+    return no_content()
+
+
+_MANY = "/storage/v1/b/{bucket}/o"
+_ONE = f"{_MANY}/{{object}}"
+_VERSION = CONDITIONS | {"generation"}
+_CHANGE = _VERSION | {"projection", "predefinedAcl", "overrideUnlockedRetention"}
+ROUTES = (
+    Route("GET", _MANY, listing.list_objects, listing.PARAMETERS),
+    Route("GET", _ONE, get, _VERSION | {"projection"}),
+    Route("GET", f"/download{_ONE}", download, _VERSION | {"projection"}),
+    Route("PATCH", _ONE, patch, _CHANGE),
+    Route("PUT", _ONE, update, _CHANGE),
+    Route("DELETE", _ONE, delete, _VERSION),
+)

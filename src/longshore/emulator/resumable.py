@@ -1,0 +1,129 @@
+"""Uploads that come in several requests.
+
+docs: cloud.google.com/storage/docs/performing-resumable-uploads: 308 with the ``Range`` of what is
+kept (no such header: nothing is), 200 when all has arrived, as often as is asked. Sessions end with
+the process.
+"""
+
+from __future__ import annotations
+
+import re
+from uuid import uuid4
+
+from longshore.api.replies import Answer
+from longshore.emulator.incoming import Incoming, Session
+from longshore.emulator.inserting import described, finish
+from longshore.emulator.refusals import Refused, invalid
+from longshore.emulator.requests import Request
+from longshore.emulator.verbs import Shop
+from longshore.store import ABSENT
+
+CHUNK_BYTES = 256 << 10
+"""Of what is not the last of a resumable upload, only multiples of this are kept."""
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", re.ASCII)
+
+
+async def begin(shop: Shop, request: Request) -> Answer:
+    """Open a session for a content that comes in later requests.
+
+    Preconditions are looked at now, so that nobody sends a content in vain, and when it is there.
+    """
+    resource = await request.json()
+    if content_type := request.headers.get("x-upload-content-type"):
+        resource = {"contentType": content_type} | resource
+    new = described(request, resource)
+    there = await shop.store.read_objects(new.bucket, [new.name], [ABSENT])
+    new.conditions.check(there.generations[0], there.metagenerations[0])
+    length = request.headers.get("x-upload-content-length", "")
+    session = Session(
+        id=uuid4().hex,
+        new=new,
+        incoming=Incoming(shop.folder),
+        total=int(length) if length.isdecimal() else None,
+    )
+    shop.sessions[session.id] = session
+    at = f"{request.base}{request.raw_path}?uploadType=resumable&upload_id={session.id}"
+    headers = [(b"location", at.encode()), (b"x-guploader-uploadid", session.id.encode())]
+    return Answer(200, b"", headers=headers)
+
+
+async def resume(shop: Shop, request: Request) -> Answer:
+    """A part of the content, or with ``bytes */…`` the question what has arrived."""
+    session = _session(shop, request)
+    if session.finished is not None:
+        return session.finished
+    header = request.headers.get("content-range", "")
+    start, total = _content_range(header, session)
+    if total is not None and session.total not in (None, total):
+        raise invalid("The size of the upload differs from what was said before.")
+    session.total = total
+    if start is not None:
+        await _receive(session, request, start, last=not header)
+    if session.total is None or session.incoming.size < session.total:
+        return _incomplete(session)
+    try:
+        session.finished = await finish(shop, request, session.new, session.incoming)
+    except Refused as refused:
+        session.finished = refused.answer()
+    finally:
+        session.incoming.discard()
+    return session.finished
+
+
+async def _receive(session: Session, request: Request, start: int, *, last: bool) -> None:
+    """Take in what is new of a part that begins at ``start``: of the ``last`` one all, of any
+    other, or of one that breaks off, whole chunks."""
+    known = session.incoming.size - start
+    if known < 0:  # there is a gap: the client is told where to go on
+        async for _ in request.pieces():
+            pass
+        return
+    pending = bytearray()
+    async for piece in request.pieces():
+        pending += piece[known:]
+        known = max(0, known - len(piece))
+        whole = len(pending) // CHUNK_BYTES * CHUNK_BYTES
+        if whole:
+            session.incoming.write(pending[:whole])
+            del pending[:whole]
+    size = session.incoming.size + len(pending)
+    if last or (session.total is not None and size >= session.total):
+        session.incoming.write(pending)
+        session.total = size if session.total is None else session.total
+    if session.total is not None and session.incoming.size > session.total:
+        raise invalid("The upload has more bytes than was said before.")
+
+
+def _content_range(header: str, session: Session) -> tuple[int | None, int | None]:
+    """Where a part begins (None: there is none, it is a question), and the size of the whole
+    content if it is known. Without a header the body is all of it."""
+    if not header:
+        return 0, session.total
+    match = _CONTENT_RANGE.fullmatch(header.strip())
+    if match is None:
+        raise invalid(f"Invalid value for header Content-Range: {header[:50]!r}.")
+    first, _, whole = match.groups()
+    total = session.total if whole == "*" else int(whole)
+    return (None if first is None else int(first)), total
+
+
+async def cancel(shop: Shop, request: Request) -> Answer:
+    """Give a session up: 499, as Cloud Storage answers."""
+    session = _session(shop, request)
+    session.incoming.discard()
+    del shop.sessions[session.id]
+    return Answer(499, b"")
+
+
+def _session(shop: Shop, request: Request) -> Session:
+    upload_id = request.query.get("upload_id", "")
+    if upload_id not in shop.sessions:
+        raise Refused(404, "notFound", f"There is no upload {upload_id[:100]!r}.")
+    return shop.sessions[upload_id]
+
+
+def _incomplete(session: Session) -> Answer:
+    """What is answered until all has arrived."""
+    size = session.incoming.size
+    headers = [(b"range", b"bytes=0-%d" % (size - 1))] if size else []
+    return Answer(308, b"", headers=headers)

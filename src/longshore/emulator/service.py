@@ -1,0 +1,205 @@
+"""The emulator as a process: options become a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from longshore import app, extensions, telemetry
+from longshore.api.auth import Auth
+from longshore.api.grpc_server import GrpcServer
+from longshore.api.methods import Methods
+from longshore.api.rest import App
+from longshore.api.server import make_server
+from longshore.clock import SystemClock
+from longshore.data_dir import DataDirLock
+from longshore.database import Database
+from longshore.embedded import OneAtATime
+from longshore.emulator.app import EmulatorApp
+from longshore.emulator.verbs import Shop
+from longshore.emulator.worker import InProcess
+from longshore.housekeeping import end_what_is_old, record_ends
+from longshore.metrics import MetricsPage
+from longshore.settings import ListenSettings, Settings, StoreSettings
+from longshore.store import Store, Stores
+
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of our own in it is used
+_STORE = "local"
+_ARRIVING = "arriving"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Where the emulator listens, and where it keeps everything; ``data`` None: in memory, and
+    nowhere once it ends. Port 0 is a free one."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    grpc_port: int = 8081
+    data: Path | None = None
+
+
+class Ports(NamedTuple):
+    """Where it does listen."""
+
+    rest: int
+    grpc: int
+
+
+class Clock(SystemClock):
+    """The machine's clock, with the seconds that were put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_us = 0
+
+    def now_us(self) -> int:
+        return super().now_us() + self.ahead_us
+
+
+class OneStore(Stores):
+    """One store for every bucket, which front end and worker share."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        super().__init__(settings)
+        self._store = store
+
+    def open(self, name: str) -> Store:
+        """The store."""
+        return self._store
+
+    async def close(self) -> None:
+        """Close the store."""
+        await self._store.close()
+
+
+def run(options: Options) -> int:
+    """Run the emulator until SIGTERM or SIGINT; gives the exit status.
+
+    Raises FailedPrecondition where another service has the data directory or a port.
+    """
+    telemetry.set_up()
+    return asyncio.run(_run(options))
+
+
+async def _run(options: Options) -> int:
+    stop = asyncio.Event()
+    async with running(options) as ports:
+        app.stop_by_signals(stop)
+        sys.stdout.write(welcome(options.host, ports))
+        sys.stdout.flush()
+        await stop.wait()
+        telemetry.event("stopping")
+    return 0
+
+
+def environment(host: str, ports: Ports) -> Mapping[str, str]:
+    """The variables that lead clients to the emulator; docs/emulator.md says which one reads
+    which."""
+    url = f"http://{host}:{ports.rest}"
+    return {
+        "STORAGE_EMULATOR_HOST": url,
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{url}/",
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGEBATCHOPERATIONS": f"{url}/",
+        "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+        "CLOUDSDK_CORE_PROJECT": "local",
+        "LONGSHORE_SERVER": url,
+    }
+
+
+def welcome(host: str, ports: Ports) -> str:
+    """What is printed once it listens: lines for a shell."""
+    lines = [
+        f"# Cloud Storage and batch operations: REST at {host}:{ports.rest},"
+        f" gRPC at {host}:{ports.grpc}",
+        *(f"export {name}={value}" for name, value in environment(host, ports).items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+@asynccontextmanager
+async def running(options: Options) -> AsyncIterator[Ports]:
+    """A running emulator; it has ended when this has."""
+    with _home(options.data) as home:
+        settings = Settings(
+            data_dir=home,
+            workers=1,
+            rest=ListenSettings(listen=f"{options.host}:{options.port}"),
+            grpc=ListenSettings(listen=f"{options.host}:{options.grpc_port}"),
+            stores={
+                _STORE: StoreSettings(
+                    name=_STORE, kind="memory" if options.data is None else "local"
+                )
+            },
+        )
+        app.require_authentication(settings)
+        lock = DataDirLock(home)
+        database = Database.open(settings, patience_seconds=app.PATIENCE_SECONDS)
+        try:
+            async with _serving(settings, database) as ports:
+                yield ports
+        finally:
+            await database.close()
+            lock.close()
+
+
+@contextlib.contextmanager
+def _home(data: Path | None) -> Iterator[Path]:
+    """Where the jobs are, and what is arriving: of an emulator in memory that ends with it."""
+    if data is not None:
+        yield data
+        return
+    folder = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="longshore-emulator-", dir=folder) as home:
+        yield Path(home)
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, database: Database) -> AsyncIterator[Ports]:
+    await app.take_over(settings, database)
+    clock = Clock()
+    kind = settings.stores[_STORE].kind
+    module = extensions.load("stores", kind)
+    store: OneAtATime = module.open_store(settings.stores[_STORE], settings.data_dir, clock)
+    stores = OneStore(settings, store)
+    runner = InProcess(settings, database, stores, clock)
+    methods = Methods(database, clock, Auth.fixed(settings, clock))
+
+    async def ready() -> Mapping[str, bool]:
+        return {"workers": runner.ready()}
+
+    metrics = MetricsPage(database, clock, runner.measured)
+    folder = settings.data_dir / _ARRIVING
+    folder.mkdir(exist_ok=True)
+    for left in folder.iterdir():  # by an emulator that was killed
+        left.unlink()
+    shop = Shop(store=store, clock=clock, folder=folder)
+    both = EmulatorApp(shop, App(methods, database, ready, metrics))
+    with app.listening(settings.rest, "--port"):
+        server = make_server(both, *settings.rest.address)
+    grpc = GrpcServer(methods, *settings.grpc.address, None)
+    with app.listening(settings.grpc, "--grpc-port"):
+        await asyncio.to_thread(grpc.start)
+    stop = asyncio.Event()
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(runner.run(stop))
+            group.create_task(app.sweep_logs(settings, database, stop))
+            group.create_task(end_what_is_old(settings.retention, database, clock, stop))
+            group.create_task(record_ends(database, clock, stop))
+            group.create_task(server.serve())
+            group.create_task(grpc.run(stop))
+            try:
+                yield Ports(server.port, grpc.port)
+            finally:
+                stop.set()
+                server.should_exit = True
+    finally:
+        await stores.close()

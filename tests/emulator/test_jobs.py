@@ -1,0 +1,94 @@
+"""Jobs over what clients of Cloud Storage have put into the emulator; and its command."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from google.api_core import exceptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.cloud import storagebatchoperations_v1 as sbo
+
+from longshore.testing import Emulator, emulator
+
+PARENT = "projects/local/locations/global"
+
+
+@pytest.fixture
+def jobs(emulated: Emulator) -> sbo.StorageBatchOperationsClient:
+    return sbo.StorageBatchOperationsClient(
+        transport="rest",
+        credentials=AnonymousCredentials(),
+        client_options={"api_endpoint": emulated.url},
+    )
+
+
+def run(jobs: sbo.StorageBatchOperationsClient, bucket: storage.Bucket, name: str, **what: object):
+    source = {
+        "bucket": bucket.name,
+        "prefix_list": {"included_object_prefixes": ["cargo/"]},
+    }
+    job = sbo.Job(bucket_list={"buckets": [source]}, **what)
+    return jobs.create_job(parent=PARENT, job_id=f"{name}-{bucket.name}", job=job).result(60)
+
+
+def test_a_hold_by_a_job_is_a_hold(
+    jobs: sbo.StorageBatchOperationsClient, bucket: storage.Bucket
+) -> None:
+    for number in range(20):
+        bucket.blob(f"cargo/{number}").upload_from_string(b"1")
+    bucket.blob("other").upload_from_string(b"1")
+    held = run(jobs, bucket, "hold", put_object_hold={"temporary_hold": 1})
+    assert (held.counters.succeeded_object_count, held.counters.failed_object_count) == (20, 0)
+    assert [blob.name for blob in bucket.list_blobs() if not blob.temporary_hold] == ["other"]
+    with pytest.raises(exceptions.Forbidden):
+        bucket.delete_blob("cargo/7")
+    run(jobs, bucket, "free", put_object_hold={"temporary_hold": 2})
+    bucket.delete_blob("cargo/7")
+    gone = run(jobs, bucket, "delete", delete_object={})
+    assert gone.counters.succeeded_object_count == 19
+    assert [blob.name for blob in bucket.list_blobs()] == ["other"]
+
+
+def test_a_manifest_is_read_where_it_was_uploaded(
+    jobs: sbo.StorageBatchOperationsClient, bucket: storage.Bucket
+) -> None:
+    for name in ("a", "b", "c"):
+        bucket.blob(name).upload_from_string(b"1")
+    bucket.blob("list.csv").upload_from_string(f"bucket,name\n{bucket.name},a\n{bucket.name},b\n")
+    manifest = {"manifest_location": f"gs://{bucket.name}/list.csv"}
+    job = sbo.Job(
+        bucket_list={"buckets": [{"bucket": bucket.name, "manifest": manifest}]},
+        put_metadata={"custom_metadata": {"k": "v"}},
+    )
+    jobs.create_job(parent=PARENT, job_id=f"manifest-{bucket.name}", job=job).result(60)
+    assert [blob.name for blob in bucket.list_blobs() if blob.metadata == {"k": "v"}] == ["a", "b"]
+
+
+def test_what_is_in_a_directory_is_there_again(tmp_path: Path) -> None:
+    with emulator(tmp_path) as first, httpx.Client(base_url=first.url) as http:
+        http.post("/storage/v1/b", json={"name": "kept", "labels": {"a": "1"}})
+        http.post("/upload/storage/v1/b/kept/o?name=a", content=b"x" * 100_000)
+    with emulator(tmp_path) as second, httpx.Client(base_url=second.url) as http:
+        assert http.get("/storage/v1/b/kept").json()["labels"] == {"a": "1"}
+        assert http.get("/storage/v1/b/kept/o/a?alt=media").content == b"x" * 100_000
+    assert list((tmp_path / "arriving").iterdir()) == []
+
+
+def test_the_command_prints_where_it_listens_and_ends_by_a_signal() -> None:
+    command = [sys.executable, "-m", "longshore", "emulator", "--port", "0", "--grpc-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        told = [process.stdout.readline() for _ in range(7)]
+        exported = dict(re.findall(r"export (\w+)=(\S+)", "".join(told)))
+        url = exported["STORAGE_EMULATOR_HOST"]
+        assert httpx.get(f"{url}/storage/v1/b").json() == {"kind": "storage#buckets"}
+        assert exported["LONGSHORE_SERVER"] == url
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
