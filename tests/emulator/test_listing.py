@@ -97,3 +97,26 @@ def test_versions_in_pages(client: storage.Client) -> None:
 @pytest.mark.parametrize("ask", [{"pageToken": "!"}, {"pageToken": "WzFd"}, {"maxResults": "x"}])
 def test_what_no_page_has(http: httpx.Client, full: storage.Bucket, ask: dict[str, str]) -> None:
     assert http.get(f"/storage/v1/b/{full.name}/o", params=ask).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("glob", "names"),
+    [
+        ("*", ["a", "a0", "c", "é", "\U0001f6a2"]),
+        ("**", sorted(NAMES)),
+        ("a/*", ["a/", "a/b", "a/c"]),
+        ("a/**c", ["a/b/c", "a/c"]),
+        ("?", ["a", "c", "é", "\U0001f6a2"]),
+        ("[ab]*/[!b]", ["a/c", "b/x", "b/y"]),
+        ("{a,b}/{c,x}", ["a/c", "b/x"]),
+        ("b/[x-z]", ["b/x", "b/y"]),
+    ],
+)
+def test_globs(full: storage.Bucket, glob: str, names: list[str]) -> None:
+    assert [blob.name for blob in full.list_blobs(match_glob=glob, page_size=2)] == names
+
+
+@pytest.mark.parametrize("glob", ["[", "{a", "a" * 2000])
+def test_globs_that_are_none(http: httpx.Client, full: storage.Bucket, glob: str) -> None:
+    answer = http.get(f"/storage/v1/b/{full.name}/o", params={"matchGlob": glob})
+    assert answer.status_code == 400

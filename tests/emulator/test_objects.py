@@ -355,14 +355,13 @@ def test_what_is_missing_says_so(http: httpx.Client, bucket: storage.Bucket) -> 
     at = f"/storage/v1/b/{bucket.name}/o"
     answers = [
         http.get(at, params={"softDeleted": "true"}),
-        http.post(f"{at}/a/compose", json={}),
+        http.post(f"{at}/a/restore", json={}),
         http.patch(f"{at}/a", json={"customerEncryption": {}}),
         http.post(f"/upload{at}?name=x", content=b"1", headers={"content-encoding": "gzip"}),
-        http.post("/batch/storage/v1"),
     ]
     assert {answer.status_code for answer in answers} == {501}
     assert "'softDeleted'" in answers[0].text
-    assert "compose" in answers[1].text
+    assert "restore" in answers[1].text
     assert "'customerEncryption'" in answers[2].text
 
 

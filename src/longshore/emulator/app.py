@@ -2,46 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from longshore import telemetry
 from longshore.api.bodies import ClientGone
-from longshore.api.replies import Answer
 from longshore.api.rest import AsgiApp, Receive, Scope, Send
-from longshore.api.status import Refusal
-from longshore.emulator import buckets, objects, refusals, uploads
-from longshore.emulator.refusals import Lacking, Refused
+from longshore.emulator import acls, batch, buckets, copies, objects, refusals, uploads
+from longshore.emulator.refusals import Refused
 from longshore.emulator.requests import Request
-from longshore.emulator.verbs import Route, Shop
+from longshore.emulator.routes import Routes
+from longshore.emulator.verbs import Shop
 from longshore.errors import Error
 
 OURS = ("/storage/", "/upload/", "/resumable/", "/download/", "/batch")
 """How the paths of the JSON API begin; none of batch operations does."""
 
-ROUTES = (*buckets.ROUTES, *objects.ROUTES, *uploads.ROUTES)
-
-
-class Routes:
-    """All verbs, by method and path."""
-
-    def __init__(self, routes: Iterable[Route]) -> None:
-        self._by_size: dict[tuple[str, int], list[tuple[list[tuple[int, str]], Route]]] = {}
-        for route in routes:
-            segments = route.path.strip("/").split("/")
-            fixed = [(i, text) for i, text in enumerate(segments) if not text.startswith("{")]
-            known = self._by_size.setdefault((route.method, len(segments)), [])
-            known.append((fixed, route))
-
-    def find(self, request: Request) -> Route:
-        """The route of a request; raises Lacking for what there is none for, or for a parameter
-        that it does not take."""
-        path = request.path
-        for fixed, route in self._by_size.get((request.verb, len(path)), ()):
-            if all(path[index] == text for index, text in fixed):
-                if unknown := request.query.keys() - route.parameters:
-                    raise Lacking(f"the parameter {min(unknown)!r} of {request.verb} {route.path}.")
-                return route
-        raise Lacking(f"{request.verb} {request.raw_path}")
+ROUTES = (
+    *buckets.ROUTES,
+    *objects.ROUTES,
+    *uploads.ROUTES,
+    *copies.ROUTES,
+    *acls.ROUTES,
+)
 
 
 class EmulatorApp:
@@ -50,7 +30,7 @@ class EmulatorApp:
     def __init__(self, shop: Shop, batch_operations: AsgiApp) -> None:
         self._shop = shop
         self._batch_operations = batch_operations
-        self._routes = Routes(ROUTES)
+        self._routes = Routes((*ROUTES, *batch.routes_of(Routes(ROUTES))))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not scope["path"].startswith(OURS):
@@ -68,7 +48,7 @@ class EmulatorApp:
                 headers,
                 receive,
             )
-            answer = await self._answer(request)
+            answer = await self._routes.answer(self._shop, request)
         except ClientGone:
             telemetry.event("client_gone", verb=scope["method"], path=scope["path"])
             return
@@ -81,13 +61,3 @@ class EmulatorApp:
         if request is None or not request.body_read:  # its rest may be endless
             answer.headers.append((b"connection", b"close"))
         await answer.send(send)
-
-    async def _answer(self, request: Request) -> Answer:
-        try:
-            return await self._routes.find(request).verb(self._shop, request)
-        except (Refused, Lacking) as refused:
-            return refused.answer()
-        except Refusal as refusal:  # a body that is too large, or too slow
-            return Refused(refusal.http, "invalid", str(refusal)).answer()
-        except Error as error:
-            return refusals.of_error(error)

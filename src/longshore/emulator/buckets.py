@@ -136,6 +136,12 @@ async def storage_layout(shop: Shop, request: Request) -> Answer:
     return of_json(request, reply)
 
 
+async def list_managed_folders(shop: Shop, request: Request) -> Answer:
+    """``managedFolders.list``: there are none, since making one is not done here."""
+    await shop.store.get_bucket(request.path[3])
+    return of_json(request, {"kind": "storage#managedFolders"})
+
+
 _ONE = "/storage/v1/b/{bucket}"
 _READ = _CONDITIONS | {"projection"}
 ROUTES = (
@@ -157,4 +163,10 @@ ROUTES = (
     Route("DELETE", _ONE, delete, _CONDITIONS),
     Route("POST", f"{_ONE}/lockRetentionPolicy", lock_retention_policy, _CONDITIONS),
     Route("GET", f"{_ONE}/storageLayout", storage_layout, frozenset({"prefix"})),
+    Route(
+        "GET",
+        f"{_ONE}/managedFolders",
+        list_managed_folders,
+        frozenset({"prefix", "pageSize", "pageToken"}),
+    ),
 )

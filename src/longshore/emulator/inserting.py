@@ -37,7 +37,7 @@ async def finish(shop: Shop, request: Request, new: New, incoming: Incoming) -> 
     known = Attributes.of(bucket)
     columns = {
         "storage_class": str(known.kept.get("storageClass", "")),
-        **object_resource.new_columns(new.resource, bucket, may_retain=known.object_retention),
+        **object_resource.new_columns(new.resource, may_retain=known.object_retention),
         "digests": digests.dump(),
     }
     made = await shop.store.put_object(

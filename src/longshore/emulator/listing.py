@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import orjson
 
 from longshore.api.replies import Answer
-from longshore.emulator import object_resource
+from longshore.emulator import glob, object_resource
 from longshore.emulator.refusals import invalid
 from longshore.emulator.requests import Request
 from longshore.emulator.verbs import Shop, of_json
@@ -28,17 +29,19 @@ _LAST = "\U0010ffff"
 _ALL_GENERATIONS = 1 << 62
 
 PARAMETERS = frozenset(
-    [
+    {
         "delimiter",
         "endOffset",
+        "includeFoldersAsPrefixes",  # there are none
         "includeTrailingDelimiter",
+        "matchGlob",
         "maxResults",
         "pageToken",
         "prefix",
         "projection",
         "startOffset",
         "versions",
-    ]
+    }
 )
 
 
@@ -53,6 +56,7 @@ class Wanted:
     start: str
     end: str | None
     versions: bool
+    glob: re.Pattern[str] | None
     limit: int
     position: tuple[str, int | None] | None
 
@@ -105,6 +109,7 @@ def _wanted(request: Request) -> Wanted:
         start=query.get("startOffset", ""),
         end=query.get("endOffset") or None,
         versions=request.flag("versions"),
+        glob=glob.compiled(query["matchGlob"]) if query.get("matchGlob") else None,
         limit=limit(request),
         position=_position(query.get("pageToken", "")),
     )
@@ -181,6 +186,8 @@ def _take(page: Page, batch: Batch, wanted: Wanted) -> None:
         if name < wanted.start or (name, batch.generations[index]) <= before:
             continue
         directory = _directory(name, wanted)
+        if wanted.glob is not None and not wanted.glob.fullmatch(directory or name):
+            continue
         known = not directory or (bool(page.prefixes) and page.prefixes[-1] == directory)
         item = not directory or (wanted.trailing and name == directory)
         if (not known or item) and page.count >= wanted.limit:

@@ -172,7 +172,7 @@ def _grant(resource: Mapping[str, Any], entity: str, role: str) -> dict[str, Any
     }
 
 
-def new_columns(body: Mapping[str, Any], bucket: Bucket, *, may_retain: bool) -> dict[str, Any]:
+def new_columns(body: Mapping[str, Any], *, may_retain: bool) -> dict[str, Any]:
     """The columns that a new object gets by its resource; raises Refused, InvalidArgument."""
     changes = patch(body, may_retain=may_retain).changes()
     columns: dict[str, Any] = {}

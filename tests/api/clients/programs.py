@@ -70,23 +70,28 @@ class Node(Client):
         return json.loads(self._process.stdout.readline())
 
 
+def gcloud_environment(url: str, home: Path) -> dict[str, str]:
+    """What leads gcloud to ``url``, and to nobody else; its files are in ``home``."""
+    return {
+        **{name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ},
+        "HOME": str(home),
+        "CLOUDSDK_CONFIG": str(home / "gcloud"),
+        "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGEBATCHOPERATIONS": f"{url}/",
+        "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
+        "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
+        "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
+        "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
+        "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "true",
+        "CLOUDSDK_SURVEY_DISABLE_PROMPTS": "true",
+        "no_proxy": "127.0.0.1",
+    }
+
+
 class Gcloud(Client):
     """A process for each call; ``run`` for what is no method."""
 
     def __init__(self, url: str, home: Path) -> None:
-        self._environment = {
-            **{name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL") if name in os.environ},
-            "HOME": str(home),
-            "CLOUDSDK_CONFIG": str(home / "gcloud"),
-            "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGEBATCHOPERATIONS": f"{url}/",
-            "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
-            "CLOUDSDK_CORE_DISABLE_PROMPTS": "1",
-            "CLOUDSDK_CORE_CHECK_GCE_METADATA": "false",
-            "CLOUDSDK_CORE_DISABLE_USAGE_REPORTING": "true",
-            "CLOUDSDK_COMPONENT_MANAGER_DISABLE_UPDATE_CHECK": "true",
-            "CLOUDSDK_SURVEY_DISABLE_PROMPTS": "true",
-            "no_proxy": "127.0.0.1",
-        }
+        self._environment = gcloud_environment(url, home)
 
     def run(
         self, *arguments: str, track: str = "", **environment: str

@@ -1,0 +1,101 @@
+"""The batch endpoint: many calls in one ``multipart/mixed`` body, and their replies in another.
+
+docs: cloud.google.com/storage/docs/batch. Uploads and downloads are not for it. The replies are in
+the order of the calls; each has the ``Content-ID`` of its call with ``response-`` in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from longshore.api.replies import Answer
+from longshore.emulator.refusals import invalid
+from longshore.emulator.requests import Request
+from longshore.emulator.routes import Routes
+from longshore.emulator.verbs import Route, Shop
+from longshore.errors import Error
+
+CALLS_MAX = 1000
+"""Cloud Storage asks for at most 100; Google's own clients send up to so many."""
+BODY_MAX_BYTES = 10 << 20
+_BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
+
+
+def routes_of(routes: Routes) -> tuple[Route, ...]:
+    """The endpoint, whose calls are found in ``routes``."""
+
+    async def run(shop: Shop, request: Request) -> Answer:
+        return await _run(shop, request, routes)
+
+    return (Route("POST", "/batch/storage/v1", run), Route("POST", "/batch", run))
+
+
+async def _run(shop: Shop, request: Request, routes: Routes) -> Answer:
+    content_type = request.headers.get("content-type", "")
+    match = _BOUNDARY.search(content_type)
+    if not content_type.lower().startswith("multipart/mixed") or match is None:
+        raise invalid("The body of a batch must be multipart/mixed with a boundary.")
+    body = bytearray()
+    async for piece in request.pieces():
+        body += piece
+        if len(body) > BODY_MAX_BYTES:
+            raise invalid(f"The batch has more than {BODY_MAX_BYTES} bytes.")
+    calls = (b"\n" + body.replace(b"\r\n", b"\n")).split(b"\n--" + match[1].encode("latin-1"))[1:-1]
+    if not 1 <= len(calls) <= CALLS_MAX:
+        raise invalid(f"A batch has 1 to {CALLS_MAX} calls, not {len(calls)}.")
+    mark = f"batch_{uuid4().hex}"
+    reply = bytearray()
+    for call in calls:
+        reply += f"--{mark}\r\n".encode() + await _part(shop, routes, bytes(call), request)
+    reply += f"--{mark}--\r\n".encode()
+    return Answer(200, bytes(reply), f"multipart/mixed; boundary={mark}")
+
+
+async def _part(shop: Shop, routes: Routes, call: bytes, batch: Request) -> bytes:
+    outer, _, rest = call.strip(b"\n").partition(b"\n\n")
+    head, _, body = rest.lstrip(b"\n").partition(b"\n\n")
+    start, *lines = head.decode("latin-1").split("\n")
+    words = start.split()
+    if len(words) < 2:
+        raise invalid(f"A part of the batch is no call: {start[:100]!r}.")
+    headers = {**_headers(lines), "host": batch.headers.get("host", "")}
+    headers["content-length"] = str(len(body))
+    content_id = _headers(outer.decode("latin-1").split("\n")).get("content-id", "")
+    answer = await _answer(shop, routes, words, headers, body)
+    own = ["Content-Type: application/http"]
+    if content_id:
+        own.append(f"Content-ID: <response-{content_id.strip('<>')}>")
+    phrase = HTTPStatus(answer.http).phrase
+    inner = [f"{name.decode()}: {value.decode('latin-1')}" for name, value in answer.headers]
+    text = "\r\n".join([*own, "", f"HTTP/1.1 {answer.http} {phrase}", *inner, "", ""])
+    return text.encode("latin-1") + answer.body + b"\r\n"
+
+
+async def _answer(
+    shop: Shop, routes: Routes, words: list[str], headers: dict[str, str], body: bytes
+) -> Answer:
+    url = urlsplit(words[1])
+    if not url.path.startswith("/storage/v1/") or "alt=media" in url.query:
+        return invalid("Uploads and downloads are not for batches.").answer()
+    try:
+        request = Request(words[0], url.path, url.query, headers, _once(body))
+    except Error as error:
+        return invalid(error.message).answer()
+    return await routes.answer(shop, request)
+
+
+def _once(body: bytes) -> Any:
+    async def receive() -> MutableMapping[str, Any]:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return receive
+
+
+def _headers(lines: list[str]) -> dict[str, str]:
+    pairs = (line.partition(":") for line in lines)
+    return {name.strip().lower(): value.strip() for name, _, value in pairs if name.strip()}

@@ -1,0 +1,278 @@
+"""Objects made of others: copy, move, rewrite with tokens, compose.
+
+docs: cloud.google.com/storage/docs/json_api/v1/objects/{copy,move,rewrite,compose}. A body with
+metadata replaces that of the source, one without leaves it. Holds, retentions and ACLs are not
+copied.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from longshore import object_rules
+from longshore.api.replies import Answer
+from longshore.emulator import object_resource
+from longshore.emulator.bucket_resource import Attributes
+from longshore.emulator.digests import Digests
+from longshore.emulator.incoming import Incoming
+from longshore.emulator.refusals import Lacking, Refused, checked, condition_not_met, invalid
+from longshore.emulator.requests import CONDITIONS, SOURCE_CONDITIONS, Conditions, Request
+from longshore.emulator.verbs import Route, Shop, etag_header, of_json
+from longshore.store import ABSENT, Batch, NewObject
+
+COMPOSED_MAX = 32
+REWRITTEN_UNIT_BYTES = 1 << 20
+_ANY = Conditions(None, None, None, None)
+_METADATA = (
+    "content_type",
+    "content_encoding",
+    "content_language",
+    "content_disposition",
+    "cache_control",
+    "custom_time_us",
+    "custom_metadata",
+    "contexts",
+)
+
+
+class Source(NamedTuple):
+    """An object that is read from."""
+
+    bucket: str
+    batch: Batch
+
+    @property
+    def digests(self) -> Digests:
+        """Of its content, as far as they are known."""
+        return Digests.load(self.batch.columns["digests"][0])
+
+    def metadata(self) -> dict[str, Any]:
+        """What a copy has of it."""
+        return {column: self.batch.columns[column][0] for column in _METADATA}
+
+
+class Target(NamedTuple):
+    """An object that is to be, with the columns that it gets."""
+
+    bucket: str
+    name: str
+    columns: Mapping[str, Any]
+    conditions: Conditions
+
+
+async def _source(
+    shop: Shop, bucket: str, name: str, generation: int, conditions: Conditions
+) -> Source:
+    batch = await shop.store.read_objects(
+        bucket, [name], [generation], columns=object_resource.COLUMNS
+    )
+    if batch.generations == [ABSENT]:
+        raise Refused(404, "notFound", f"No such object: {bucket}/{name}")
+    conditions.check(batch.generations[0], batch.metagenerations[0])
+    return Source(bucket, batch)
+
+
+async def _target(
+    shop: Shop, request: Request, at: tuple[str, str], body: Mapping[str, Any], source: Source
+) -> Target:
+    """What is to be made at bucket and name ``at`` of ``source``, as ``body`` describes it."""
+    bucket = await shop.store.get_bucket(at[0])
+    known = Attributes.of(bucket)
+    given = object_resource.new_columns(body, may_retain=known.object_retention)
+    kept = source.metadata() if given.keys().isdisjoint(_METADATA) else {}
+    key = request.query.get("destinationKmsKeyName") or request.query.get("kmsKeyName")
+    columns = {
+        "storage_class": str(known.kept.get("storageClass", "")),
+        **kept,
+        **given,
+        **({"kms_key": key} if key else {}),
+    }
+    return Target(bucket.name, at[1], columns, request.conditions())
+
+
+async def _put(
+    shop: Shop, request: Request, target: Target, sources: list[Source], digests: Digests
+) -> dict[str, Any]:
+    """Make ``target`` of the contents of ``sources``; of ``digests`` what is known is kept."""
+    incoming = Incoming(shop.folder)
+    try:
+        for source in sources:
+            name, generation = source.batch.names[0], source.batch.generations[0]
+            async for piece in shop.store.read_bytes(source.bucket, name, generation):
+                incoming.write(piece)
+        known = incoming.digests()
+        if digests.components:
+            known = Digests(known.crc32c, "", digests.components)
+        made = await shop.store.put_object(
+            target.bucket,
+            NewObject(target.name, incoming.content(), {**target.columns, "digests": known.dump()}),
+            check=target.conditions.check,
+            columns=object_resource.COLUMNS,
+        )
+    finally:
+        incoming.discard()
+    bucket = await shop.store.get_bucket(target.bucket)
+    return object_resource.resource(bucket, made, request.base, full=request.full)
+
+
+async def _both(shop: Shop, request: Request) -> tuple[Source, Target]:
+    """Source and target of ``…/b/SB/o/SO/copyTo/b/DB/o/DO``."""
+    path = request.path
+    body = await request.json()
+    source = await _source(
+        shop,
+        path[3],
+        path[5],
+        request.generation("sourceGeneration"),
+        request.conditions("ifSource"),
+    )
+    return source, await _target(shop, request, (path[8], path[10]), body, source)
+
+
+async def copy(shop: Shop, request: Request) -> Answer:
+    """``objects.copy``."""
+    source, target = await _both(shop, request)
+    return _reply(request, await _put(shop, request, target, [source], source.digests))
+
+
+def _reply(request: Request, resource: dict[str, Any]) -> Answer:
+    return of_json(request, resource, [etag_header(resource)])
+
+
+async def move(shop: Shop, request: Request) -> Answer:
+    """``objects.move``, within a bucket. Not in one step, as it is in Cloud Storage: who looks in
+    between sees both objects."""
+    bucket = await shop.store.get_bucket(request.path[3])
+    name, to = request.path[5], request.path[8]
+    source = await _source(shop, bucket.name, name, ABSENT, request.conditions("ifSource"))
+    row = {column: values[0] for column, values in source.batch.columns.items()}
+    refused = object_rules.refuse_removal(
+        f"{bucket.name}/{name}",
+        object_rules.Guard(*(row[field] for field in object_rules.Guard._fields)),
+        bucket.retention_period_seconds,
+        shop.clock.now_us(),
+        archived=bucket.versioning,
+    )
+    if refused is not None:
+        raise object_rules.error_of(refused)
+    columns = {**source.metadata(), "storage_class": row["storage_class"]}
+    target = Target(bucket.name, to, columns, request.conditions())
+    made = await _put(shop, request, target, [source], source.digests)
+    check = _ANY._replace(generation=source.batch.generations[0]).check
+    await shop.store.delete_object(bucket.name, name, ABSENT, check=check)
+    return _reply(request, made)
+
+
+async def rewrite(shop: Shop, request: Request) -> Answer:
+    """``objects.rewrite``: at once, unless ``maxBytesRewrittenPerCall`` is less than there is.
+
+    The token says how far it is and of what; the object is made by the last call.
+    """
+    source, target = await _both(shop, request)
+    size, most = source.batch.sizes[0], request.number("maxBytesRewrittenPerCall")
+    if most is not None and (most == 0 or most % REWRITTEN_UNIT_BYTES):
+        raise invalid("maxBytesRewrittenPerCall must be a multiple of 1 MiB.")
+    about = [source.bucket, *source.batch.names, *source.batch.generations, *target[:2]]
+    before = _rewritten(request.query.get("rewriteToken", ""), about)
+    after = size if most is None else min(size, before + most)
+    answer: dict[str, Any] = {
+        "kind": "storage#rewriteResponse",
+        "totalBytesRewritten": str(after),
+        "objectSize": str(size),
+        "done": after == size,
+    }
+    if after < size:
+        answer["rewriteToken"] = base64.urlsafe_b64encode(orjson.dumps([after, *about])).decode()
+        return of_json(request, answer)
+    made = await _put(shop, request, target, [source], source.digests)
+    return of_json(request, {**answer, "resource": made})
+
+
+def _rewritten(token: str, about: list[Any]) -> int:
+    """How many bytes the calls before have rewritten; raises Refused for a token of another
+    rewrite."""
+    if not token:
+        return 0
+    try:
+        before, *of = orjson.loads(base64.urlsafe_b64decode(token.encode("ascii")))
+    except (ValueError, binascii.Error, TypeError):
+        before, of = None, []
+    if of != about or not isinstance(before, int):
+        raise invalid("Invalid value for parameter rewriteToken: it belongs to another rewrite.")
+    return before
+
+
+async def compose(shop: Shop, request: Request) -> Answer:
+    """``objects.compose``: one of up to 32 objects of the same bucket."""
+    body = await request.json()
+    if unknown := body.keys() - {"kind", "sourceObjects", "destination"}:
+        raise Lacking(f"the field {min(unknown)!r} of a compose request.")
+    bucket, name = request.path[3], request.path[5]
+    parts = checked(body.get("sourceObjects") or [], list, "sourceObjects")
+    if not 1 <= len(parts) <= COMPOSED_MAX:
+        raise invalid(f"An object is composed of 1 to {COMPOSED_MAX} objects, not {len(parts)}.")
+    sources = [await _component(shop, bucket, part) for part in parts]
+    resource = checked(body.get("destination") or {}, dict, "destination")
+    known = Attributes.of(await shop.store.get_bucket(bucket))
+    columns = object_resource.new_columns(resource, may_retain=known.object_retention)
+    if key := request.query.get("kmsKeyName"):
+        columns["kms_key"] = key
+    columns = {"storage_class": str(known.kept.get("storageClass", "")), **columns}
+    count = sum(source.digests.components or 1 for source in sources)
+    target = Target(bucket, name, columns, request.conditions())
+    return _reply(request, await _put(shop, request, target, sources, Digests(components=count)))
+
+
+async def _component(shop: Shop, bucket: str, part: Any) -> Source:
+    named = checked(part, dict, "sourceObjects")
+    name = checked(named.get("name"), str, "sourceObjects.name")
+    generation = _number(named.get("generation"))
+    wanted = _number((named.get("objectPreconditions") or {}).get("ifGenerationMatch"))
+    source = await _source(shop, bucket, name, generation or ABSENT, _ANY)
+    if wanted is not None and wanted != source.batch.generations[0]:
+        raise condition_not_met()
+    return source
+
+
+def _number(value: Any) -> int | None:
+    """An int64 of JSON, which is a text or a number."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not str(value).isascii() or not str(value).isdigit():
+        raise invalid(f"Invalid value for field sourceObjects: {str(value)[:50]!r}.")
+    return int(value)
+
+
+_ONE = "/storage/v1/b/{bucket}/o/{object}"
+_TO = "b/{destinationBucket}/o/{destinationObject}"
+_PARAMETERS = (
+    CONDITIONS
+    | SOURCE_CONDITIONS
+    | {"sourceGeneration", "projection", "destinationPredefinedAcl", "destinationKmsKeyName"}
+)
+ROUTES = (
+    Route("POST", f"{_ONE}/copyTo/{_TO}", copy, _PARAMETERS),
+    Route(
+        "POST",
+        f"{_ONE}/rewriteTo/{_TO}",
+        rewrite,
+        _PARAMETERS | {"rewriteToken", "maxBytesRewrittenPerCall"},
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/moveTo/o/{{destinationObject}}",
+        move,
+        CONDITIONS | SOURCE_CONDITIONS | {"projection"},
+    ),
+    Route(
+        "POST",
+        f"{_ONE}/compose",
+        compose,
+        CONDITIONS | {"kmsKeyName", "destinationPredefinedAcl"},
+    ),
+)
