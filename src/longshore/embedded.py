@@ -44,3 +44,6 @@ class OneAtATime(Store, Protocol):
 
     async def change_bucket(self, bucket: str, change: Callable[[Bucket], Bucket]) -> Bucket:
         """Give a bucket the rules that ``change`` makes of those that it has."""
+
+    async def discard_bucket(self, bucket: str) -> None:
+        """Remove a bucket with everything in it, whatever holds or retains it."""

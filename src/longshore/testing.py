@@ -37,12 +37,12 @@ class Emulator:
 
 
 @contextmanager
-def emulator(data: Path | None = None) -> Iterator[Emulator]:
+def emulator(data: Path | None = None, seed: Path | None = None) -> Iterator[Emulator]:
     """An emulator in a thread of this process, on free ports of 127.0.0.1; in memory, or in the
-    directory ``data``. It ends with the ``with``."""
+    directory ``data``; with what the file ``seed`` describes. It ends with the ``with``."""
     from longshore.emulator.service import Options
 
-    running = _Thread(Options(port=0, grpc_port=0, data=data))
+    running = _Thread(Options(port=0, grpc_port=0, data=data, seed=seed))
     running.start()
     try:
         yield running.told()

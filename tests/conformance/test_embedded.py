@@ -165,3 +165,16 @@ async def test_a_bucket_is_changed_by_what_it_is(store: OneAtATime) -> None:
     with pytest.raises(InvalidArgument):
         await store.change_bucket(BUCKET, lambda it: replace(it, retention_period_seconds=-1))
     assert await store.get_bucket(BUCKET) == changed
+
+
+async def test_a_bucket_is_discarded_with_what_is_held_in_it(
+    shelf: Shelf, store: OneAtATime
+) -> None:
+    await shelf.write("a", temporary_hold=True)
+    await store.discard_bucket(BUCKET)
+    with pytest.raises(NotFound):
+        await store.get_bucket(BUCKET)
+    with pytest.raises(NotFound):
+        await store.discard_bucket(BUCKET)
+    await shelf.make()
+    assert await shelf.names() == []

@@ -123,6 +123,7 @@ def make_server(
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
+        listener.listen()  # who is told the port may connect at once; the server listens anew
     except OSError:
         listener.close()
         raise

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import MutableMapping
+from typing import Any
+
 from longshore import telemetry
 from longshore.api.bodies import ClientGone
 from longshore.api.rest import AsgiApp, Receive, Scope, Send
-from longshore.emulator import acls, batch, buckets, copies, objects, refusals, uploads
+from longshore.emulator import acls, batch, buckets, copies, faults, objects, refusals, uploads
+from longshore.emulator.control import Control
 from longshore.emulator.refusals import Refused
 from longshore.emulator.requests import Request
 from longshore.emulator.routes import Routes
 from longshore.emulator.verbs import Shop
 from longshore.errors import Error
 
-OURS = ("/storage/", "/upload/", "/resumable/", "/download/", "/batch")
+OURS = ("/storage/", "/upload/", "/resumable/", "/download/", "/batch", "/_emulator/")
 """How the paths of the JSON API begin; none of batch operations does."""
+CONTROL = "/_emulator/"
 
 ROUTES = (
     *buckets.ROUTES,
@@ -27,15 +32,31 @@ ROUTES = (
 class EmulatorApp:
     """Both APIs at one address."""
 
-    def __init__(self, shop: Shop, batch_operations: AsgiApp) -> None:
+    def __init__(self, shop: Shop, batch_operations: AsgiApp, control: Control) -> None:
         self._shop = shop
         self._batch_operations = batch_operations
-        self._routes = Routes((*ROUTES, *batch.routes_of(Routes(ROUTES))))
+        self._faults = control.faults
+        self._routes = Routes(
+            (*ROUTES, *batch.routes_of(Routes(ROUTES)), *control.routes()),
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not scope["path"].startswith(OURS):
+        path = scope["path"]
+        if self._faults.waiting and not path.startswith(CONTROL):
+            fault = await self._faults.meet(scope["method"], path)
+            if fault is not None and fault.cut:
+                send = _cut(send)
+            if fault is not None and fault.status:
+                answer = faults.refusal(fault.status).answer()
+                answer.headers.append((b"connection", b"close"))  # its body has not been read
+                await answer.send(send)
+                return
+        if path.startswith(OURS):
+            await self._serve(scope, receive, send)
+        else:
             await self._batch_operations(scope, receive, send)
-            return
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
@@ -61,3 +82,15 @@ class EmulatorApp:
         if request is None or not request.body_read:  # its rest may be endless
             answer.headers.append((b"connection", b"close"))
         await answer.send(send)
+
+
+def _cut(send: Send) -> Send:
+    """A way to send of which nothing but the head of a reply arrives. The server closes the
+    connection of a reply that is not complete."""
+
+    async def head_only(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            headers = [pair for pair in message["headers"] if pair[0] != b"content-length"]
+            await send({**message, "headers": [*headers, (b"content-length", b"1000000")]})
+
+    return head_only

@@ -14,7 +14,7 @@ from longshore.emulator.objects import reply
 from longshore.emulator.refusals import checked, required
 from longshore.emulator.requests import Request
 from longshore.emulator.verbs import Shop
-from longshore.store import NewObject
+from longshore.store import Batch, NewObject
 
 
 def described(request: Request, resource: Mapping[str, Any]) -> New:
@@ -29,21 +29,25 @@ def described(request: Request, resource: Mapping[str, Any]) -> New:
 
 
 async def finish(shop: Shop, request: Request, new: New, incoming: Incoming) -> Answer:
-    """Make the object, if what the writer says of its content is true."""
+    """Make the object, if what the writer says of its content is true, and send its resource."""
+    incoming.digests().check(from_header(request.headers.get("x-goog-hash", "")))
+    made = await make(shop, new, incoming)
+    return reply(request, await shop.store.get_bucket(new.bucket), made)
+
+
+async def make(shop: Shop, new: New, incoming: Incoming) -> Batch:
+    """The object that is made of a content; raises Refused where the resource says otherwise."""
     digests = incoming.digests()
     digests.check(object_resource.expected(new.resource))
-    digests.check(from_header(request.headers.get("x-goog-hash", "")))
-    bucket = await shop.store.get_bucket(new.bucket)
-    known = Attributes.of(bucket)
+    known = Attributes.of(await shop.store.get_bucket(new.bucket))
     columns = {
         "storage_class": str(known.kept.get("storageClass", "")),
         **object_resource.new_columns(new.resource, may_retain=known.object_retention),
         "digests": digests.dump(),
     }
-    made = await shop.store.put_object(
+    return await shop.store.put_object(
         new.bucket,
         NewObject(new.name, incoming.content(), columns),
         check=new.conditions.check,
         columns=object_resource.COLUMNS,
     )
-    return reply(request, bucket, made)

@@ -5,6 +5,7 @@ Statuses and reasons: cloud.google.com/storage/docs/json_api/v1/status-codes.
 
 from __future__ import annotations
 
+from types import UnionType
 from typing import Any
 
 import orjson
@@ -95,7 +96,7 @@ def of_error(error: Error) -> Answer:
     return Refused(http, reason, error.message).answer()
 
 
-def checked(value: Any, kind: type, field: str) -> Any:
+def checked(value: Any, kind: type | UnionType, field: str) -> Any:
     """``value`` if it is a ``kind``; else raises Refused, naming the ``field`` of the body."""
     if isinstance(value, kind):
         return value

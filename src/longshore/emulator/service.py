@@ -13,22 +13,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import yaml
+from sqlalchemy import Connection
+
 from longshore import app, extensions, telemetry
 from longshore.api.auth import Auth
 from longshore.api.grpc_server import GrpcServer
 from longshore.api.methods import Methods
 from longshore.api.rest import App
 from longshore.api.server import make_server
-from longshore.clock import SystemClock
 from longshore.data_dir import DataDirLock
-from longshore.database import Database
+from longshore.database import Database, tables
 from longshore.embedded import OneAtATime
 from longshore.emulator.app import EmulatorApp
+from longshore.emulator.control import Clock, Control, sow
+from longshore.emulator.faults import Faults
+from longshore.emulator.refusals import Lacking, Refused
 from longshore.emulator.verbs import Shop
 from longshore.emulator.worker import InProcess
+from longshore.errors import InvalidArgument
 from longshore.housekeeping import end_what_is_old, record_ends
 from longshore.metrics import MetricsPage
-from longshore.settings import ListenSettings, Settings, StoreSettings
+from longshore.settings import AuthSettings, ListenSettings, Settings, StoreSettings
 from longshore.store import Store, Stores
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of our own in it is used
@@ -39,12 +45,16 @@ _ARRIVING = "arriving"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Where the emulator listens, and where it keeps everything; ``data`` None: in memory, and
-    nowhere once it ends. Port 0 is a free one."""
+    nowhere once it ends. Port 0 is a free one. ``seed``: a file, YAML or JSON, with buckets and
+    objects to begin with; see ``control.sow``. ``serve_anyone``: ``host`` may be an address that
+    others can reach."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     grpc_port: int = 8081
     data: Path | None = None
+    seed: Path | None = None
+    serve_anyone: bool = False
 
 
 class Ports(NamedTuple):
@@ -52,16 +62,6 @@ class Ports(NamedTuple):
 
     rest: int
     grpc: int
-
-
-class Clock(SystemClock):
-    """The machine's clock, with the seconds that were put forward."""
-
-    def __init__(self) -> None:
-        self.ahead_us = 0
-
-    def now_us(self) -> int:
-        return super().now_us() + self.ahead_us
 
 
 class OneStore(Stores):
@@ -74,10 +74,6 @@ class OneStore(Stores):
     def open(self, name: str) -> Store:
         """The store."""
         return self._store
-
-    async def close(self) -> None:
-        """Close the store."""
-        await self._store.close()
 
 
 def run(options: Options) -> int:
@@ -103,7 +99,7 @@ async def _run(options: Options) -> int:
 def environment(host: str, ports: Ports) -> Mapping[str, str]:
     """The variables that lead clients to the emulator; docs/emulator.md says which one reads
     which."""
-    url = f"http://{host}:{ports.rest}"
+    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{ports.rest}"  # noqa: S104
     return {
         "STORAGE_EMULATOR_HOST": url,
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{url}/",
@@ -131,6 +127,7 @@ async def running(options: Options) -> AsyncIterator[Ports]:
         settings = Settings(
             data_dir=home,
             workers=1,
+            auth=AuthSettings(dangerously_serve_anyone=options.serve_anyone),
             rest=ListenSettings(listen=f"{options.host}:{options.port}"),
             grpc=ListenSettings(listen=f"{options.host}:{options.grpc_port}"),
             stores={
@@ -143,7 +140,7 @@ async def running(options: Options) -> AsyncIterator[Ports]:
         lock = DataDirLock(home)
         database = Database.open(settings, patience_seconds=app.PATIENCE_SECONDS)
         try:
-            async with _serving(settings, database) as ports:
+            async with _serving(settings, database, options.seed) as ports:
                 yield ports
         finally:
             await database.close()
@@ -162,44 +159,75 @@ def _home(data: Path | None) -> Iterator[Path]:
 
 
 @asynccontextmanager
-async def _serving(settings: Settings, database: Database) -> AsyncIterator[Ports]:
+async def _serving(
+    settings: Settings, database: Database, seed: Path | None
+) -> AsyncIterator[Ports]:
     await app.take_over(settings, database)
     clock = Clock()
-    kind = settings.stores[_STORE].kind
-    module = extensions.load("stores", kind)
+    module = extensions.load("stores", settings.stores[_STORE].kind)
     store: OneAtATime = module.open_store(settings.stores[_STORE], settings.data_dir, clock)
-    stores = OneStore(settings, store)
-    runner = InProcess(settings, database, stores, clock)
+    try:
+        folder = settings.data_dir / _ARRIVING
+        folder.mkdir(exist_ok=True)
+        for left in folder.iterdir():  # by an emulator that was killed
+            left.unlink()
+        shop = Shop(store=store, clock=clock, folder=folder)
+        if seed is not None:
+            await _sow(shop, seed)
+        async with _listening(settings, database, shop, clock) as ports:
+            yield ports
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _listening(
+    settings: Settings, database: Database, shop: Shop, clock: Clock
+) -> AsyncIterator[Ports]:
+    runner = InProcess(settings, database, OneStore(settings, shop.store), clock)
     methods = Methods(database, clock, Auth.fixed(settings, clock))
 
     async def ready() -> Mapping[str, bool]:
         return {"workers": runner.ready()}
 
+    async def forget_jobs() -> None:
+        await database.write(_forget_jobs)
+
+    control = Control(clock=clock, faults=Faults(), forget_jobs=forget_jobs)
     metrics = MetricsPage(database, clock, runner.measured)
-    folder = settings.data_dir / _ARRIVING
-    folder.mkdir(exist_ok=True)
-    for left in folder.iterdir():  # by an emulator that was killed
-        left.unlink()
-    shop = Shop(store=store, clock=clock, folder=folder)
-    both = EmulatorApp(shop, App(methods, database, ready, metrics))
+    both = EmulatorApp(shop, App(methods, database, ready, metrics), control)
     with app.listening(settings.rest, "--port"):
         server = make_server(both, *settings.rest.address)
     grpc = GrpcServer(methods, *settings.grpc.address, None)
     with app.listening(settings.grpc, "--grpc-port"):
         await asyncio.to_thread(grpc.start)
     stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(runner.run(stop))
+        group.create_task(app.sweep_logs(settings, database, stop))
+        group.create_task(end_what_is_old(settings.retention, database, clock, stop))
+        group.create_task(record_ends(database, clock, stop))
+        group.create_task(server.serve())
+        group.create_task(grpc.run(stop))
+        try:
+            yield Ports(server.port, grpc.port)
+        finally:
+            stop.set()
+            server.should_exit = True
+
+
+async def _sow(shop: Shop, seed: Path) -> None:
+    """Raises InvalidArgument for what is no seed."""
     try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(runner.run(stop))
-            group.create_task(app.sweep_logs(settings, database, stop))
-            group.create_task(end_what_is_old(settings.retention, database, clock, stop))
-            group.create_task(record_ends(database, clock, stop))
-            group.create_task(server.serve())
-            group.create_task(grpc.run(stop))
-            try:
-                yield Ports(server.port, grpc.port)
-            finally:
-                stop.set()
-                server.should_exit = True
-    finally:
-        await stores.close()
+        loaded = yaml.safe_load(await asyncio.to_thread(seed.read_bytes))
+        await sow(shop, {} if loaded is None else loaded)
+    except (Refused, Lacking, yaml.YAMLError) as error:
+        raise InvalidArgument(f"{seed} is no seed: {error}") from error
+
+
+def _forget_jobs(connection: Connection) -> None:
+    """Remove every row of the database but the secrets, which page tokens of clients hang on. A
+    worker that carries one of the jobs finds its lease gone."""
+    for table in reversed(tables.metadata.sorted_tables):
+        if table is not tables.keys:
+            connection.execute(table.delete())

@@ -231,11 +231,18 @@ class LocalStore:
 
     async def delete_bucket(self, bucket: str) -> None:
         """Remove an empty bucket; raises FailedPrecondition if there is any version in it."""
+        await self._remove(bucket, only_empty=True)
 
+    async def discard_bucket(self, bucket: str) -> None:
+        """Remove a bucket with everything in it."""
+        await self._remove(bucket, only_empty=False)
+
+    async def _remove(self, bucket: str, *, only_empty: bool) -> None:
         def mark(transaction: Transaction) -> None:
-            if transaction.connection.execute("SELECT 1 FROM object LIMIT 1").fetchone():
+            execute = transaction.connection.execute
+            if only_empty and execute("SELECT 1 FROM object LIMIT 1").fetchone():
                 raise rules.not_empty(bucket)
-            transaction.connection.execute("UPDATE bucket SET deleted = 1")
+            execute("UPDATE bucket SET deleted = 1")
 
         await self._write(bucket, mark)
         if opened := self._open.get(bucket):

@@ -229,6 +229,10 @@ class MemoryStore:
             raise rules.not_empty(bucket)
         del self._buckets[bucket]
 
+    async def discard_bucket(self, bucket: str) -> None:
+        await self._bucket(bucket)
+        self._buckets.pop(bucket, None)
+
     async def close(self) -> None:
         """Keeps everything: there is nothing to let go of."""
 
