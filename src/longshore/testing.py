@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -98,8 +98,9 @@ class _Thread(threading.Thread):
 
     def stop(self) -> None:
         """End it; raises what it has failed with."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._ended.set)
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended already, and its loop is closed
+                self._loop.call_soon_threadsafe(self._ended.set)
         self.join()
         if not self._news.empty():
             news = self._news.get()

@@ -154,6 +154,20 @@ def test_the_acl_of_an_object(
         blob.acl.reload()
 
 
+def test_acls_that_are_predefined(http: httpx.Client, bucket: storage.Bucket) -> None:
+    blob = bucket.blob("a")
+    blob.upload_from_string(b"1", predefined_acl="publicRead")
+    blob.acl.reload()
+    assert [(one["entity"], one["role"]) for one in blob.acl] == [("allUsers", "READER")]
+    blob.metadata = {"k": "v"}
+    blob.patch()
+    assert http.get(f"/storage/v1{blob.path}?projection=full").json()["acl"] != []
+    at = f"/storage/v1{blob.path}"
+    private = http.patch(f"{at}?predefinedAcl=private&projection=full", json={}).json()
+    assert private["acl"] == []
+    assert error_of(http.patch(f"{at}?predefinedAcl=odd", json={}))[:2] == (400, "invalid")
+
+
 def test_a_batch(client: storage.Client, bucket: storage.Bucket) -> None:
     for number in range(5):
         bucket.blob(f"{number}ü").upload_from_string(b"1")

@@ -358,6 +358,8 @@ def test_what_is_missing_says_so(http: httpx.Client, bucket: storage.Bucket) -> 
         http.post(f"{at}/a/restore", json={}),
         http.patch(f"{at}/a", json={"customerEncryption": {}}),
         http.post(f"/upload{at}?name=x", content=b"1", headers={"content-encoding": "gzip"}),
+        http.get(f"{at}/a", headers={"x-goog-encryption-key": "x"}),
+        http.post(f"{at}/a", headers={"x-http-method-override": "PATCH"}, json={}),
     ]
     assert {answer.status_code for answer in answers} == {501}
     assert "'softDeleted'" in answers[0].text
@@ -378,3 +380,30 @@ def test_both_apis_are_at_one_address(emulated: Emulator, http: httpx.Client) ->
     assert http.get("/v1/projects/nobody/locations/global/jobs").json() == {}
     assert http.get("/readyz").json() == {"database": True, "workers": True}
     assert emulated.environment["LONGSHORE_SERVER"] == emulated.url
+
+
+def test_metadata_is_no_header_of_its_own(http: httpx.Client, bucket: storage.Bucket) -> None:
+    blob = bucket.blob("a")
+    blob.content_disposition = "inline\r\nx-forged: yes"
+    blob.upload_from_string(b"1")
+    answer = http.get(path(blob), params={"alt": "media"})
+    assert "x-forged" not in answer.headers
+    assert answer.content == b"1"
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        "/storage/v1/b/B/o/%FF",
+        "/storage/v1/b/B/o/a?generation=9223372036854775808",
+        "/storage/v1/b/B/o/a?generation=-1",
+        "/storage/v1/b/B/o/a?ifGenerationMatch=99999999999999999999999",
+        "/storage/v1/b/B/o?pageToken=WyJhIiwxODQ0Njc0NDA3MzcwOTU1MTYxNV0=",
+        "/storage/v1/b/B/o?versions=maybe",
+        "/storage/v1/b/B/o?maxResults=0",
+        "/storage/v1/b?fields=(",
+    ],
+)
+def test_wrong_parameters_are_refused(http: httpx.Client, bucket: storage.Bucket, at: str) -> None:
+    answer = http.get(at.replace("/B/", f"/{bucket.name}/").replace("/B?", f"/{bucket.name}?"))
+    assert error_of(answer)[:2] == (400, "invalid")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,8 +14,8 @@ from longshore.emulator.requests import Conditions, Request
 from longshore.emulator.verbs import Route, Shop, etag_header, no_content, of_json
 from longshore.store import ABSENT, Bucket
 
-_CONDITIONS = frozenset({"ifMetagenerationMatch", "ifMetagenerationNotMatch"})
 _PREDEFINED = frozenset({"predefinedAcl", "predefinedDefaultObjectAcl"})
+_CONDITIONS = frozenset({"ifMetagenerationMatch", "ifMetagenerationNotMatch"})
 _THERE = ABSENT + 1
 
 
@@ -27,10 +28,15 @@ def _reply(request: Request, bucket: Bucket) -> Answer:
     return of_json(request, resource, [etag_header(resource)])
 
 
+async def _body(request: Request) -> Mapping[str, Any]:
+    body = request.with_acl(await request.json())
+    return request.with_acl(body, "predefinedDefaultObjectAcl", "defaultObjectAcl")
+
+
 async def insert(shop: Shop, request: Request) -> Answer:
     """``buckets.insert``."""
     bucket = bucket_resource.new(
-        await request.json(),
+        await _body(request),
         request.query.get("project", ""),
         object_retention=request.flag("enableObjectRetention"),
         now_us=shop.clock.now_us(),
@@ -81,7 +87,7 @@ async def update(shop: Shop, request: Request) -> Answer:
 
 
 async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
-    body, conditions = await request.json(), request.conditions()
+    body, conditions = await _body(request), request.conditions()
 
     def change(bucket: Bucket) -> Bucket:
         _check(bucket, conditions)
@@ -149,7 +155,7 @@ ROUTES = (
         "POST",
         "/storage/v1/b",
         insert,
-        frozenset({"project", "projection", "enableObjectRetention"}) | _PREDEFINED,
+        frozenset({"project", "projection", "enableObjectRetention"} | _PREDEFINED),
     ),
     Route(
         "GET",

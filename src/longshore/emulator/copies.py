@@ -21,7 +21,13 @@ from longshore.emulator.bucket_resource import Attributes
 from longshore.emulator.digests import Digests
 from longshore.emulator.incoming import Incoming
 from longshore.emulator.refusals import Lacking, Refused, checked, condition_not_met, invalid
-from longshore.emulator.requests import CONDITIONS, SOURCE_CONDITIONS, Conditions, Request
+from longshore.emulator.requests import (
+    CONDITIONS,
+    INT64_MAX,
+    SOURCE_CONDITIONS,
+    Conditions,
+    Request,
+)
 from longshore.emulator.verbs import Route, Shop, etag_header, of_json
 from longshore.store import ABSENT, Batch, NewObject
 
@@ -123,7 +129,7 @@ async def _put(
 async def _both(shop: Shop, request: Request) -> tuple[Source, Target]:
     """Source and target of ``…/b/SB/o/SO/copyTo/b/DB/o/DO``."""
     path = request.path
-    body = await request.json()
+    body = request.with_acl(await request.json(), "destinationPredefinedAcl")
     source = await _source(
         shop,
         path[3],
@@ -217,7 +223,8 @@ async def compose(shop: Shop, request: Request) -> Answer:
     if not 1 <= len(parts) <= COMPOSED_MAX:
         raise invalid(f"An object is composed of 1 to {COMPOSED_MAX} objects, not {len(parts)}.")
     sources = [await _component(shop, bucket, part) for part in parts]
-    resource = checked(body.get("destination") or {}, dict, "destination")
+    described = checked(body.get("destination") or {}, dict, "destination")
+    resource = request.with_acl(described, "destinationPredefinedAcl")
     known = Attributes.of(await shop.store.get_bucket(bucket))
     columns = object_resource.new_columns(resource, may_retain=known.object_retention)
     if key := request.query.get("kmsKeyName"):
@@ -243,9 +250,10 @@ def _number(value: Any) -> int | None:
     """An int64 of JSON, which is a text or a number."""
     if value is None:
         return None
-    if isinstance(value, bool) or not str(value).isascii() or not str(value).isdigit():
-        raise invalid(f"Invalid value for field sourceObjects: {str(value)[:50]!r}.")
-    return int(value)
+    text = str(value)
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit():
+        raise invalid(f"Invalid value for field sourceObjects: {text[:50]!r}.")
+    return min(int(text[:20]), INT64_MAX)
 
 
 _ONE = "/storage/v1/b/{bucket}/o/{object}"

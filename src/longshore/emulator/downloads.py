@@ -29,6 +29,8 @@ from longshore.store import Batch
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
 _GZIP_WINDOW = 16 + zlib.MAX_WBITS
 _UNPACKED_AT_ONCE = 1 << 20
+_NO_LINES = {ord("\r"): " ", ord("\n"): " "}
+"""Metadata is any text; in a header a new line would begin another one."""
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
@@ -70,7 +72,8 @@ def of_content(shop: Shop, request: Request, bucket: str, batch: Batch) -> Answe
         headers.append((b"warning", b"214 UploadServer gunzipped"))
         return Streamed(200, headers, pieces)
     if row["content_encoding"]:
-        headers.append((b"content-encoding", row["content_encoding"].encode()))
+        value = row["content_encoding"].translate(_NO_LINES)
+        headers.append((b"content-encoding", value.encode()))
     part = _part(request.headers.get("range", ""), size)
     headers.append((b"content-length", b"%d" % (part.end - part.start)))
     headers.append((b"accept-ranges", b"bytes"))
@@ -97,7 +100,11 @@ def _headers(batch: Batch, row: Mapping[str, Any]) -> list[tuple[bytes, bytes]]:
         "x-goog-stored-content-length": str(batch.sizes[0]),
         "x-goog-stored-content-encoding": row["content_encoding"] or "identity",
     }
-    return [(name.encode(), value.encode()) for name, value in values.items() if value]
+    return [
+        (name.encode(), value.translate(_NO_LINES).encode())
+        for name, value in values.items()
+        if value
+    ]
 
 
 def _part(header: str, size: int) -> _Part:

@@ -11,7 +11,7 @@ from longshore.emulator.bucket_resource import Attributes
 from longshore.emulator.digests import from_header
 from longshore.emulator.incoming import Incoming, New
 from longshore.emulator.objects import reply
-from longshore.emulator.refusals import checked, required
+from longshore.emulator.refusals import checked, invalid, required
 from longshore.emulator.requests import Request
 from longshore.emulator.verbs import Shop
 from longshore.store import Batch, NewObject
@@ -23,9 +23,11 @@ def described(request: Request, resource: Mapping[str, Any]) -> New:
     name = request.query.get("name") or checked(resource.get("name") or "", str, "name")
     if not name:
         raise required("name")
+    if name in (".", "..") or "\r" in name or "\n" in name:
+        raise invalid(f"Invalid object name: {name[:100]!r}.")
     if key := request.query.get("kmsKeyName"):
         resource = {**resource, "kmsKeyName": key}
-    return New(bucket, name, resource, request.conditions())
+    return New(bucket, name, request.with_acl(resource), request.conditions())
 
 
 async def finish(shop: Shop, request: Request, new: New, incoming: Incoming) -> Answer:

@@ -20,7 +20,7 @@ import orjson
 from longshore.api.replies import Answer
 from longshore.emulator import glob, object_resource
 from longshore.emulator.refusals import invalid
-from longshore.emulator.requests import Request
+from longshore.emulator.requests import INT64_MAX, Request
 from longshore.emulator.verbs import Shop, of_json
 from longshore.store import Batch
 
@@ -224,6 +224,7 @@ def _position(token: str) -> tuple[str, int | None] | None:
         name, generation = orjson.loads(base64.urlsafe_b64decode(token.encode("ascii")))
     except (ValueError, binascii.Error, TypeError):
         raise invalid(f"Invalid value for parameter pageToken: {token[:50]!r}.") from None
-    if not isinstance(name, str) or not isinstance(generation, int | None):
+    known = generation is None or (isinstance(generation, int) and 0 <= generation <= INT64_MAX)
+    if not isinstance(name, str) or not known:
         raise invalid(f"Invalid value for parameter pageToken: {token[:50]!r}.")
     return name, generation

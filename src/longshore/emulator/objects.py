@@ -13,13 +13,13 @@ from longshore.store import ABSENT, Batch, Bucket
 
 async def found(shop: Shop, request: Request, bucket: str, name: str) -> Batch:
     """The version that ``request`` means, with the columns of a resource; raises Refused."""
-    generation = request.generation()
+    generation, conditions = request.generation(), request.conditions(reads=True)
     batch = await shop.store.read_objects(
         bucket, [name], [generation], columns=object_resource.COLUMNS
     )
     if batch.generations == [ABSENT]:
         raise Refused(404, "notFound", f"No such object: {bucket}/{name}")
-    request.conditions(reads=True).check(batch.generations[0], batch.metagenerations[0])
+    conditions.check(batch.generations[0], batch.metagenerations[0])
     return batch
 
 
@@ -56,7 +56,7 @@ async def update(shop: Shop, request: Request) -> Answer:
 
 
 async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
-    body = await request.json()
+    body = request.with_acl(await request.json())
     bucket = await shop.store.get_bucket(request.path[3])
     make = object_resource.replacement if whole else object_resource.patch
     changed = await shop.store.patch_object(

@@ -12,8 +12,10 @@ import orjson
 from longshore.api import parameters
 from longshore.api.bodies import Body, ClientGone
 from longshore.emulator.refusals import condition_not_met, invalid, not_modified
+from longshore.errors import InvalidArgument
 from longshore.store import ABSENT
 
+INT64_MAX = (1 << 63) - 1
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
 
@@ -58,19 +60,34 @@ CONDITIONS = frozenset(
         "ifMetagenerationNotMatch",
     }
 )
+PREDEFINED_ACLS = {
+    "authenticatedRead": ("allAuthenticatedUsers", "READER"),
+    "bucketOwnerFullControl": None,
+    "bucketOwnerRead": None,
+    "private": None,
+    "projectPrivate": None,
+    "publicRead": ("allUsers", "READER"),
+    "publicReadWrite": ("allUsers", "WRITER"),
+}
+"""The entry that each predefined ACL has beside those of owners and projects, which are not known
+here (cloud.google.com/storage/docs/access-control/lists#predefined-acl)."""
 SOURCE_CONDITIONS = frozenset(f"ifSource{name.removeprefix('if')}" for name in CONDITIONS)
 
 
 class Request:
     """One request; ``path`` is its segments, decoded, ``query`` what is no system parameter, of
-    which a name that is repeated counts as the last one."""
+    which a name that is repeated counts as the last one. Raises InvalidArgument where they are
+    no text."""
 
     def __init__(
         self, verb: str, raw_path: str, raw_query: str, headers: Mapping[str, str], receive: Receive
     ) -> None:
         self.verb = verb
         self.raw_path = raw_path
-        self.path = [unquote(segment) for segment in raw_path.strip("/").split("/")]
+        try:
+            self.path = [unquote(one, errors="strict") for one in raw_path.strip("/").split("/")]
+        except UnicodeDecodeError:
+            raise InvalidArgument("The path is not valid UTF-8.") from None
         read = parameters.read(raw_query)
         self.query: Mapping[str, str] = dict(read.parameters)
         self.system = read.system
@@ -95,7 +112,7 @@ class Request:
         text = self.query.get(name)
         if text is None or text == "":
             return None
-        if not text.isascii() or not text.isdigit() or len(text) > 19:
+        if not text.isascii() or not text.isdigit() or int(text[:20]) > INT64_MAX:
             raise invalid(f"Invalid value for parameter {name}: {text[:50]!r}.")
         return int(text)
 
@@ -110,6 +127,18 @@ class Request:
         """The version that is meant; ABSENT: the live one. No version has the number 0."""
         number = self.number(name)
         return ABSENT if number is None else number or -1
+
+    def with_acl(
+        self, body: Mapping[str, Any], parameter: str = "predefinedAcl", field: str = "acl"
+    ) -> Mapping[str, Any]:
+        """``body`` with the ACL that a parameter names, if it is there; raises Refused."""
+        name = self.query.get(parameter)
+        if not name:
+            return body
+        if name not in PREDEFINED_ACLS:
+            raise invalid(f"Invalid value for parameter {parameter}: {name[:50]!r}.")
+        entry = PREDEFINED_ACLS[name]
+        return {**body, field: [{"entity": entry[0], "role": entry[1]}] if entry else []}
 
     def conditions(self, prefix: str = "if", *, reads: bool = False) -> Conditions:
         """The preconditions, ``prefix`` being ``if`` or ``ifSource``."""
@@ -145,13 +174,15 @@ class Request:
 
 
 def parse_json(data: bytes) -> dict[str, Any]:
-    """The object in ``data``; {} if that is empty. Raises Refused."""
+    """The object in ``data``; {} if that is empty, or null as rclone sends it. Raises Refused."""
     if not data.strip():
         return {}
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise invalid(f"Parse Error: {error}") from error
+    if value is None:
+        return {}
     if not isinstance(value, dict):
         raise invalid("Parse Error: the body is no JSON object.")
     return value

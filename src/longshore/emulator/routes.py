@@ -12,6 +12,8 @@ from longshore.emulator.requests import Request
 from longshore.emulator.verbs import Route, Shop
 from longshore.errors import Error
 
+_CUSTOMER_KEYS = ("x-goog-encryption-", "x-goog-copy-source-encryption-")
+
 
 class Routes:
     """All verbs, by method and path."""
@@ -28,6 +30,8 @@ class Routes:
         """The route of a request; raises Lacking for what there is none for, or for a parameter
         that it does not take."""
         path = request.path
+        if any(name.startswith(_CUSTOMER_KEYS) for name in request.headers):
+            raise Lacking("keys of encryption that customers supply.")
         for fixed, route in self._by_size.get((request.verb, len(path)), ()):
             if all(path[index] == text for index, text in fixed):
                 if unknown := request.query.keys() - route.parameters:
