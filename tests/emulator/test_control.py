@@ -107,6 +107,21 @@ def test_the_clock_goes_forward(http: httpx.Client, client: storage.Client) -> N
     assert error_of(http.post("/_emulator/clock", json={"forwardSeconds": -1}))[0] == 400
 
 
+def test_a_request_id_is_forgotten_after_a_day(http: httpx.Client) -> None:
+    at = "/v1/projects/local/locations/global/jobs"
+    ask = {"jobId": "twice", "requestId": "6f1a4c8e-0000-4000-8000-000000000001"}
+    job = {
+        "bucketList": {"buckets": [{"bucket": "nowhere", "prefixList": {}}]},
+        "deleteObject": {},
+    }
+    first = http.post(at, params=ask, json=job).json()["name"]
+    assert http.post(at, params=ask, json=job).json()["name"] == first
+    http.post("/_emulator/clock", json={"forwardSeconds": 90_000})
+    other = {"jobId": "other", "requestId": "6f1a4c8e-0000-4000-8000-000000000002"}
+    assert http.post(at, params=other, json=job).status_code == 200
+    assert http.post(at, params=ask, json=job).status_code == 409
+
+
 def test_a_reset_forgets_everything(http: httpx.Client, client: storage.Client) -> None:
     bucket = client.create_bucket("forgotten")
     blob = bucket.blob("a")

@@ -16,8 +16,9 @@ from longshore.emulator.routes import Routes
 from longshore.emulator.verbs import Shop
 from longshore.errors import Error
 
-OURS = ("/storage/", "/upload/", "/resumable/", "/download/", "/batch", "/_emulator/")
-"""How the paths of the JSON API begin; none of batch operations does."""
+BATCH_OPERATIONS = ("/v1/", "/healthz", "/readyz", "/metrics", "/$discovery/", "/discovery/")
+"""How the paths of the API of batch operations begin. All others are Cloud Storage's, the XML API's
+too: a 404 there would say that there is no such object."""
 CONTROL = "/_emulator/"
 
 ROUTES = (
@@ -51,10 +52,10 @@ class EmulatorApp:
                 answer.headers.append((b"connection", b"close"))  # its body has not been read
                 await answer.send(send)
                 return
-        if path.startswith(OURS):
-            await self._serve(scope, receive, send)
-        else:
+        if path.startswith(BATCH_OPERATIONS):
             await self._batch_operations(scope, receive, send)
+        else:
+            await self._serve(scope, receive, send)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {
