@@ -125,8 +125,9 @@ def test_a_request_id_is_forgotten_after_a_day(http: httpx.Client) -> None:
 def test_a_reset_forgets_everything(http: httpx.Client, client: storage.Client) -> None:
     bucket = client.create_bucket("forgotten")
     blob = bucket.blob("a")
-    blob.temporary_hold = True
     blob.upload_from_string(b"1" * 100_000)
+    blob.temporary_hold = True
+    blob.patch()
     jobs = "/v1/projects/local/locations/global/jobs"
     job = {
         "bucketList": {"buckets": [{"bucket": "forgotten", "prefixList": {}}]},

@@ -186,6 +186,19 @@ def test_preconditions_of_a_resumable_upload(http: httpx.Client, bucket: storage
     assert bucket.blob("a").download_as_bytes() == b"1"
 
 
+def test_a_hold_that_comes_while_an_upload_is_under_way(
+    http: httpx.Client, bucket: storage.Bucket
+) -> None:
+    at = begin(http, bucket)
+    blob = bucket.blob("a")
+    blob.upload_from_string(b"held")
+    blob.temporary_hold = True
+    blob.patch()
+    for _ in range(2):  # the upload has ended, and says so again
+        assert error_of(put(http, at, b"1", "bytes 0-0/1"))[:2] == (403, "forbidden")
+    assert blob.download_as_bytes() == b"held"
+
+
 @pytest.mark.parametrize("range_", ["bytes 0-0/2", "bytes x-y/z", "lines 0-0/1"])
 def test_ranges_that_are_none(http: httpx.Client, bucket: storage.Bucket, range_: str) -> None:
     answer = http.post(

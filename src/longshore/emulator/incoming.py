@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -79,10 +80,12 @@ class New(NamedTuple):
 @dataclass(slots=True, kw_only=True)
 class Session:
     """An upload that may come in several requests; ``total`` None: nobody has said yet how much it
-    is. ``finished``: the reply of the request that ended it."""
+    is. ``finished``: the reply of the request that ended it. ``turn``: of the requests of an
+    upload, one works at a time."""
 
     id: str
     new: New
     incoming: Incoming
     total: int | None
     finished: Answer | None = None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -13,13 +13,15 @@ from uuid import uuid4
 from longshore.api.replies import Answer
 from longshore.emulator.incoming import Incoming, Session
 from longshore.emulator.inserting import described, finish
-from longshore.emulator.refusals import Refused, invalid
+from longshore.emulator.refusals import Lacking, Refused, invalid, of_error
 from longshore.emulator.requests import Request
 from longshore.emulator.verbs import Shop
+from longshore.errors import Error, Unavailable
 from longshore.store import ABSENT
 
 CHUNK_BYTES = 256 << 10
 """Of what is not the last of a resumable upload, only multiples of this are kept."""
+ENDED_MAX = 1000
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", re.ASCII)
 
 
@@ -50,8 +52,15 @@ async def begin(shop: Shop, request: Request) -> Answer:
 async def resume(shop: Shop, request: Request) -> Answer:
     """A part of the content, or with ``bytes */…`` the question what has arrived."""
     session = _session(shop, request)
-    if session.finished is not None:
-        return session.finished
+    async with session.turn:
+        if session.finished is None:
+            return await _go_on(shop, request, session)
+    async for _ in request.pieces():  # sent again by who has not heard that it has ended
+        pass
+    return session.finished
+
+
+async def _go_on(shop: Shop, request: Request, session: Session) -> Answer:
     header = request.headers.get("content-range", "")
     start, total = _content_range(header, session)
     if total is not None and session.total not in (None, total):
@@ -61,13 +70,31 @@ async def resume(shop: Shop, request: Request) -> Answer:
         await _receive(session, request, start, last=not header)
     if session.total is None or session.incoming.size < session.total:
         return _incomplete(session)
-    try:
-        session.finished = await finish(shop, request, session.new, session.incoming)
-    except Refused as refused:
-        session.finished = refused.answer()
-    finally:
-        session.incoming.discard()
+    session.finished = await _finished(shop, request, session)
+    session.incoming.discard()
+    _forget_the_oldest(shop)
     return session.finished
+
+
+async def _finished(shop: Shop, request: Request, session: Session) -> Answer:
+    """The last reply of an upload, good or bad; raises Unavailable where the store is: that may be
+    asked again."""
+    try:
+        return await finish(shop, request, session.new, session.incoming)
+    except (Refused, Lacking) as refused:
+        return refused.answer()
+    except Unavailable:
+        raise
+    except Error as error:
+        return of_error(error)
+
+
+def _forget_the_oldest(shop: Shop) -> None:
+    """Of the uploads that have ended so many are remembered, for who asks again."""
+    if len(shop.sessions) > ENDED_MAX:
+        ended = [one.id for one in shop.sessions.values() if one.finished is not None]
+        for upload_id in ended[: len(ended) - ENDED_MAX // 2]:
+            del shop.sessions[upload_id]
 
 
 async def _receive(session: Session, request: Request, start: int, *, last: bool) -> None:
