@@ -16,6 +16,8 @@ from longshore.errors import InvalidArgument
 from longshore.testing import emulator
 from tests.emulator.conftest import error_of
 
+pytestmark = pytest.mark.parametrize("emulated", ["memory"], indirect=True, scope="session")
+
 NOTHING = {"kind": "storage#buckets"}
 
 

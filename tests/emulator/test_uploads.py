@@ -12,6 +12,8 @@ from google.cloud import storage
 
 from tests.emulator.conftest import error_of
 
+pytestmark = pytest.mark.parametrize("emulated", ["memory"], indirect=True, scope="session")
+
 CHUNK = 256 << 10
 
 

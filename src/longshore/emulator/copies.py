@@ -239,7 +239,8 @@ async def _component(shop: Shop, bucket: str, part: Any) -> Source:
     named = checked(part, dict, "sourceObjects")
     name = checked(named.get("name"), str, "sourceObjects.name")
     generation = _number(named.get("generation"))
-    wanted = _number((named.get("objectPreconditions") or {}).get("ifGenerationMatch"))
+    conditions = checked(named.get("objectPreconditions") or {}, dict, "objectPreconditions")
+    wanted = _number(conditions.get("ifGenerationMatch"))
     source = await _source(shop, bucket, name, generation or ABSENT, _ANY)
     if wanted is not None and wanted != source.batch.generations[0]:
         raise condition_not_met()
