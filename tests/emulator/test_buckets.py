@@ -168,3 +168,23 @@ def test_wrong_requests_are_refused(http: httpx.Client) -> None:
     for body in (b"{", b"[]", b'{"name": 1}', b'{"name": "UPPER"}', b'{"name": "x", "labels": 3}'):
         answer = http.post("/storage/v1/b", content=body)
         assert error_of(answer)[:2] == (400, "invalid"), body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"storageClass": "WARM"},
+        {"storageClass": 3},
+        {"defaultEventBasedHold": "yes"},
+        {"versioning": {"enabled": "yes"}},
+        {"retentionPolicy": {"retentionPeriod": -1}},
+        {"iamConfiguration": {"publicAccessPrevention": "maybe"}},
+    ],
+)
+def test_wrong_values_are_refused(
+    http: httpx.Client, bucket: storage.Bucket, body: dict[str, object]
+) -> None:
+    at = f"/storage/v1/b/{bucket.name}"
+    before = http.get(at).json()
+    assert error_of(http.patch(at, json=body))[:2] == (400, "invalid")
+    assert http.get(at).json() == before

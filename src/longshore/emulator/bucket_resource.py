@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from longshore.emulator import times
-from longshore.emulator.refusals import Lacking, Refused, checked, invalid
+from longshore.emulator.refusals import Lacking, Refused, checked, invalid, storage_class
 from longshore.emulator.requests import bucket_etag
 from longshore.patch import dump_map, load_map
 from longshore.store import Bucket
@@ -195,7 +195,7 @@ def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool
         else now_us,
         retention_locked=known.retention_locked,
         object_retention=known.object_retention,
-        kept={"storageClass": "STANDARD", **kept},
+        kept={**kept, "storageClass": storage_class(after.get("storageClass")) or "STANDARD"},
     )
     labels = checked(after.get("labels") or {}, dict, "labels")
     return Bucket(
@@ -205,7 +205,9 @@ def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool
         versioning=_enabled(after, "versioning"),
         retention_period_seconds=period,
         uniform_access=uniform,
-        default_event_based_hold=bool(after.get("defaultEventBasedHold")),
+        default_event_based_hold=checked(
+            after.get("defaultEventBasedHold") or False, bool, "defaultEventBasedHold"
+        ),
         labels=dump_map({k: checked(v, str, f"labels.{k}") for k, v in labels.items()}),
         autoclass=_enabled(after, "autoclass"),
         soft_delete_seconds=0,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from longshore.emulator import times
 from longshore.emulator.digests import Digests
-from longshore.emulator.refusals import Lacking, Refused, checked, invalid
+from longshore.emulator.refusals import Lacking, Refused, checked, invalid, storage_class
 from longshore.emulator.requests import etag
 from longshore.patch import MapPatch, Patch, Retention, dump_map, load_map, parse_time
 from longshore.store import Batch, Bucket
@@ -45,7 +45,6 @@ _TEXTS = {
     "cacheControl": "cache_control",
 }
 _HOLDS = {"temporaryHold": "temporary_hold", "eventBasedHold": "event_based_hold"}
-_NEW_TEXTS = {**_TEXTS, "storageClass": "storage_class", "kmsKeyName": "kms_key"}
 _OUTPUT_ONLY = frozenset(
     [
         "kind",
@@ -178,8 +177,10 @@ def new_columns(body: Mapping[str, Any], *, may_retain: bool) -> dict[str, Any]:
     columns: dict[str, Any] = {}
     for name, value in changes.items():
         columns[name] = dump_map(value.updates) if isinstance(value, MapPatch) else value
-    for field in _FIXED & body.keys():
-        columns[_NEW_TEXTS[field]] = checked(body[field], str, field)
+    if chosen := storage_class(body.get("storageClass")):
+        columns["storage_class"] = chosen
+    if key := _or_none(body.get("kmsKeyName"), str, "kmsKeyName"):
+        columns["kms_key"] = key
     return columns
 
 

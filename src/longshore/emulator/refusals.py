@@ -96,6 +96,26 @@ def of_error(error: Error) -> Answer:
     return Refused(http, reason, error.message).answer()
 
 
+STORAGE_CLASSES = frozenset(
+    {
+        "ARCHIVE",
+        "COLDLINE",
+        "DURABLE_REDUCED_AVAILABILITY",
+        "MULTI_REGIONAL",
+        "NEARLINE",
+        "REGIONAL",
+        "STANDARD",
+    }
+)
+
+
+def storage_class(value: Any) -> str:
+    """``value`` if it is a storage class, or "" for the one that is the default."""
+    if value is not None and value not in ("", *STORAGE_CLASSES):
+        raise invalid(f"Invalid argument: {str(value)[:50]!r} is no storage class.")
+    return value or ""
+
+
 def checked(value: Any, kind: type | UnionType, field: str) -> Any:
     """``value`` if it is a ``kind``; else raises Refused, naming the ``field`` of the body."""
     if isinstance(value, kind):
