@@ -383,6 +383,15 @@ def test_both_apis_are_at_one_address(emulated: Emulator, http: httpx.Client) ->
     assert emulated.environment["LONGSHORE_SERVER"] == emulated.url
 
 
+def test_paths_without_a_prefix_as_node_sends_them(
+    http: httpx.Client, bucket: storage.Bucket
+) -> None:
+    blob = bucket.blob(NAME)
+    blob.upload_from_string(b"1")
+    assert http.get(blob.path).json() == http.get(path(blob)).json()
+    assert http.get("/b").json()["kind"] == "storage#buckets"
+
+
 def test_metadata_is_no_header_of_its_own(http: httpx.Client, bucket: storage.Bucket) -> None:
     blob = bucket.blob("a")
     blob.content_disposition = "inline\r\nx-forged: yes"

@@ -168,6 +168,19 @@ def test_a_resumable_upload_in_one_request(http: httpx.Client, bucket: storage.B
     assert bucket.blob("a").download_as_bytes() == b"content"
 
 
+def test_resumable_uploads_as_other_clients_send_them(
+    http: httpx.Client, bucket: storage.Bucket
+) -> None:
+    at = begin(http, bucket)  # Node: one stream, whose end nobody knows
+    assert put(http, at, b"a" * (CHUNK + 1), "bytes 0-*/*").json()["size"] == str(CHUNK + 1)
+    at = begin(http, bucket)  # gcsfs: parts by POST
+    first = http.post(at, content=b"b" * CHUNK, headers={"content-range": f"bytes 0-{CHUNK - 1}/*"})
+    assert (first.status_code, first.headers["range"]) == (308, f"bytes=0-{CHUNK - 1}")
+    last = {"content-range": f"bytes {CHUNK}-{CHUNK}/{CHUNK + 1}"}
+    assert http.post(at, content=b"b", headers=last).json()["size"] == str(CHUNK + 1)
+    assert bucket.blob("a").download_as_bytes() == b"b" * (CHUNK + 1)
+
+
 def test_a_resumable_upload_is_cancelled(http: httpx.Client, bucket: storage.Bucket) -> None:
     at = begin(http, bucket)
     put(http, at, b"a" * CHUNK, f"bytes 0-{CHUNK - 1}/*")

@@ -65,7 +65,7 @@ class EmulatorApp:
         try:
             request = Request(
                 scope["method"],
-                scope["raw_path"].decode("latin-1"),
+                _path(scope["raw_path"].decode("latin-1")),
                 scope["query_string"].decode("latin-1"),
                 headers,
                 receive,
@@ -83,6 +83,12 @@ class EmulatorApp:
         if request is None or not request.body_read:  # its rest may be endless
             answer.headers.append((b"connection", b"close"))
         await answer.send(send)
+
+
+def _path(raw: str) -> str:
+    """The path of the JSON API that is meant: Node's client takes STORAGE_EMULATOR_HOST for where
+    ``/storage/v1`` is, and leaves that out."""
+    return f"/storage/v1{raw}" if raw == "/b" or raw.startswith("/b/") else raw
 
 
 def _cut(send: Send) -> Send:

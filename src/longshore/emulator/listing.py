@@ -32,6 +32,7 @@ PARAMETERS = frozenset(
     {
         "delimiter",
         "endOffset",
+        "force",  # Node's client means itself, and sends it
         "includeFoldersAsPrefixes",  # there are none
         "includeTrailingDelimiter",
         "matchGlob",

@@ -95,5 +95,5 @@ ROUTES = (
     Route("GET", f"/download{_ONE}", download, _VERSION | {"projection"}),
     Route("PATCH", _ONE, patch, _CHANGE),
     Route("PUT", _ONE, update, _CHANGE),
-    Route("DELETE", _ONE, delete, _VERSION),
+    Route("DELETE", _ONE, delete, _VERSION | {"force"}),  # see listing.PARAMETERS
 )

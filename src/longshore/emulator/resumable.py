@@ -22,7 +22,7 @@ from longshore.store import ABSENT
 CHUNK_BYTES = 256 << 10
 """Of what is not the last of a resumable upload, only multiples of this are kept."""
 ENDED_MAX = 1000
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)", re.ASCII)
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+|\*)|\*)/(\d+|\*)", re.ASCII)
 
 
 async def begin(shop: Shop, request: Request) -> Answer:
@@ -61,13 +61,12 @@ async def resume(shop: Shop, request: Request) -> Answer:
 
 
 async def _go_on(shop: Shop, request: Request, session: Session) -> Answer:
-    header = request.headers.get("content-range", "")
-    start, total = _content_range(header, session)
+    start, total, last = _content_range(request.headers.get("content-range", ""), session)
     if total is not None and session.total not in (None, total):
         raise invalid("The size of the upload differs from what was said before.")
     session.total = total
     if start is not None:
-        await _receive(session, request, start, last=not header)
+        await _receive(session, request, start, last=last)
     if session.total is None or session.incoming.size < session.total:
         return _incomplete(session)
     session.finished = await _finished(shop, request, session)
@@ -121,17 +120,18 @@ async def _receive(session: Session, request: Request, start: int, *, last: bool
         raise invalid("The upload has more bytes than was said before.")
 
 
-def _content_range(header: str, session: Session) -> tuple[int | None, int | None]:
-    """Where a part begins (None: there is none, it is a question), and the size of the whole
-    content if it is known. Without a header the body is all of it."""
+def _content_range(header: str, session: Session) -> tuple[int | None, int | None, bool]:
+    """Where a part begins (None: there is none, it is a question), the size of the whole content
+    if it is known, and whether the end of the body is that of the content. So it is without a
+    header, and where a stream says ``bytes 0-*/*`` as Node's client does."""
     if not header:
-        return 0, session.total
+        return 0, session.total, True
     match = _CONTENT_RANGE.fullmatch(header.strip())
     if match is None:
         raise invalid(f"Invalid value for header Content-Range: {header[:50]!r}.")
-    first, _, whole = match.groups()
+    first, end, whole = match.groups()
     total = session.total if whole == "*" else int(whole)
-    return (None if first is None else int(first)), total
+    return (None if first is None else int(first)), total, end == "*"
 
 
 async def cancel(shop: Shop, request: Request) -> Answer:

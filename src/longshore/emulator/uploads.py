@@ -24,6 +24,8 @@ async def insert(shop: Shop, request: Request) -> Answer:
         return await _insert_media(shop, request)
     if kind == "multipart":
         return await _insert_multipart(shop, request)
+    if kind == "resumable" and "upload_id" in request.query:  # gcsfs sends its parts by POST
+        return await resumable.resume(shop, request)
     if kind == "resumable":
         return await resumable.begin(shop, request)
     raise invalid(f"Invalid value for parameter uploadType: {kind[:50]!r}.")
