@@ -16,12 +16,12 @@ from longshore.errors import Unauthenticated, Unavailable
 from longshore.settings import StoreSettings
 from longshore.stores.s3 import open_store
 from longshore.stores.s3.credentials import (
-    CHECK_SECONDS,
+    NOT_RENEWED,
     Credentials,
     FixedCredentials,
-    RenewedCredentials,
     find_credentials,
 )
+from longshore.transport.renewal import CHECK_SECONDS, Renewed
 from tests.s3.instant import Instant
 
 SECRET = "qK7-never-shown"
@@ -98,7 +98,7 @@ def test_all_else_is_botocores(
     keys: str, config: str, variables: dict[str, str], surround: Surround
 ) -> None:
     surround(keys, config, **variables)
-    assert isinstance(find_credentials(), RenewedCredentials)
+    assert isinstance(find_credentials(), Renewed)
 
 
 async def test_keys_that_only_botocore_finds(surround: Surround) -> None:
@@ -213,7 +213,7 @@ class Ending:
 
 async def test_requests_wait_only_for_keys_that_have_ended() -> None:
     keys, clock = Ending(), Instant(0)
-    source = RenewedCredentials(keys, clock)
+    source = Renewed(keys, NOT_RENEWED, clock)
     first = await source.get()
     keys.may_load.clear()
     clock.second += int(CHECK_SECONDS) + 1
@@ -229,7 +229,7 @@ async def test_requests_wait_only_for_keys_that_have_ended() -> None:
 
 async def test_a_renewal_that_fails_is_tried_again_while_the_keys_last() -> None:
     keys, clock = Ending(), Instant(0)
-    source = RenewedCredentials(keys, clock)
+    source = Renewed(keys, NOT_RENEWED, clock)
     first = await source.get()
     keys.fails = True
     clock.second += int(CHECK_SECONDS) + 1

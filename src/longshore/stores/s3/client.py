@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from longshore.stores.s3.signing import Signer
 from longshore.stores.s3.targets import Address
 from longshore.transport import open_transport
 from longshore.transport.http import Reply, Request, Transport
+from longshore.transport.lanes import in_lanes
 
 T = TypeVar("T")
 COPY_BYTES = 5 << 30
@@ -217,31 +217,7 @@ class Client:
     ) -> None:
         """``work`` upon each item, as many of them at a time as may send requests, ``most`` at
         most. The first exception ends them all."""
-        rest = iter(items)
-        running = 0
-
-        def open_lane() -> None:
-            nonlocal running
-            running += 1
-            group.create_task(lane())
-
-        async def lane() -> None:
-            nonlocal running
-            while running <= (at_once := self._at_once(most)):
-                try:
-                    item = next(rest)
-                except StopIteration:
-                    break
-                if running < at_once:
-                    open_lane()
-                await work(item)
-            running -= 1
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                open_lane()
-        except BaseExceptionGroup as failed:
-            raise failed.exceptions[0] from None
+        await in_lanes(items, work, lambda: self._at_once(most))
 
     def _at_once(self, most: int) -> int:
         return most if self._turns is None else min(most, self._turns.at_once)

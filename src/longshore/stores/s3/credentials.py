@@ -7,22 +7,18 @@ programs) is botocore's, which is imported only then: it costs a worker 20 MB.
 
 from __future__ import annotations
 
-import asyncio
 import configparser
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK, Clock
-from longshore.errors import Error, FailedPrecondition, Unauthenticated, Unavailable
+from longshore.errors import FailedPrecondition, Unauthenticated, Unavailable
+from longshore.transport.renewal import Renewed
 
-CHECK_SECONDS = 60.0
-"""How often it is seen whether keys end soon; botocore gets others 15 minutes before."""
-_RETRY_SECONDS = 2.0
+NOT_RENEWED = "s3_keys_not_renewed"
 _NOT_PLAIN = ("role_", "sso_", "web_identity")
 """With what the keys of a profile begin that say more than access keys, and come before them."""
 
@@ -66,7 +62,10 @@ def find_credentials(
     first, then of the profile that they name or the default one."""
     keys = None if profile else _in_variables(environment)
     keys = keys or _in_files(profile, environment)
-    return FixedCredentials(keys) if keys else RenewedCredentials(_Chain(profile), clock)
+    if keys:
+        return FixedCredentials(keys)
+    # botocore gets others 15 minutes before its keys end.
+    return Renewed(_Chain(profile), NOT_RENEWED, clock)
 
 
 def _in_variables(environment: Mapping[str, str]) -> Credentials | None:
@@ -104,70 +103,6 @@ def _sections(path: str) -> Mapping[str, Mapping[str, str]]:
     except (OSError, UnicodeDecodeError, configparser.Error):
         return {}
     return {name: dict(parser.items(name)) for name in parser.sections()}
-
-
-class Renewable(Protocol):
-    """Something that blocks while it gets keys, and gets others when they end soon."""
-
-    def load(self) -> Credentials:
-        """Keys that are good now; raises as ``CredentialSource.get`` does."""
-
-    def lasts(self) -> bool:
-        """Whether those keys never end."""
-
-    def has_ended(self) -> bool:
-        """Whether they are good no more."""
-
-
-class RenewedCredentials:
-    """Keys that are renewed before they end: by one thread, however many requests wait for them,
-    and while these go on with the keys that they have."""
-
-    def __init__(self, keys: Renewable, clock: Clock = SYSTEM_CLOCK) -> None:
-        self._keys = keys
-        self._clock = clock
-        self._current: Credentials | None = None
-        self._error: Error | None = None
-        self._check_at = -math.inf
-        self._renewal: asyncio.Task[Credentials] | None = None
-
-    async def get(self) -> Credentials:
-        if self._clock.monotonic() < self._check_at:
-            if self._error is not None:
-                raise type(self._error)(self._error.message)
-            if self._current is not None:
-                return self._current
-        if self._renewal is None:
-            self._renewal = asyncio.create_task(self._renew())
-            self._renewal.add_done_callback(_seen)
-        if self._current is not None and not self._keys.has_ended():
-            return self._current
-        # Whoever gives up waiting does not take the keys from the others.
-        return await asyncio.shield(self._renewal)
-
-    async def _renew(self) -> Credentials:
-        self._error = None
-        wait_seconds = _RETRY_SECONDS
-        try:
-            found = await asyncio.to_thread(self._keys.load)
-            if self._current is None or found != self._current:
-                self._current = found
-            wait_seconds = math.inf if self._keys.lasts() else CHECK_SECONDS
-        except Error as error:
-            if self._current is None or self._keys.has_ended():
-                self._error = error
-                raise
-            telemetry.warning("s3_keys_not_renewed", error=error.message)
-        finally:
-            self._check_at = self._clock.monotonic() + wait_seconds
-            self._renewal = None
-        return self._current
-
-
-def _seen(renewal: asyncio.Task[Credentials]) -> None:
-    """Nobody need have waited for a renewal that failed."""
-    if not renewal.cancelled():
-        renewal.exception()
 
 
 class _Chain:

@@ -7,24 +7,22 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
-from longshore.errors import InvalidArgument
 from longshore.names import is_bucket_name
 from longshore.settings import StoreSettings, check_options
 from longshore.stores.s3.credentials import Credentials
 from longshore.stores.s3.targets import Address
 from longshore.transport.endpoint import Endpoint
+from longshore.transport.given import ENDPOINT_OPTIONS, TRANSPORT_OPTIONS, Given
 
 OPTIONS = (
-    *("endpoint", "region", "addressing", "ca_file", "dangerously_skip_tls_verification"),
+    *ENDPOINT_OPTIONS,
+    *("region", "addressing"),
     *("access_key", "secret_key", "session_token", "profile"),
-    *("transport", "proxy", "probe_bucket", "kms_keys"),
+    *TRANSPORT_OPTIONS,
+    *("probe_bucket", "kms_keys"),
 )
 _ADDRESSING = ("path", "virtual")
-_TRANSPORTS = ("lean", "aiohttp")
 _REGION = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,62}")
 _KMS_NAME = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 _WORD = re.compile(r"[\x21-\x7e]+")
@@ -73,7 +71,7 @@ def read_options(
     """The settings of a store of kind "s3"; raises InvalidArgument, naming the key, for a value
     that can't be. Secrets are in no message."""
     check_options(settings, OPTIONS)
-    given = _Given(settings)
+    given = Given(settings)
     region = _region(given, environment)
     endpoint = _endpoint(given, region)
     usual = "path" if given.has("endpoint") else "virtual"
@@ -87,10 +85,7 @@ def read_options(
     profile = given.text("profile")
     if credentials and profile:
         raise given.wrong("profile", "left out where access_key is set")
-    proxy = _proxy(given)
-    transport = given.choice("transport", _TRANSPORTS, "aiohttp" if proxy else "lean")
-    if proxy and transport != "aiohttp":
-        raise given.wrong("transport", '"aiohttp" where there is a proxy: no other knows proxies')
+    transport, proxy = given.transport()
     return S3Settings(
         name=settings.name,
         endpoint=endpoint,
@@ -105,46 +100,7 @@ def read_options(
     )
 
 
-class _Given:
-    """What a store's table says, and how to complain of it."""
-
-    def __init__(self, settings: StoreSettings) -> None:
-        self._name = settings.name
-        self._options = settings.options
-
-    def has(self, key: str) -> bool:
-        return key in self._options
-
-    def get(self, key: str) -> Any:
-        return self._options.get(key)
-
-    def wrong(self, key: str, expected: str) -> InvalidArgument:
-        return InvalidArgument(f"Setting 'stores.{self._name}.{key}' must be {expected}.")
-
-    def text(self, key: str) -> str | None:
-        """A text that is not empty; None if it is not set."""
-        value = self._options.get(key)
-        if value is not None and not isinstance(value, str):
-            # The value stays unsaid: it may be a secret. An environment variable is read as TOML.
-            raise self.wrong(key, "a text; where an environment variable has it, put it in quotes")
-        if value == "":
-            raise self.wrong(key, "left out or say something, but is empty")
-        return value
-
-    def choice(self, key: str, known: tuple[str, ...], default: str) -> str:
-        value = self.text(key) or default
-        if value not in known:
-            raise self.wrong(key, f"{' or '.join(map(repr, known))}, not {value!r}")
-        return value
-
-    def flag(self, key: str) -> bool:
-        value = self._options.get(key, False)
-        if not isinstance(value, bool):
-            raise self.wrong(key, f"true or false, not {value!r}")
-        return value
-
-
-def _region(given: _Given, environment: Mapping[str, str]) -> str:
+def _region(given: Given, environment: Mapping[str, str]) -> str:
     region = given.text("region")
     if region is None:
         said = [environment[name] for name in _REGION_VARIABLES if environment.get(name)]
@@ -156,49 +112,9 @@ def _region(given: _Given, environment: Mapping[str, str]) -> str:
     return region
 
 
-def _endpoint(given: _Given, region: str) -> Endpoint:
-    ca_file = given.text("ca_file")
-    unchecked = given.flag("dangerously_skip_tls_verification")
-    if ca_file and unchecked:
-        raise given.wrong("ca_file", "left out where dangerously_skip_tls_verification is true")
-    url = given.text("endpoint")
-    if url is None:
-        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        url = f"https://s3.{region}.{domain}"
-    _check_url(given, "endpoint", url)
-    endpoint = Endpoint.parse(
-        url,
-        ca_file=Path(ca_file) if ca_file else None,
-        dangerously_skip_tls_verification=unchecked,
-    )
-    if endpoint.scheme == "http" and (ca_file or unchecked):
-        key = "ca_file" if ca_file else "dangerously_skip_tls_verification"
-        raise given.wrong(key, "left out where the endpoint is http://, which has no certificate")
-    endpoint.tls()  # Raises for certificates that can't be loaded, before anything is sent.
-    return endpoint
-
-
-def _proxy(given: _Given) -> str | None:
-    url = given.text("proxy")
-    if url is not None:
-        _check_url(given, "proxy", url)
-    return url
-
-
-def _check_url(given: _Given, key: str, url: str) -> None:
-    """Raises InvalidArgument for what is no ``http(s)://HOST[:PORT]``."""
-    if "@" in url:
-        # The value stays unsaid: what stands before the @ is a secret.
-        raise given.wrong(
-            key, "without user and password; keys of S3 go into access_key and secret_key"
-        )
-    try:
-        parts = urlsplit(url)
-        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        known = False
-    if not known or parts.path not in ("", "/") or parts.query or parts.fragment or "\\" in url:
-        raise given.wrong(key, f"https://HOST[:PORT] or http://HOST[:PORT], not {url!r}")
+def _endpoint(given: Given, region: str) -> Endpoint:
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return given.endpoint(f"https://s3.{region}.{domain}")
 
 
 def _is_ip_address(host: str) -> bool:
@@ -209,7 +125,7 @@ def _is_ip_address(host: str) -> bool:
     return True
 
 
-def _credentials(given: _Given) -> Credentials | None:
+def _credentials(given: Given) -> Credentials | None:
     access_key = given.text("access_key")
     secret_key = given.text("secret_key")
     session_token = given.text("session_token")
@@ -229,7 +145,7 @@ def _credentials(given: _Given) -> Credentials | None:
     return credentials
 
 
-def _kms_keys(given: _Given) -> Mapping[str, str]:
+def _kms_keys(given: Given) -> Mapping[str, str]:
     keys = given.get("kms_keys") or {}
     if not isinstance(keys, dict):
         raise given.wrong("kms_keys", f"a table of names and keys, not {keys!r}")
