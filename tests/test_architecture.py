@@ -36,6 +36,7 @@ EXCEPTIONS = {
     "store.Store.list_objects: parameters": _LISTING,
     "stores.local.store.LocalStore.list_objects: parameters": _LISTING,
     "stores.memory.__init__.MemoryStore.list_objects: parameters": _LISTING,
+    "stores.gs.store.GsStore.list_objects: parameters": _LISTING,
     "stores.s3.store.S3Store.list_objects: parameters": _LISTING,
     "cli.buckets.create: parameters": _OPTIONS,
     "cli.buckets.update: parameters": _OPTIONS,

@@ -1,0 +1,180 @@
+"""Changes of metadata: merge patches, of what is live or of one version."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from longshore import object_rules as rules
+from longshore.errors import Error
+from longshore.patch import MapPatch, Patch, Retention, load_map
+from longshore.store import ABSENT, Batch, Failure, Outcome
+from longshore.stores.gs import reading, targets
+from longshore.stores.gs.batching import change_each
+from longshore.stores.gs.client import Call, Client
+from longshore.stores.gs.failures import failure_of
+from longshore.stores.gs.resources import HOLDS, TEXTS, time_text
+
+PATCHED = frozenset(
+    {
+        *HOLDS,
+        *(TEXTS.keys() - {"storage_class"}),
+        *("custom_time_us", "retention", "custom_metadata", "contexts", "acl"),
+    }
+)
+
+
+async def patch_objects(
+    client: Client, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool
+) -> Outcome:
+    """Make the change, as of ``Store.patch_objects``.
+
+    What the API merges is sent as it is. What it only replaces, as it does ACLs, is computed from
+    what the batch has seen, or else from what is seen now, and sent on the condition that the
+    metageneration is still that.
+    """
+    changes = patch.changes()
+    replaced = [name for name, wanted in changes.items() if _is_replaced(name, wanted)]
+    failures: dict[int, Failure] = {}
+    asked = []
+    for index, (name, generation) in enumerate(zip(batch.names, batch.generations, strict=True)):
+        if generation != ABSENT and targets.is_possible(name):
+            asked.append(index)
+        else:
+            failures[index] = rules.missing(f"{bucket}/{name}", live=False)
+    if replaced:
+        batch, moved = await _seen(client, bucket, batch, asked, replaced)
+        failures |= {
+            index: rules.missing(f"{bucket}/{batch.names[index]}", live=True) for index in moved
+        }
+        asked = [index for index in asked if index not in moved]
+    match = match_metageneration or bool(replaced)
+    bodies = _bodies(batch, changes, asked, replaced)
+    common: dict[str, str] = {"fields": "metageneration"}
+    if "retention" in changes and patch.override_unlocked_retention:
+        common["overrideUnlockedRetention"] = "true"
+    calls = [
+        Call(
+            "objects.patch",
+            "PATCH",
+            targets.object_path(bucket, batch.names[index]),
+            targets.query({**_condition(batch, index, match=match), **common}),
+            body,
+            bucket=bucket,
+            name=batch.names[index],
+        )
+        for index, body in zip(asked, bodies, strict=True)
+    ]
+    results = await change_each(client, calls)
+    for index, result in zip(asked, results, strict=True):
+        if isinstance(result, Error):
+            failures[index] = failure_of(result)
+    return Outcome(failures=await reading.explain(client, bucket, batch, failures))
+
+
+def _condition(batch: Batch, index: int, *, match: bool) -> dict[str, str]:
+    """What says which version is meant: the one that was live, as long as it is, or the noncurrent
+    one that the batch names as such."""
+    live = batch.columns.get("live")
+    generation = str(batch.generations[index])
+    is_live = live is None or live[index]
+    named = {"ifGenerationMatch" if is_live else "generation": generation}
+    if match:
+        named["ifMetagenerationMatch"] = str(batch.metagenerations[index])
+    return named
+
+
+def _is_replaced(name: str, wanted: Any) -> bool:
+    """Whether the API cannot merge this change: it has lists for ACLs, and cannot clear a map and
+    set keys of it at once."""
+    if not isinstance(wanted, MapPatch):
+        return False
+    return name == "acl" or bool(wanted.clear and wanted.updates)
+
+
+async def _seen(
+    client: Client, bucket: str, batch: Batch, asked: Sequence[int], replaced: Sequence[str]
+) -> tuple[Batch, set[int]]:
+    """The batch with the columns that new values are computed from, and what is there no more."""
+    if all(name in batch.columns for name in replaced):
+        return batch, set()
+    names = [batch.names[i] for i in asked]
+    generations = [batch.generations[i] for i in asked]
+    now = await reading.there(client, bucket, names, generations, replaced)
+    columns = {name: [rules.ZERO[name]] * len(batch) for name in replaced}
+    metagenerations = list(batch.metagenerations)
+    gone = set()
+    for place, index in enumerate(asked):
+        metagenerations[index] = now.metagenerations[place]
+        for name in replaced:
+            columns[name][index] = now.columns[name][place]
+        if now.generations[place] == ABSENT:
+            gone.add(index)
+    columns = {**batch.columns, **columns}
+    return replace(batch, metagenerations=metagenerations, columns=columns), gone
+
+
+def _bodies(
+    batch: Batch, changes: Mapping[str, Any], asked: Sequence[int], replaced: Sequence[str]
+) -> list[bytes]:
+    merged = body_of({name: want for name, want in changes.items() if name not in replaced})
+    if not replaced:
+        return [orjson.dumps(merged)] * len(asked)
+    known: dict[tuple[str, ...], bytes] = {}
+    bodies = []
+    for index in asked:
+        before = tuple(batch.columns[name][index] for name in replaced)
+        if before not in known:
+            rows = zip(replaced, before, strict=True)
+            known[before] = orjson.dumps(
+                merged | {k: v for name, text in rows for k, v in _new(name, text, changes[name])}
+            )
+        bodies.append(known[before])
+    return bodies
+
+
+def _new(name: str, before: str, wanted: MapPatch) -> list[tuple[str, Any]]:
+    """The field of a map that is computed from what was there."""
+    after = load_map(wanted.apply(before))
+    if name == "acl":
+        return [("acl", [{"entity": entity, "role": role} for entity, role in after.items()])]
+    gone = load_map(before).keys() - after.keys()
+    change = MapPatch(updates=after, removals=frozenset(gone))
+    return list(body_of({name: change}).items())
+
+
+def body_of(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A merge patch: what is null in it is removed, what is not in it stays."""
+    body: dict[str, Any] = {}
+    for name, wanted in changes.items():
+        if name == "custom_metadata":
+            body["metadata"] = _merged(wanted, wanted.updates)
+        elif name == "contexts":
+            updates = {key: {"value": value} for key, value in wanted.updates.items()}
+            body["contexts"] = {"custom": _merged(wanted, updates)}
+        elif name == "retention":
+            body["retention"] = retention_body(wanted)
+        elif name == "custom_time_us":
+            body["customTime"] = time_text(wanted) if wanted else None
+        elif name in HOLDS:
+            body[HOLDS[name]] = wanted
+        else:
+            body[TEXTS[name]] = wanted or None
+    return body
+
+
+def _merged(change: MapPatch, updates: Mapping[str, Any]) -> dict[str, Any] | None:
+    if change.clear and not updates:
+        return None
+    return {**dict.fromkeys(change.removals), **updates}
+
+
+def retention_body(text: str) -> dict[str, str] | None:
+    """A retention as the API has it, of a column's text; None clears it."""
+    retention = Retention.load(text)
+    if retention is None:
+        return None
+    return {"mode": retention.mode, "retainUntilTime": time_text(retention.until_us)}

@@ -1,0 +1,52 @@
+"""Paths and queries of the JSON API, percent-encoded as they stand in a request line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from urllib.parse import quote
+
+from longshore import object_rules as rules
+
+API = "/storage/v1"
+UPLOADS = "/upload/storage/v1"
+_PLAIN = re.compile(r"[A-Za-z0-9._~/-]*", re.ASCII)
+_QUERY_SAFE = "-._~/,():"
+"""What stands for itself in a query, so that ``fields`` can be read."""
+
+
+def is_possible(name: str) -> bool:
+    """Whether an object can be called so. Others must not be asked for: with an empty name, or one
+    of dots that somebody on the way resolves, a path is that of the bucket."""
+    try:
+        return 1 <= len(name.encode()) <= rules.NAME_MAX_BYTES and name not in (".", "..")
+    except UnicodeEncodeError:
+        return False
+
+
+def quoted(name: str) -> str:
+    """A name as one segment of a path."""
+    if _PLAIN.fullmatch(name):
+        return name.replace("/", "%2F")
+    return quote(name, safe="")
+
+
+def bucket_path(bucket: str, *rest: str) -> str:
+    """The path of a bucket, or of what is in it."""
+    return "/".join((f"{API}/b/{bucket}", *rest))
+
+
+def object_path(bucket: str, name: str) -> str:
+    """The path of an object."""
+    return f"{API}/b/{bucket}/o/{quoted(name)}"
+
+
+def query(parameters: Mapping[str, str | int | bool]) -> str:
+    """Parameters encoded, in their order; booleans as JSON spells them."""
+    return "&".join(
+        f"{name}={quote(_text(value), safe=_QUERY_SAFE)}" for name, value in parameters.items()
+    )
+
+
+def _text(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,79 @@
+"""What the settings of a store of kind "gs" may say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from longshore.errors import InvalidArgument
+from longshore.settings import StoreSettings
+from longshore.stores.gs.options import GsSettings, read_options
+
+KEY = "/etc/longshore/key.json"
+
+
+def read(environment: dict[str, str] | None = None, **options: Any) -> GsSettings:
+    return read_options(StoreSettings(name="main", kind="gs", options=options), environment or {})
+
+
+def test_nothing_has_to_be_said() -> None:
+    settings = read()
+    assert settings.endpoint.url == "https://storage.googleapis.com"
+    assert (settings.anonymous, settings.key_file, settings.user_project) == (False, None, None)
+
+
+def test_all_can_be_said() -> None:
+    settings = read(
+        endpoint="https://private.example:8443", key_file=KEY, user_project="payer", project="port"
+    )
+    assert settings.endpoint.url == "https://private.example:8443"
+    assert settings.key_file == Path(KEY)
+    assert (settings.user_project, settings.project) == ("payer", "port")
+
+
+@pytest.mark.parametrize("said", ["localhost:9023", "http://localhost:9023"])
+def test_an_emulator_is_found_as_google_s_clients_find_it(said: str) -> None:
+    environment = {"STORAGE_EMULATOR_HOST": said, "GOOGLE_CLOUD_PROJECT": "port"}
+    settings = read(environment)
+    assert settings.endpoint.url == "http://localhost:9023"
+    assert (settings.anonymous, settings.project) == (True, "port")
+
+
+def test_what_the_settings_say_comes_before_the_environment() -> None:
+    settings = read(
+        {"STORAGE_EMULATOR_HOST": "localhost:9023", "GOOGLE_CLOUD_PROJECT": "port"},
+        endpoint="https://storage.googleapis.com",
+        project="own",
+    )
+    assert settings.endpoint.url == "https://storage.googleapis.com"
+    assert (settings.anonymous, settings.project) == (False, "own")
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]"])
+def test_tokens_may_go_unencrypted_within_the_machine(host: str) -> None:
+    assert not read(endpoint=f"http://{host}:9023").anonymous
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"endpoint": "http://storage.example"}, "endpoint"),
+        ({"endpoint": "storage.example"}, "endpoint"),
+        ({"endpoint": "https://user:secret@storage.example"}, "endpoint"),
+        ({"endpoint": "https://storage.example/storage/v1"}, "endpoint"),
+        ({"endpoint": ""}, "endpoint"),
+        ({"key_file": 7}, "key_file"),
+        ({"key_file": KEY, "anonymous": True}, "key_file"),
+        ({"anonymous": "yes"}, "anonymous"),
+        ({"transport": "http2"}, "transport"),
+        ({"transport": "lean", "proxy": "http://proxy.example"}, "transport"),
+        ({"keyfile": KEY}, "keyfile"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_its_key(options: dict[str, Any], key: str) -> None:
+    with pytest.raises(InvalidArgument) as refused:
+        read(**options)
+    assert key in refused.value.message
+    assert "secret" not in refused.value.message
