@@ -136,7 +136,7 @@ async def _takes_batches(client: Client, calls: Sequence[Call]) -> bool:
 
 async def _try(client: Client, bucket: str) -> bool:
     parameters = targets.query({"maxResults": 1, "fields": "kind"})
-    call = Call("objects.list", "GET", targets.bucket_path(bucket, "o"), parameters, bucket=bucket)
+    call = Call("objects.list", "GET", targets.objects_path(bucket), parameters, bucket=bucket)
     reply = await client.ask(_together(client, [call]))
     if reply.status in (*PRESSURE, 401, 403):
         raise error_for(reply.status, reply.body, "batch", "")

@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 
 from longshore import object_rules as rules
-from longshore.errors import FailedPrecondition, PermissionDenied
-from longshore.patch import dump_map, parse_time
+from longshore.errors import FailedPrecondition, PermissionDenied, Unimplemented
+from longshore.patch import dump_map, load_map, parse_time
 from longshore.store import Bucket
 from longshore.stores.gs import resources, targets
 from longshore.stores.gs.client import Call, Client
@@ -19,6 +19,11 @@ _FIELDS = (
     "iamConfiguration,autoclass,softDeletePolicy"
 )
 _REMEMBERED_SECONDS = 60.0
+_PLAIN = {"default_event_based_hold": "defaultEventBasedHold", "location": "location"}
+_MADE_OF = (
+    *("versioning", "retention_period_seconds", "uniform_access", "default_event_based_hold"),
+    *("location", "labels", "autoclass", "soft_delete_seconds"),
+)
 
 
 async def listed(client: Client) -> AsyncIterator[Bucket]:
@@ -46,15 +51,11 @@ async def get(client: Client, bucket: str) -> Bucket:
 async def create(client: Client, bucket: Bucket) -> Bucket:
     """Make a bucket whose objects can be retained; raises AlreadyExists."""
     rules.check_bucket(bucket)
-    changes = {
-        "versioning": bucket.versioning,
-        "retention_period_seconds": bucket.retention_period_seconds,
-        "uniform_access": bucket.uniform_access,
-        "default_event_based_hold": bucket.default_event_based_hold,
-    }
-    body = {"name": bucket.name, **_body({name: want for name, want in changes.items() if want})}
-    if bucket.location:
-        body["location"] = bucket.location
+    for fact in rules.BUCKET_FACTS:
+        if fact not in _MADE_OF and getattr(bucket, fact):
+            raise Unimplemented(f"This store makes no bucket with {fact}.")
+    wanted = {name: getattr(bucket, name) for name in _MADE_OF}
+    body = {"name": bucket.name, **_body({name: want for name, want in wanted.items() if want})}
     parameters: dict[str, str | int | bool] = {
         "project": _project(client),
         "enableObjectRetention": True,
@@ -125,8 +126,14 @@ def _body(changes: Mapping[str, Any]) -> dict[str, Any]:
             body["retentionPolicy"] = {"retentionPeriod": str(wanted)} if wanted else None
         elif name == "uniform_access":
             body["iamConfiguration"] = {"uniformBucketLevelAccess": {"enabled": wanted}}
+        elif name == "labels":
+            body["labels"] = load_map(wanted)
+        elif name == "autoclass":
+            body["autoclass"] = {"enabled": wanted}
+        elif name == "soft_delete_seconds":
+            body["softDeletePolicy"] = {"retentionDurationSeconds": str(wanted)}
         else:
-            body["defaultEventBasedHold"] = wanted
+            body[_PLAIN[name]] = wanted
     return body
 
 

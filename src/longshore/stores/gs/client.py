@@ -6,10 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
 
-from longshore import object_rules as rules
 from longshore.clock import SYSTEM_CLOCK, Clock
 from longshore.errors import Code, Error
-from longshore.names import is_bucket_name
 from longshore.store import UNSENT, Turns
 from longshore.stores.gs.credentials import TokenSource
 from longshore.stores.gs.failures import Unsent, error_for
@@ -75,10 +73,7 @@ class Service:
         return f"{call.path}?{self._common}"
 
     async def send(self, call: Call) -> Reply:
-        """Whatever is answered. Raises NotFound for what no bucket is called, and sends nothing:
-        it could be read as another path."""
-        if call.bucket and not is_bucket_name(call.bucket):
-            raise rules.no_bucket(call.bucket)
+        """Whatever is answered."""
         headers = list(call.headers)
         if call.body:
             headers.append(("content-type", call.content_type))

@@ -24,11 +24,12 @@ async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) 
         for index, (name, generation) in enumerate(zip(batch.names, batch.generations, strict=True))
         if generation != ABSENT and targets.is_possible(name)
     ]
+    path = targets.objects_path(bucket)
     calls = [
         Call(
             "objects.delete",
             "DELETE",
-            targets.object_path(bucket, batch.names[index]),
+            f"{path}/{targets.quoted(batch.names[index])}",
             f"{name_it}={batch.generations[index]}",
             bucket=bucket,
             name=batch.names[index],

@@ -13,6 +13,7 @@ from longshore.stores.gs import resources, targets
 from longshore.stores.gs.client import Call, Client
 
 MAX_RESULTS = 1000
+_NUL = "\0"
 
 
 class Range(NamedTuple):
@@ -93,12 +94,15 @@ async def page(
         "fields": f"nextPageToken,items({resources.fields_of(columns)})",
         **resources.projection(columns),
     }
-    if names.prefix:
-        parameters["prefix"] = names.prefix
-    if names.after:
-        parameters["startOffset"] = names.after
+    # U+0000 is refused in parameters. What comes before it is a wider bound.
+    prefix, after = names.prefix.partition(_NUL)[0], names.after.partition(_NUL)[0]
+    if prefix:
+        parameters["prefix"] = prefix
+    if after:
+        parameters["startOffset"] = after
     if names.before is not None:
-        parameters["endOffset"] = names.before
+        before, nul, _ = names.before.partition(_NUL)
+        parameters["endOffset"] = f"{before}\x01" if nul else before
     if versions:
         parameters["versions"] = True
     if token:
@@ -106,7 +110,7 @@ async def page(
     call = Call(
         "objects.list",
         "GET",
-        targets.bucket_path(bucket, "o"),
+        targets.objects_path(bucket),
         targets.query(parameters),
         bucket=bucket,
     )
@@ -123,12 +127,14 @@ def _within(listed: Batch, names: Range) -> Batch:
         return listed
     before = names.before
     generation = names.after_generation
-    if all_names[0] > names.after and (before is None or all_names[-1] < before):
+    bounded = all_names[0] > names.after and (before is None or all_names[-1] < before)
+    if bounded and _NUL not in names.prefix:
         return listed
     kept = [
         index
         for index, name in enumerate(all_names)
         if (name > names.after or (_is_older(listed, index, names.after, generation)))
+        and name.startswith(names.prefix)
         and (before is None or name < before)
     ]
     return listed.pick(kept)

@@ -56,11 +56,12 @@ async def patch_objects(
     common: dict[str, str] = {"fields": "metageneration"}
     if "retention" in changes and patch.override_unlocked_retention:
         common["overrideUnlockedRetention"] = "true"
+    path = targets.objects_path(bucket)
     calls = [
         Call(
             "objects.patch",
             "PATCH",
-            targets.object_path(bucket, batch.names[index]),
+            f"{path}/{targets.quoted(batch.names[index])}",
             targets.query({**_condition(batch, index, match=match), **common}),
             body,
             bucket=bucket,

@@ -42,11 +42,12 @@ async def resources_of(
 ) -> list[Resource | None]:
     """The objects as the API has them; None where there is none."""
     asked = [index for index, name in enumerate(names) if targets.is_possible(name)]
+    path = targets.objects_path(bucket)
     calls = [
         Call(
             "objects.get",
             "GET",
-            targets.object_path(bucket, names[index]),
+            f"{path}/{targets.quoted(names[index])}",
             targets.query({**_of(generations[index]), **parameters}),
             bucket=bucket,
             name=names[index],
@@ -125,7 +126,7 @@ async def content(
         call = Call(
             "objects.get",
             "GET",
-            targets.object_path(bucket, name),
+            f"{targets.objects_path(bucket)}/{targets.quoted(name)}",
             targets.query({"alt": "media", "generation": generation}),
             bucket=bucket,
             name=name,

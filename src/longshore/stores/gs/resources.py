@@ -43,7 +43,7 @@ _FIELDS: Mapping[str, str] = {
     "contexts": "contexts(custom)",
     "acl": "acl(entity,role)",
     "kms_key": "kmsKeyName",
-    "checksum": "crc32c,md5Hash",
+    "checksum": "crc32c",
     "live": "timeDeleted",
 }
 """What must be asked for, for a column. A noncurrent version is one that has a time at which it
@@ -154,18 +154,13 @@ def key_of(resource: Resource) -> str:
     return str(resource.get("kmsKeyName") or "").partition("/cryptoKeyVersions/")[0]
 
 
-def _checksum(resource: Resource) -> str:
-    """Composed objects have no MD5: what one lacks is at the end."""
-    return f"{resource.get('crc32c', '')}/{resource.get('md5Hash', '')}"
-
-
 _READERS: Mapping[str, Callable[[Resource], Any]] = {
     "retention": retention_of,
     "custom_metadata": _metadata,
     "contexts": _contexts,
     "acl": _acl,
     "kms_key": key_of,
-    "checksum": _checksum,
+    "checksum": lambda resource: resource.get("crc32c") or "",
     "live": lambda resource: "timeDeleted" not in resource,
 }
 

@@ -100,7 +100,7 @@ class _Rewriting:
 
     def _call(self, index: int, source: Resource) -> Call:
         name, generation = self._batch.names[index], str(self._batch.generations[index])
-        path = targets.object_path(self._bucket, name)
+        path = f"{targets.objects_path(self._bucket)}/{targets.quoted(name)}"
         parameters: dict[str, str | int | bool] = {
             "ifSourceGenerationMatch": generation,
             "ifSourceMetagenerationMatch": str(source["metageneration"]),
@@ -115,7 +115,7 @@ class _Rewriting:
         return Call(
             "objects.rewrite",
             "POST",
-            f"{path}/rewriteTo/b/{self._bucket}/o/{targets.quoted(name)}",
+            f"{path}/rewriteTo{path.removeprefix(targets.API)}",
             targets.query(parameters),
             orjson.dumps(self._kept(source)),
             bucket=self._bucket,

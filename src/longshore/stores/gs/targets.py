@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from urllib.parse import quote
 
 from longshore import object_rules as rules
+from longshore.names import is_bucket_name
 
 API = "/storage/v1"
-UPLOADS = "/upload/storage/v1"
 _PLAIN = re.compile(r"[A-Za-z0-9._~/-]*", re.ASCII)
 _QUERY_SAFE = "-._~/,():"
 """What stands for itself in a query, so that ``fields`` can be read."""
@@ -31,14 +31,17 @@ def quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-def bucket_path(bucket: str, *rest: str) -> str:
-    """The path of a bucket, or of what is in it."""
-    return "/".join((f"{API}/b/{bucket}", *rest))
+def bucket_path(bucket: str) -> str:
+    """The path of a bucket. Raises NotFound for what no bucket is called: it could be another
+    path."""
+    if not is_bucket_name(bucket):
+        raise rules.no_bucket(bucket)
+    return f"{API}/b/{bucket}"
 
 
-def object_path(bucket: str, name: str) -> str:
-    """The path of an object."""
-    return f"{API}/b/{bucket}/o/{quoted(name)}"
+def objects_path(bucket: str) -> str:
+    """The path of all objects of a bucket; raises as ``bucket_path`` does."""
+    return f"{bucket_path(bucket)}/o"
 
 
 def query(parameters: Mapping[str, str | int | bool]) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from longshore import object_rules as rules
-from longshore.errors import Error, Internal, InvalidArgument, Unavailable
+from longshore.errors import Error, Internal, InvalidArgument, NotFound, Unavailable
 from longshore.patch import load_map
 from longshore.store import COLUMNS, Failure, NewObject, Outcome
 from longshore.stores.gs import resources, targets
@@ -60,6 +60,8 @@ async def write_many(client: Client, bucket: str, objects: Iterable[NewObject]) 
         index, new = item
         try:
             await write(client, bucket, new.name, _content(new.content), new.metadata)
+        except NotFound:
+            raise  # of the bucket
         except Error as error:
             failures[index] = failure_of(error)
         except OSError as error:
@@ -87,7 +89,7 @@ class _Upload:
         self._call = Call(
             "objects.insert",
             "POST",
-            f"{targets.UPLOADS}/b/{bucket}/o",
+            f"/upload{targets.objects_path(bucket)}",
             bucket=bucket,
             name=name,
         )
