@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import orjson
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
+from longshore.clock import SYSTEM_CLOCK, Clock
 from longshore.settings import StoreSettings
-from longshore.stores import gs
+from longshore.stores.gs.client import Client, Service
+from longshore.stores.gs.credentials import token_source
+from longshore.stores.gs.options import read_options
 from longshore.stores.gs.store import GsStore
 from tests.gs.recorder import Answered, Request
 
@@ -21,11 +23,11 @@ BUCKET = "quay"
 
 
 @asynccontextmanager
-async def store_at(url: str, **options: Any) -> AsyncIterator[GsStore]:
+async def store_at(url: str, clock: Clock = SYSTEM_CLOCK, **options: Any) -> AsyncIterator[GsStore]:
     """A store whose requests go to ``url``."""
     options = {"endpoint": url, "anonymous": True, "project": PROJECT, **options}
-    store = gs.open_store(StoreSettings(name="main", kind="gs", options=options), Path())
-    assert isinstance(store, GsStore)
+    settings = read_options(StoreSettings(name="main", kind="gs", options=options), {})
+    store = GsStore(Client(Service(settings, token_source(settings), clock)))
     try:
         yield store
     finally:

@@ -17,11 +17,13 @@ _QUERY_SAFE = "-._~/,():"
 
 def is_possible(name: str) -> bool:
     """Whether an object can be called so. Others must not be asked for: with an empty name, or one
-    of dots that somebody on the way resolves, a path is that of the bucket."""
+    of dots that somebody on the way resolves, a path is that of the bucket. U+0000 is in none:
+    Google's front ends refuse it in paths."""
     try:
-        return 1 <= len(name.encode()) <= rules.NAME_MAX_BYTES and name not in (".", "..")
+        size = len(name.encode())
     except UnicodeEncodeError:
         return False
+    return 1 <= size <= rules.NAME_MAX_BYTES and name not in (".", "..") and "\0" not in name
 
 
 def quoted(name: str) -> str:
