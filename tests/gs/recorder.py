@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
@@ -39,6 +39,7 @@ class Answered(NamedTuple):
     status: int = 200
     body: bytes = b"{}"
     content_type: str = "application/json"
+    headers: Mapping[str, str] = {}
 
 
 class Recorder:
@@ -70,12 +71,13 @@ def recording(answer: Callable[[Request], Answered] = lambda _: Answered()) -> I
 
         def _any(self) -> None:
             length = int(self.headers.get("content-length") or 0)
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            request = Request(self.command, self.path, headers, self.rfile.read(length))
+            came = {name.lower(): value for name, value in self.headers.items()}
+            request = Request(self.command, self.path, came, self.rfile.read(length))
             recorder.requests.append(request)
-            status, body, content_type = recorder.answer(request)
+            status, body, content_type, headers = recorder.answer(request)
             self.send_response(status)
-            self.send_header("content-type", content_type)
+            for name, value in {"content-type": content_type, **headers}.items():
+                self.send_header(name, value)
             if status != 204:
                 self.send_header("content-length", str(len(body)))
             self.end_headers()

@@ -185,7 +185,13 @@ async def test_reads_go_together_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "missing", [Answered(404, b"Not Found", "text/plain"), Answered(501), said({"kind": "x"})]
+    "missing",
+    [
+        Answered(404, b"Not Found", "text/plain"),
+        refused(403, "forbidden", "Batches are not allowed from this network."),
+        Answered(501),
+        said({"kind": "x"}),
+    ],
 )
 async def test_where_there_is_no_such_endpoint_calls_go_singly(missing: Answered) -> None:
     def answer(request: Request) -> Answered:
@@ -201,17 +207,25 @@ async def test_where_there_is_no_such_endpoint_calls_go_singly(missing: Answered
     assert len(paths) == 41
 
 
-async def test_an_overloaded_service_is_not_taken_for_one_without() -> None:
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        refused(503, "backendError", "Later."),
+        refused(403, "rateLimitExceeded", "Slower."),
+        refused(401, "authError", "Who?"),
+    ],
+)
+async def test_a_refusal_of_all_requests_is_not_taken_for_one_of_batches(refusal: Answered) -> None:
     overloaded = True
 
     def answer(request: Request) -> Answered:
         if overloaded and request.path == BATCHES:
-            return refused(503, "backendError", "Later.")
+            return refusal
         return Harbour(*[(204, None)] * 2)(request)
 
     with recording(answer) as recorder:
         async with store_at(recorder.url) as store:
-            with pytest.raises(Unavailable):
+            with pytest.raises(Error):
                 await store.delete_objects(BUCKET, named(2), permanent=True)
             overloaded = False
             assert not (await store.delete_objects(BUCKET, named(2), permanent=True)).failures

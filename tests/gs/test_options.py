@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,3 +79,13 @@ def test_what_cannot_be_is_refused_by_its_key(options: dict[str, Any], key: str)
         read(**options)
     assert key in refused.value.message
     assert "secret" not in refused.value.message
+
+
+def test_nothing_of_google_is_imported_before_a_token_is_needed() -> None:
+    """A worker with a store is to stay small."""
+    code = (
+        "import sys, longshore.stores.gs;"
+        "print([name for name in sys.modules if name.startswith(('google', 'requests'))])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

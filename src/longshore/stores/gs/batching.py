@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from longshore.errors import Code, Error, NotFound, Unavailable
 from longshore.stores.gs import multipart, targets
-from longshore.stores.gs.client import PRESSURE, Call, Client
+from longshore.stores.gs.client import Call, Client
 from longshore.stores.gs.failures import OVERLOAD, error_for
 from longshore.stores.gs.multipart import MAX_BYTES, MAX_CALLS, PART_BYTES, Answer, Inner
 from longshore.transport.http import Reply
@@ -138,9 +138,10 @@ async def _try(client: Client, bucket: str) -> bool:
     parameters = targets.query({"maxResults": 1, "fields": "kind"})
     call = Call("objects.list", "GET", targets.objects_path(bucket), parameters, bucket=bucket)
     reply = await client.ask(_together(client, [call]))
-    if reply.status in (*PRESSURE, 401, 403):
-        raise error_for(reply.status, reply.body, "batch", "")
     if reply.status != 200:
+        error = error_for(reply.status, reply.body, "batch", "")
+        if error.code in OVERLOAD or error.code is Code.UNAUTHENTICATED:
+            raise error  # which says nothing of the endpoint
         return False
     answers = multipart.decode(reply, 1)
     return answers is not None and answers[0] is not None

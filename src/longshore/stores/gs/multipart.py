@@ -16,8 +16,12 @@ MAX_BYTES = 8_000_000
 PART_BYTES = 200
 """About how much a call has around its path and its body."""
 _BOUNDARY = re.compile(r"multipart/mixed\b.*?\bboundary=(?:\"([^\"]+)\"|([^\s;\"]+))", re.I)
-_NUMBER = re.compile(rb"^Content-ID:[ \t]*<response-(\d{1,9})@longshore>[ \t]*$", re.I | re.M)
-_STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})\b")
+_ANSWER = re.compile(
+    rb"[ \t]*\r\n(?:[^\r\n]+\r\n)*?Content-ID:[ \t]*<response-(\d{1,9})@longshore>[ \t]*\r\n"
+    rb"(?:[^\r\n]+\r\n)*\r\nHTTP/1\.[01] (\d{3})\b",
+    re.I,
+)
+"""The head of a part, and the first line of the reply that is in it."""
 
 
 class Inner(NamedTuple):
@@ -38,19 +42,22 @@ class Answer(NamedTuple):
 def encode(calls: Sequence[Inner]) -> tuple[str, bytes]:
     """The content type and the body of a request that makes these calls."""
     boundary = f"longshore{secrets.token_hex(16)}"
-    pieces: list[bytes] = []
-    for number, (method, target, body) in enumerate(calls):
-        pieces.append(
-            f"--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <{number}@longshore>"
-            f"\r\n\r\n{method} {target} HTTP/1.1\r\n".encode()
-        )
-        if body:
-            length = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-            pieces += (length, body, b"\r\n")
-        else:
-            pieces.append(b"\r\n\r\n")
+    begin = f"--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <"
+    pieces = [
+        b"%s%d@longshore>\r\n\r\n%s %s HTTP/1.1\r\n%s\r\n"
+        % (begin.encode(), number, method.encode(), target.encode(), _content(body))
+        for number, (method, target, body) in enumerate(calls)
+    ]
     pieces.append(f"--{boundary}--\r\n".encode())
     return f"multipart/mixed; boundary={boundary}", b"".join(pieces)
+
+
+def _content(body: bytes) -> bytes:
+    """What follows the request line of a call."""
+    if not body:
+        return b"\r\n"
+    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
+    return head + body
 
 
 def decode(reply: Reply, count: int) -> list[Answer | None] | None:
@@ -70,14 +77,13 @@ def decode(reply: Reply, count: int) -> list[Answer | None] | None:
     answers: list[Answer | None] = [None] * count
     seen: set[int] = set()
     for piece in pieces:
-        head, _, inner = piece.partition(b"\r\n\r\n")
-        number = _NUMBER.search(head.replace(b"\r\n", b"\n"))
-        status = _STATUS.match(inner)
-        if number is None or status is None:
+        found = _ANSWER.match(piece)
+        if found is None:
             continue
-        index = int(number[1])
+        index = int(found[1])
         if index < count:
-            body = inner.partition(b"\r\n\r\n")[2].rstrip(b"\r\n")
-            answers[index] = None if index in seen else Answer(int(status[1]), body)
+            end = piece.find(b"\r\n\r\n", found.end())
+            body = piece[end + 4 :].rstrip(b"\r\n") if end >= 0 else b""
+            answers[index] = None if index in seen else Answer(int(found[2]), body)
             seen.add(index)
     return answers

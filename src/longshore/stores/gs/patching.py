@@ -57,12 +57,13 @@ async def patch_objects(
     if "retention" in changes and patch.override_unlocked_retention:
         common["overrideUnlockedRetention"] = "true"
     path = targets.objects_path(bucket)
+    parameters = targets.query(common)
     calls = [
         Call(
             "objects.patch",
             "PATCH",
             f"{path}/{targets.quoted(batch.names[index])}",
-            targets.query({**_condition(batch, index, match=match), **common}),
+            f"{_condition(batch, index, match=match)}&{parameters}",
             body,
             bucket=bucket,
             name=batch.names[index],
@@ -76,16 +77,14 @@ async def patch_objects(
     return Outcome(failures=await reading.explain(client, bucket, batch, failures))
 
 
-def _condition(batch: Batch, index: int, *, match: bool) -> dict[str, str]:
-    """What says which version is meant: the one that was live, as long as it is, or the noncurrent
-    one that the batch names as such."""
+def _condition(batch: Batch, index: int, *, match: bool) -> str:
+    """The parameters that say which version is meant: the one that was live, as long as it is, or
+    the noncurrent one that the batch names as such."""
     live = batch.columns.get("live")
-    generation = str(batch.generations[index])
     is_live = live is None or live[index]
-    named = {"ifGenerationMatch" if is_live else "generation": generation}
-    if match:
-        named["ifMetagenerationMatch"] = str(batch.metagenerations[index])
-    return named
+    which = "ifGenerationMatch" if is_live else "generation"
+    named = f"{which}={batch.generations[index]}"
+    return f"{named}&ifMetagenerationMatch={batch.metagenerations[index]}" if match else named
 
 
 def _is_replaced(name: str, wanted: Any) -> bool:

@@ -130,7 +130,10 @@ async def content(
             targets.query({"alt": "media", "generation": generation}),
             bucket=bucket,
             name=name,
-            headers=(("range", f"bytes={start}-{start + _RANGE_BYTES - 1}"),),
+            headers=(
+                ("range", f"bytes={start}-{start + _RANGE_BYTES - 1}"),
+                ("accept-encoding", "gzip"),  # else an object that is gzip is unpacked on its way
+            ),
         )
         try:
             reply = await client.read(call, lambda reply: reply)
@@ -141,7 +144,7 @@ async def content(
                 raise
             raise Aborted(f"Object '{bucket}/{name}' was replaced while it was read.") from error
         body = reply.body
-        if reply.status == 200:  # a server without ranges, or a gzip that is unpacked on the way
+        if reply.status == 200:  # a server without ranges
             body, size = body[start:], len(body)
         else:
             size = int(reply.header("content-range").rpartition("/")[2])
