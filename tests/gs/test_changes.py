@@ -311,3 +311,15 @@ async def test_reads_that_are_turned_away_are_made_again() -> None:
             batch = await store.by_turns(turns).read_objects(BUCKET, ["a", "b"], [0, 0])
             assert batch.generations == [7, 7]
     assert turns.given == [("objects.list", 0), *[("objects.get", 0)] * 3]
+
+
+async def test_what_is_read_now_does_not_stand_for_what_was_counted() -> None:
+    """The deltas were computed at the batch's metageneration, though the new value is not."""
+    patch = Patch(contexts=MapPatch(updates={"new": "1"}, clear=True))
+    source = an_object(metageneration="4", contexts={"custom": {"old": {"value": "0"}}})
+    with recording(granting({}, source=source)) as recorder:
+        async with store_at(recorder.url) as store:
+            await store.patch_objects(BUCKET, named(), patch, match_metageneration=True)
+    (sent,) = changes(recorder)
+    assert sent.parameters["ifMetagenerationMatch"] == "3"
+    assert sent.json == {"contexts": {"custom": {"old": None, "new": {"value": "1"}}}}

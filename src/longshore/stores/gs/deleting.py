@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from longshore import object_rules as rules
 from longshore.errors import Error
-from longshore.store import ABSENT, Batch, Failure, Outcome
-from longshore.stores.gs import targets
+from longshore.store import Batch, Outcome
+from longshore.stores.gs import reading, targets
 from longshore.stores.gs.batching import change_each
 from longshore.stores.gs.client import Call, Client
 from longshore.stores.gs.failures import failure_of
-from longshore.stores.gs.reading import explain
 
 
 async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) -> Outcome:
@@ -19,11 +17,7 @@ async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) 
     goes only if ``ifGenerationMatch`` finds it to be what was seen; a versioned bucket keeps it.
     """
     name_it = "generation" if permanent else "ifGenerationMatch"
-    asked = [
-        index
-        for index, (name, generation) in enumerate(zip(batch.names, batch.generations, strict=True))
-        if generation != ABSENT and targets.is_possible(name)
-    ]
+    asked, failures = reading.askable(bucket, batch)
     path = targets.objects_path(bucket)
     calls = [
         Call(
@@ -37,11 +31,7 @@ async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) 
         for index in asked
     ]
     results = await change_each(client, calls)
-    failures: dict[int, Failure] = {
-        index: rules.missing(f"{bucket}/{batch.names[index]}", live=False)
-        for index in set(range(len(batch))).difference(asked)
-    }
     for index, result in zip(asked, results, strict=True):
         if isinstance(result, Error):
             failures[index] = failure_of(result)
-    return Outcome(failures=await explain(client, bucket, batch, failures))
+    return Outcome(failures=await reading.explain(client, bucket, batch, failures))

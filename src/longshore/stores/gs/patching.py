@@ -11,7 +11,7 @@ import orjson
 from longshore import object_rules as rules
 from longshore.errors import Error
 from longshore.patch import MapPatch, Patch, Retention, load_map
-from longshore.store import ABSENT, Batch, Failure, Outcome
+from longshore.store import ABSENT, Batch, Outcome
 from longshore.stores.gs import reading, targets
 from longshore.stores.gs.batching import change_each
 from longshore.stores.gs.client import Call, Client
@@ -38,15 +38,12 @@ async def patch_objects(
     """
     changes = patch.changes()
     replaced = [name for name, wanted in changes.items() if _is_replaced(name, wanted)]
-    failures: dict[int, Failure] = {}
-    asked = []
-    for index, (name, generation) in enumerate(zip(batch.names, batch.generations, strict=True)):
-        if generation != ABSENT and targets.is_possible(name):
-            asked.append(index)
-        else:
-            failures[index] = rules.missing(f"{bucket}/{name}", live=False)
+    asked, failures = reading.askable(bucket, batch)
     if replaced:
+        metagenerations = batch.metagenerations
         batch, moved = await _seen(client, bucket, batch, asked, replaced)
+        if match_metageneration:
+            batch = replace(batch, metagenerations=metagenerations)
         failures |= {
             index: rules.missing(f"{bucket}/{batch.names[index]}", live=True) for index in moved
         }

@@ -63,6 +63,18 @@ async def resources_of(
     return found
 
 
+def askable(bucket: str, batch: Batch) -> tuple[list[int], dict[int, Failure]]:
+    """The places of those objects that can be asked for, and the failures of the others."""
+    asked = []
+    failures = {}
+    for index, (name, generation) in enumerate(zip(batch.names, batch.generations, strict=True)):
+        if generation != ABSENT and targets.is_possible(name):
+            asked.append(index)
+        else:
+            failures[index] = rules.missing(f"{bucket}/{name}", live=False)
+    return asked, failures
+
+
 async def demand_bucket(client: Client, bucket: str) -> None:
     """Raises NotFound if there is no such bucket: what is answered to calls about objects does not
     tell it from a bucket without them."""

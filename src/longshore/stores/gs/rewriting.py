@@ -67,17 +67,11 @@ class _Rewriting:
         """What is to be copied, by index, with all that a copy must be told to keep."""
         batch, bucket = self._batch, self._bucket
         live = batch.columns.get("live")
-        asked = []
-        for index, (name, generation) in enumerate(
-            zip(batch.names, batch.generations, strict=True)
-        ):
-            path = f"{bucket}/{name}"
+        asked, self.failures = reading.askable(bucket, batch)
+        for index in asked:
             if live is not None and not live[index]:
-                self.failures[index] = rules.noncurrent(path)
-            elif generation == ABSENT or not targets.is_possible(name):
-                self.failures[index] = rules.missing(path, live=False)
-            else:
-                asked.append(index)
+                self.failures[index] = rules.noncurrent(f"{bucket}/{batch.names[index]}")
+        asked = [index for index in asked if index not in self.failures]
         fields = ("generation", "metageneration", "size", *_KEPT)
         parameters = {"fields": ",".join(fields)}
         if asked and not await buckets.has_uniform_access(self._client, bucket):
