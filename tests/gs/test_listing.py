@@ -162,3 +162,19 @@ async def test_a_bucket_that_is_not_there() -> None:
             with pytest.raises(NotFound) as missing:
                 await names_of(store.list_objects(BUCKET))
     assert missing.value.message == f"The specified bucket does not exist: '{BUCKET}'."
+
+
+async def test_bounds_with_a_nul_are_widened_and_still_hold() -> None:
+    """Front ends refuse U+0000 in parameters."""
+    with recording(replies([an_object(name) for name in ("a", "a\x01", "b", "bc")])) as recorder:
+        async with store_at(recorder.url) as store:
+            before = await names_of(store.list_objects(BUCKET, before="b\0c"))
+            after = await names_of(store.list_objects(BUCKET, after="a\0z"))
+            within = await names_of(store.list_objects(BUCKET, prefix="b\0"))
+    assert [name for name, _ in chain(*before)] == ["a", "a\x01", "b"]
+    assert [name for name, _ in chain(*after)] == ["a\x01", "b", "bc"]
+    assert within == []
+    asked = [request.parameters for request in recorder.taken()]
+    assert asked[0]["endOffset"] == "b\x01"
+    assert asked[1]["startOffset"] == "a"
+    assert asked[2]["prefix"] == "b"
