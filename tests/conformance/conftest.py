@@ -5,18 +5,31 @@ from pathlib import Path
 
 import pytest
 
-from tests.conformance.shelf import EVERY_PROMISE, STORES, Promise, Shelf, TurnedClock, on_ceph
+from longshore.stores.memory import MemoryStore
+from tests.conformance.shelf import (
+    EVERY_PROMISE,
+    PROMISES,
+    STORES,
+    Shelf,
+    TurnedClock,
+    on_ceph,
+)
+from tests.gs.emulated import emulated
 
 
-@pytest.fixture(params=[*STORES, pytest.param("ceph", marks=pytest.mark.services)])
+@pytest.fixture(params=[*STORES, "gs", pytest.param("ceph", marks=pytest.mark.services)])
 async def bare(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shelf]:
     """A store of each kind, without a bucket."""
     clock = TurnedClock()
-    promises = EVERY_PROMISE if request.param in STORES else frozenset[Promise]()
+    promises = PROMISES.get(request.param, EVERY_PROMISE)
     for mark in request.node.iter_markers("promised"):
         for promise in mark.args:
             if promise not in promises:
                 pytest.skip(f"{request.param} does not promise that {promise.value}")
+    if request.param == "gs":
+        async with emulated(MemoryStore(clock), clock, tmp_path) as store:
+            yield Shelf(store, clock, promises)
+        return
     if request.param == "ceph":
         store = on_ceph(request.getfixturevalue("ceph"))
     else:

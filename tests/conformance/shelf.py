@@ -41,6 +41,7 @@ class Promise(Enum):
     STAYS_NONCURRENT = "a noncurrent version never becomes live again"
     VERSIONING_OFF = "where versions are no longer kept, a delete takes the live one for good"
     ANY_NAME = "every character can be in a name"
+    DOTS = 'an object can be called "." and ".."'
     ANY_KEY = "whatever a key of encryption is called, it is there"
     ANY_GRANT = "anybody can have any role"
     LONG_CONTEXTS = "contexts have 256 characters"
@@ -50,6 +51,11 @@ class Promise(Enum):
 
 promised = pytest.mark.promised
 EVERY_PROMISE = frozenset(Promise)
+PROMISES: Mapping[str, frozenset[Promise]] = {
+    "ceph": frozenset({Promise.DOTS}),
+    "gs": EVERY_PROMISE - {Promise.ANY_NAME, Promise.DOTS, Promise.AT_HAND},
+}
+"""What those stores promise that do not promise everything."""
 
 STORES: Mapping[str, Callable[[Path, Clock], Store]] = {
     "local": LocalStore,
