@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from longshore import extensions
 from longshore.errors import Code, InvalidArgument
 from longshore.patch import Patch
-from longshore.settings import Settings, StoreSettings, specificity
+from longshore.settings import Ramp, Settings, StoreSettings, specificity
 
 PAGE_SIZE = 1000
 PAGE_BYTES = 96 << 10
@@ -111,10 +111,12 @@ class Failure(NamedTuple):
     Two codes have a meaning for the engine: ABORTED says that the object is not (or no longer) of
     the generation or metageneration that the call named, while its name still has a live object;
     NOT_FOUND that there is no such object. Refusals by a hold or a retention are PERMISSION_DENIED.
+    ``wait_seconds``: the object itself has been changed too often, and may be no sooner than then.
     """
 
     code: Code
     message: str
+    wait_seconds: float = 0.0
 
 
 UNSENT = Failure(Code.CANCELLED, "The shard was to stop before this was sent.")
@@ -136,6 +138,8 @@ class Capabilities:
     change may make a new generation, and is made in live versions only; ``patch_reads``: those that
     cost a request an object to know, so that a patch of them sees for itself what an object still
     needs. ``preconditions``: whether a call that names a generation has no effect on any other.
+    ``by_range``: whether what has too much to do is a range of names, and others are as quick as
+    ever; ``ramp``: how fast changes may become more, None: as fast as they are taken.
     """
 
     patch_columns: frozenset[str]
@@ -144,6 +148,8 @@ class Capabilities:
     preconditions: bool
     copied_columns: frozenset[str] = frozenset()
     patch_reads: frozenset[str] = frozenset()
+    by_range: bool = False
+    ramp: Ramp | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

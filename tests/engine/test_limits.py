@@ -14,11 +14,11 @@ import pytest
 
 from longshore.database.estimates import Found
 from longshore.database.leases import Leased
-from longshore.engine.caps import Held
+from longshore.database.ramps import Taken
 from longshore.engine.gate import Gate
 from longshore.engine.limits import Limits
 from longshore.errors import Code, NotFound, Unavailable
-from longshore.settings import Caps, StoreSettings
+from longshore.settings import Caps, Ramp, StoreSettings
 from tests.busy_store import BusyStore, refused_share
 from tests.virtual_time import VirtualClock, run
 
@@ -51,15 +51,24 @@ class Fleet:
         self.shards: dict[tuple[str, str], int] = {}
         self.limits: dict[str, Limits] = {}
         self.table: dict[str, Found] = {}
+        self.kept: dict[str, Taken] = {}
         self.done: list[tuple[float, int]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def gate(self, worker: str, bucket: str = "b", *, shards: int = 1) -> Gate:
+    def gate(
+        self,
+        worker: str,
+        bucket: str = "b",
+        *,
+        shards: int = 1,
+        shard: int | None = None,
+        ramp: Ramp | None = None,
+    ) -> Gate:
         """``worker`` takes shards of the bucket, and learns of it at once."""
         if worker not in self.limits:
             self.limits[worker] = Limits(lambda _: self._settings, worker, self._clock)
             self._start(self._learn(worker))
-        gate = self.limits[worker].gate("s", bucket)
+        gate = self.limits[worker].gate("s", bucket, shard=shard, ramp=ramp)
         self.shards[worker, bucket] = shards
         self._divide(worker)
         return gate
@@ -82,6 +91,10 @@ class Fleet:
                 self.limits[worker].heard(found)
             for found in self.limits[worker].news():
                 self.table[found.bucket] = found
+            for taken in self.kept.values():
+                self.limits[worker].remember(taken)
+            for taken in self.limits[worker].taken():
+                self.kept[taken.bucket] = taken
 
     def lanes(
         self,
@@ -389,7 +402,7 @@ def test_whoever_waits_hears_of_a_stop_within_a_tick(settings: dict[str, Any]) -
         if not settings:
             gate.estimate.concurrency, gate.estimate.refuses = 1e-9, True
             gate.estimate.latency = 1e-9
-            gate.learn(Held(0, 1, 1), CLOCK.monotonic())
+            gate.learn(1.0, CLOCK.monotonic())
         waiting = [asyncio.create_task(_enter(gate, stop)) for _ in range(20)]
         other = asyncio.create_task(_enter(gate, fleet.stop))
         await asyncio.sleep(0.3)

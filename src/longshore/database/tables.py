@@ -209,6 +209,15 @@ estimates = Table(
     Index("estimates_by_time", "update_us"),
 )
 
+ramps = Table(
+    "ramps",
+    metadata,
+    Column("store", Name, primary_key=True),
+    Column("bucket", Name, primary_key=True),
+    Column("writes_per_second", Float, nullable=False),  # of all workers together
+    Column("update_us", BigInteger, nullable=False),
+)
+
 proofs = Table(
     "proofs",
     metadata,

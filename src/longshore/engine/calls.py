@@ -59,9 +59,19 @@ class Calls:
                     if self._stores.name_for(bucket.name) == name:
                         yield bucket
 
+    def gate(self, bucket: str) -> Gate:
+        """Where this shard's calls to ``bucket`` wait."""
+        return self._gate(self._stores.name_for(bucket), bucket)
+
+    def _gate(self, name: str, bucket: str) -> Gate:
+        can = self._stores.open(name).capabilities
+        # A shard is a range of names, or the rows of a manifest that may well be one.
+        shard = self._running.shard.id if can.by_range else None
+        return self._limits.gate(name, bucket, shard=shard, ramp=can.ramp)
+
     def _called(self, name: str, bucket: str) -> Store:
         store = self._stores.open(name)
-        turns = EngineTurns(name, self._limits.gate(name, bucket), self._running, self._clock)
+        turns = EngineTurns(name, self._gate(name, bucket), self._running, self._clock)
         if isinstance(store, TakesTurns):
             return store.by_turns(turns)
         return cast("Store", Called(store, turns))

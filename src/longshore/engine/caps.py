@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from enum import Enum, auto
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from longshore.settings import Caps
+from longshore.settings import Caps, Ramp
 
 AHEAD_SECONDS: Final = 0.05
 """A rate is exceeded by no more than what so many seconds allow, or one call, however long one
@@ -15,7 +16,18 @@ GRACE_SECONDS: Final = 1.0
 """A part of a cap is good for so long after it was asked for, and grows only so long after: then
 whoever had it before knows of the change, or stands still."""
 
+KEPT_SECONDS: Final = 600.0
+"""How often it is told anew what a bucket takes, while that is in use."""
+
 T = TypeVar("T")
+
+
+class Unit(Enum):
+    """What a rate counts. OBJECTS are those that are changed or, in a dry run, looked at."""
+
+    OBJECTS = auto()
+    CHANGES = auto()
+    REQUESTS = auto()
 
 
 class Held(NamedTuple):
@@ -104,16 +116,83 @@ class Rate(Part):
         self._units -= units
 
 
+class Rising(Rate):
+    """A rate that rises as a store's ``Ramp`` says: to twice what was in use."""
+
+    __slots__ = ("_at", "_due", "_ramp", "_told", "_told_at", "_used", "_window", "doubted")
+
+    def __init__(self, ramp: Ramp) -> None:
+        super().__init__(ramp.writes_per_second)
+        self._ramp = ramp
+        self._told, self._told_at = self.cap, -math.inf
+        self.doubted = False
+        """Whether something was refused, or slow, of late."""
+        self._begin(-math.inf)
+
+    def _begin(self, now: float) -> None:
+        self._at = self._window = now
+        self._used = self._due = 0.0
+        self.doubted = False
+
+    def take(self, units: float, start: float, now: float) -> None:
+        super().take(units, start, now)
+        self._used += units
+
+    def give_back(self, units: float) -> None:
+        super().give_back(units)
+        self._used -= units
+
+    def learn(self, value: float, asked: float, alone: bool) -> None:
+        """The part is now ``value``; this is also when it is seen how much of it was used."""
+        self._look(asked)
+        super().learn(value, asked, alone)
+
+    def _look(self, now: float) -> None:
+        if self._used <= 0 or self.value <= 0:
+            self._begin(now)
+            return
+        if now <= self._at:
+            return
+        self._due += self.value * (now - self._at)
+        self._at, seconds = now, now - self._window
+        if seconds < self._ramp.prove_seconds:
+            return
+        # Whoever uses all of its part takes the others to do the same.
+        rises = 2 * min(1.0, self._used / self._due)
+        if self.doubted:
+            rises = min(rises, 2 ** (seconds / self._ramp.double_seconds))
+        self.cap *= max(1.0, rises)
+        self._begin(now)
+
+    def heard(self, cap: float) -> None:
+        """Another worker, or an earlier one, has seen so much being taken."""
+        self._told = max(self._told, cap)
+        if cap > self.cap:
+            self.cap = cap
+            self._begin(self._at)  # what was taken of less proves nothing of more than this
+
+    def is_news(self, now: float) -> bool:
+        """Whether it should be told, and kept, how much is taken; once, and again while it is in
+        use."""
+        old = now - self._told_at >= KEPT_SECONDS and self._used > 0
+        if self.cap <= self._ramp.writes_per_second or not (self.cap > self._told or old):
+            return False
+        self._told, self._told_at = self.cap, now
+        return True
+
+
 class Cap(Generic[T]):
     """The caps of one store or bucket. Callers are served in turn where permits are short."""
 
-    def __init__(self, caps: Caps) -> None:
-        self.rates: list[tuple[Rate, bool]] = []
-        """Each with whether it counts objects rather than requests."""
+    def __init__(self, caps: Caps, ramp: Ramp | None = None) -> None:
+        self.rates: list[tuple[Rate, Unit]] = []
         if caps.max_objects_per_second is not None:
-            self.rates.append((Rate(caps.max_objects_per_second), True))
+            self.rates.append((Rate(caps.max_objects_per_second), Unit.OBJECTS))
         if caps.max_requests_per_second is not None:
-            self.rates.append((Rate(caps.max_requests_per_second), False))
+            self.rates.append((Rate(caps.max_requests_per_second), Unit.REQUESTS))
+        self.ramp = Rising(ramp) if ramp is not None else None
+        if self.ramp is not None:
+            self.rates.append((self.ramp, Unit.CHANGES))
         self._most = caps.max_concurrency
         self._permits = Part()
         self._line: deque[T] = deque()

@@ -144,6 +144,11 @@ class Estimate:
             self._knee = max(self._knee, concurrency)
 
     @property
+    def is_slow(self) -> bool:
+        """Whether calls have waited inside the store of late."""
+        return self._times.queued
+
+    @property
     def seconds(self) -> float:
         """What a call takes."""
         return self.latency or UNKNOWN_SECONDS

@@ -1,4 +1,5 @@
-"""Where the calls to one bucket wait for their turn, and the calls themselves."""
+"""Where the calls to one bucket, or a range of its names, wait for their turn, and the calls
+themselves."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from types import TracebackType
 from typing import Final
 
 from longshore.clock import Clock
-from longshore.engine.caps import GRACE_SECONDS, Cap, Held, Rate
+from longshore.engine.caps import GRACE_SECONDS, Cap, Rate, Unit
 from longshore.engine.estimate import Estimate, Lag
 from longshore.engine.retry import PRESSURE, TRANSIENT
 from longshore.errors import Code, Error
@@ -27,10 +28,14 @@ NOW_SECONDS: Final = 1e-6
 SPACED_BELOW: Final = 8.0
 """Where a store refuses calls, and a worker may have fewer at once than this, fractions count:
 calls are spaced."""
+LOOK: Final = "look"
+"""The verb of what a dry run does to objects."""
 
 
 class Gate:
-    """Where the calls to one bucket wait, first come, first served, until they may be sent."""
+    """Where calls wait, first come, first served, until they may be sent: those to one bucket or,
+    where a store refuses by ranges of names, those of one shard. ``bucket`` and ``store`` have the
+    caps, which other gates share."""
 
     def __init__(self, clock: Clock, bucket: Cap[Gate], store: Cap[Gate], lag: Lag) -> None:
         self.estimate, self._lag = Estimate(), lag
@@ -56,8 +61,8 @@ class Gate:
     def batch_size(self) -> int:
         """Of how many objects a call should be at most, so that progress under a cap is smooth."""
         size: float = PAGE_SIZE
-        for rate, of_objects in self._rates:
-            if of_objects:
+        for rate, unit in self._rates:
+            if unit is Unit.OBJECTS:
                 size = min(size, (rate.value or rate.cap) / BATCHES_PER_SECOND)
         return max(1, int(size))
 
@@ -86,10 +91,9 @@ class Gate:
         it is sent. What calls of another ``verb`` take says nothing about this one."""
         return Call(self, objects, stop, verb)
 
-    def learn(self, held: Held, asked: float) -> None:
-        """Who has how many shards of the bucket, as of ``asked``."""
-        self._share = held.share
-        self._bucket.learn(held, asked)
+    def learn(self, share: float, asked: float) -> None:
+        """This worker may use so much of the estimate, as of ``asked``."""
+        self._share = share
         self._good_until = asked + GRACE_SECONDS
         self._fit()
         self._wake.set()
@@ -145,7 +149,7 @@ class Gate:
             start = max(start, self._spacing.opens(1, now))
         call.counts = self._capped and (call.objects > 0 or self._has_part(now))
         if call.counts:
-            start = self._pass_caps(call.objects, now, start)
+            start = self._pass_caps(call, now, start)
         if start == math.inf:
             return start
         if self._spaced:
@@ -159,12 +163,14 @@ class Gate:
         held = self._bucket.has_part and self._store.has_part
         return held and self._share > 0 and now <= self._good_until
 
-    def _pass_caps(self, objects: int, now: float, start: float) -> float:
+    def _pass_caps(self, call: Call, now: float, start: float) -> float:
         """Take from the caps what a call needs that nothing else keeps beyond ``start``."""
         if now > self._good_until:
             start = math.inf
-        for rate, of_objects in self._rates:
-            opens = rate.opens(objects if of_objects else 1, now)
+        for rate, unit in self._rates:
+            if unit is Unit.CHANGES and not call.changes:
+                continue
+            opens = rate.opens(1 if unit is Unit.REQUESTS else call.objects, now)
             if opens > start:
                 start = opens
         for cap in self._permits:
@@ -173,8 +179,9 @@ class Gate:
             elif not cap.has_permit(self):
                 start = math.inf
         if start < math.inf:
-            for rate, of_objects in self._rates:
-                rate.take(objects if of_objects else 1, start, now)
+            for rate, unit in self._rates:
+                if unit is not Unit.CHANGES or call.changes:
+                    rate.take(1 if unit is Unit.REQUESTS else call.objects, start, now)
             for cap in self._permits:
                 cap.busy += 1
                 cap.leave_line(self)
@@ -183,8 +190,9 @@ class Gate:
     def _take_back(self, call: Call) -> None:
         """What was taken for a call that is not sent, or not yet."""
         if call.counts:
-            for rate, of_objects in self._rates:
-                rate.give_back(call.objects if of_objects else 1)
+            for rate, unit in self._rates:
+                if unit is not Unit.CHANGES or call.changes:
+                    rate.give_back(1 if unit is Unit.REQUESTS else call.objects)
         self._spacing.give_back(1)
         self._free(call)
 
@@ -215,6 +223,8 @@ class Gate:
             self.estimate.succeeded(now, call.began, kind, self._mine, busy, self._lag.seconds)
         elif code in PRESSURE:
             self.estimate.refused(now, call.began, self._mine)
+        if (ramp := self._bucket.ramp) is not None and not ramp.doubted:
+            ramp.doubted = code in PRESSURE or self.estimate.is_slow
         self._fit()
 
     def _serve(self, now: float) -> float:
@@ -303,6 +313,11 @@ class Call:
                 gate._take_back(self)
                 gate._serve_all()
         self.began = gate._clock.monotonic()
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes objects."""
+        return self.objects > 0 and self.verb != LOOK
 
     def ended(self, code: Code | None) -> None:
         """The call was answered, with this failure or none: what it says of the store."""

@@ -12,6 +12,7 @@ from longshore.database.shards import Announcement, Answer
 from longshore.engine.action_log import ActionLog
 from longshore.engine.ahead import Ahead
 from longshore.engine.calls import Calls
+from longshore.engine.gate import LOOK
 from longshore.engine.intent import Intent
 from longshore.engine.proving import prove
 from longshore.engine.retry import PATIENCE_SECONDS
@@ -42,9 +43,7 @@ class ShardRun:
         self._tools = tools
         self._calls = Calls(tools.stores, tools.limits, running, tools.clock)
         self._work = Work(self._shard, self._calls)
-        self._gate = tools.limits.gate(
-            tools.stores.name_for(self._shard.bucket), self._shard.bucket
-        )
+        self._gate = self._calls.gate(self._shard.bucket)
         self._log = ActionLog(tools.logs_dir, tools.logs, self._shard)
         self._tally = Tally(self._shard.bucket, self._shard.counters, self._shard.errors)
         self._open = Intent.unpack(self._shard.intent) if self._shard.intent else None
@@ -146,7 +145,7 @@ class ShardRun:
         while True:
             self._ahead.start()
             # Nothing is done to objects, but a cap of objects holds for what is looked at.
-            async with self._gate.call(prepared.found, running.stop, "look"):
+            async with self._gate.call(prepared.found, running.stop, LOOK):
                 pass
             found, bytes_found = found + prepared.found, bytes_found + prepared.bytes_found
             full = clock.monotonic() - began >= DRY_BATCH_SECONDS

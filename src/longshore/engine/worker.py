@@ -9,7 +9,7 @@ from typing import Final
 
 from longshore import telemetry
 from longshore.clock import Clock
-from longshore.database import Database, estimates, leases, shards
+from longshore.database import Database, estimates, leases, ramps, shards
 from longshore.database.shards import LeaseLost
 from longshore.engine.carry import carry
 from longshore.engine.deadline import Deadline
@@ -32,6 +32,9 @@ DIVIDE_SECONDS: Final = 0.25
 """How often a worker learns who carries what, to divide the caps of stores by."""
 ESTIMATE_GOOD_US: Final = 60_000_000
 """How old what another worker found out about a bucket may be; clocks of machines may differ."""
+WARM_US: Final = 24 * 3_600_000_000
+"""How long it is believed that a bucket takes what it took. Cloud Storage asks to begin low again
+after days: docs.cloud.google.com/storage/docs/request-rate."""
 
 
 class Worker:
@@ -151,7 +154,16 @@ class Worker:
         since_us = self._clock.now_us() - ESTIMATE_GOOD_US
         for found in await self._database.read(estimates.hear, since_us):
             self._limits.heard(found)
+        if buckets := self._limits.ramped():
+            await self._share_ramps(buckets)
         self._show_limits()
+
+    async def _share_ramps(self, buckets: list[tuple[str, str]]) -> None:
+        now_us = self._clock.now_us()
+        for taken in await self._database.read(ramps.recall, buckets, now_us - WARM_US):
+            self._limits.remember(taken)
+        if taken_here := self._limits.taken():
+            await self._database.write(ramps.keep, taken_here, now_us)
 
     def _show_limits(self) -> None:
         shown, self._shown = self._shown, set()
@@ -186,6 +198,8 @@ class Worker:
                 await self._database.write(shards.let_go, shard)
         finally:
             del self._running[running.shard.id, running.shard.attempt]
+            if all(shard != running.shard.id for shard, _ in self._running):
+                self._limits.ended(running.shard.id)
             self._left(running.shard)
 
     def _left(self, shard: Shard) -> None:

@@ -83,6 +83,20 @@ class Caps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Ramp:
+    """How soon a service may be asked for more that must move objects to more servers first.
+
+    A bucket takes ``writes_per_second`` at once. It may be asked for twice what it has taken for
+    ``prove_seconds`` without a refusal and without getting slow, and where it did refuse some, for
+    twice as much every ``double_seconds``.
+    """
+
+    writes_per_second: float
+    double_seconds: float
+    prove_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings(Caps):
     """One ``[stores.NAME]``; its caps are of all its buckets together, ``limits`` those of each
     bucket by pattern. ``options`` are the keys that only this kind of store knows."""

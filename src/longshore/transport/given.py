@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -53,6 +54,14 @@ class Given:
         if not isinstance(value, bool):
             raise self.wrong(key, f"true or false, not {value!r}")
         return value
+
+    def number(self, key: str, default: float) -> float:
+        """A number that is not negative, and not without end."""
+        value = self._options.get(key, default)
+        known = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not known or not 0 <= value < math.inf:
+            raise self.wrong(key, f"a number that is not negative, not {value!r}")
+        return float(value)
 
     def endpoint(self, default: str) -> Endpoint:
         """Where requests go: to ``default`` unless the settings say otherwise."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from longshore.settings import StoreSettings, check_options
+from longshore.settings import Ramp, StoreSettings, check_options
 from longshore.transport.endpoint import Endpoint
 from longshore.transport.given import ENDPOINT_OPTIONS, TRANSPORT_OPTIONS, Given
 
@@ -18,6 +18,7 @@ OPTIONS = (
     *ENDPOINT_OPTIONS,
     *TRANSPORT_OPTIONS,
     *("anonymous", "key_file", "user_project", "project"),
+    *("initial_writes_per_second", "double_seconds", "prove_seconds"),
 )
 
 
@@ -27,7 +28,7 @@ class GsSettings:
 
     ``anonymous``: no tokens are sent. ``key_file`` None: tokens are had as Google's own tools have
     them. ``user_project``: who pays for what is read of buckets whose requester pays. ``project``:
-    whose buckets are listed, and whose a new one is.
+    whose buckets are listed, and whose a new one is. ``ramp``: how fast changes may become more.
     """
 
     name: str
@@ -38,6 +39,7 @@ class GsSettings:
     project: str | None = None
     transport: str = "lean"
     proxy: str | None = None
+    ramp: Ramp | None = None
 
 
 def read_options(
@@ -75,7 +77,23 @@ def read_options(
         project=given.text("project") or environment.get(_PROJECT_VARIABLE) or None,
         transport=transport,
         proxy=proxy,
+        ramp=_ramp(given, none=anonymous),
     )
+
+
+def _ramp(given: Given, *, none: bool) -> Ramp | None:
+    """What docs.cloud.google.com/storage/docs/request-rate asks for: a bucket takes about 1,000
+    writes a second to begin with, and not more than twice as many 20 minutes later. Nothing of it
+    holds for emulators, to which no tokens are sent, unless the settings say so."""
+    first = given.number("initial_writes_per_second", 0 if none else 1000)
+    double_seconds = given.number("double_seconds", 1200)
+    prove_seconds = given.number("prove_seconds", 10)
+    if not (double_seconds and prove_seconds):
+        key = "prove_seconds" if double_seconds else "double_seconds"
+        raise given.wrong(key, "more than 0")
+    if not first:
+        return None
+    return Ramp(writes_per_second=first, double_seconds=double_seconds, prove_seconds=prove_seconds)
 
 
 def _is_here(host: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from longshore.patch import Patch
@@ -28,7 +29,13 @@ from longshore.stores.gs import (
 from longshore.stores.gs.client import Client
 
 CAPABILITIES = Capabilities(
-    patch_columns=patching.PATCHED, versions=True, rewrite=True, preconditions=True
+    patch_columns=patching.PATCHED,
+    versions=True,
+    rewrite=True,
+    preconditions=True,
+    # "Cloud Storage detects such contention and automatically redistributes the load on the
+    # affected index range": docs.cloud.google.com/storage/docs/request-rate.
+    by_range=True,
 )
 
 
@@ -37,6 +44,7 @@ class GsStore:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._capabilities = replace(CAPABILITIES, ramp=client.service.settings.ramp)
 
     def by_turns(self, turns: Turns) -> GsStore:
         """The same store, each of whose requests waits for its turn."""
@@ -44,7 +52,7 @@ class GsStore:
 
     @property
     def capabilities(self) -> Capabilities:
-        return CAPABILITIES
+        return self._capabilities
 
     def list_objects(
         self,

@@ -53,6 +53,13 @@ def upgrade() -> None:
     )
     op.create_index("estimates_by_time", "estimates", ["update_us"])
     op.create_table(
+        "ramps",
+        sa.Column("store", _Name, primary_key=True),
+        sa.Column("bucket", _Name, primary_key=True),
+        sa.Column("writes_per_second", sa.Float, nullable=False),
+        sa.Column("update_us", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "proofs",
         sa.Column("endpoint", _Name, primary_key=True),
         sa.Column("server", _Name, primary_key=True),
