@@ -12,16 +12,26 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from longshore.errors import Error, Unauthenticated, Unavailable
+from longshore.errors import Code, Error, Unauthenticated, Unavailable
 from longshore.settings import StoreSettings
-from longshore.stores.gs.credentials import NOT_RENEWED, GoogleTokens, NoToken, token_source
+from longshore.stores.gs import credentials
+from longshore.stores.gs.credentials import (
+    NOT_RENEWED,
+    GoogleTokens,
+    NoToken,
+    Tokens,
+    token_source,
+)
 from longshore.stores.gs.options import read_options
+from longshore.stores.gs.store import GsStore
 from longshore.transport.renewal import CHECK_SECONDS, Renewed
-from tests.gs.asking import BUCKET, said, store_at
+from tests.gs.asking import BUCKET, parts_of, refused, said, store_at, together
 from tests.gs.recorder import Answered, Recorder, Request, recording
+from tests.gs.test_changes import HOLD, Turning, many
 from tests.s3.instant import Instant
 
 TOKENS = "/token"
+BATCHES = "/batch/storage/v1"
 
 
 class Bank:
@@ -31,15 +41,26 @@ class Bank:
         self.given = 0
         self.lasting_seconds = 3600
         self.refusal: Answered | None = None
+        self.taken: set[str] | None = None
+        """The tokens that the bucket takes; None: any."""
+        self.slow_seconds = 0.0
 
     def __call__(self, request: Request) -> Answered:
         if request.path != TOKENS:
-            return said({"items": []})
+            return self.bucket(request)
+        time.sleep(self.slow_seconds)
         if self.refusal is not None:
             return self.refusal
         self.given += 1
         token = {"access_token": f"T{self.given}", "expires_in": self.lasting_seconds}
         return said(token | {"token_type": "Bearer"})
+
+    def bucket(self, request: Request) -> Answered:
+        if self.taken is not None and request.headers["authorization"] not in self.taken:
+            return refused(401, "authError", "Invalid Credentials")
+        if request.path == BATCHES:
+            return together(request, *[(200, {})] * len(parts_of(request)))
+        return said({"items": []})
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +168,172 @@ async def test_a_file_without_a_key_is_said_to_be_none(tmp_path: Path, text: str
     with pytest.raises(Unauthenticated) as refused:
         await source.get()
     assert str(path) in refused.value.message
+
+
+# ── Refused ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def authorised(recorder: Recorder) -> list[str]:
+    """The tokens of the requests to the bucket."""
+    return [one.headers["authorization"] for one in recorder.taken() if one.path != TOKENS]
+
+
+async def look(store: GsStore) -> None:
+    async for _ in store.list_objects(BUCKET):
+        raise AssertionError
+
+
+async def test_a_thousand_requests_whose_token_is_refused_have_one_other(
+    tmp_path: Path, private_key: str
+) -> None:
+    bank = Bank()
+    with recording(bank) as recorder:
+        path = str(key_file(tmp_path, recorder, private_key))
+        tokens = Tokens(settings(recorder.url, key_file=path))
+        refused = await tokens.get()
+        others = await asyncio.gather(*[tokens.instead_of(refused) for _ in range(1000)])
+        assert set(others) == {"Bearer T2"}
+        assert bank.given == 2
+        async with store_at(recorder.url, anonymous=False, key_file=path) as store:
+            await look(store)
+            bank.taken = {"Bearer T4"}
+            recorder.taken()
+            await asyncio.gather(*[look(store) for _ in range(20)])
+    assert bank.given == 4
+    assert authorised(recorder).count("Bearer T4") == 20
+
+
+async def test_a_change_whose_token_is_refused_is_made_again(
+    tmp_path: Path, private_key: str
+) -> None:
+    bank, turns = Bank(), Turning()
+    with recording(bank) as recorder:
+        path = str(key_file(tmp_path, recorder, private_key))
+        async with store_at(recorder.url, anonymous=False, key_file=path) as store:
+            await look(store)
+            await store.by_turns(turns).patch_objects(BUCKET, many(3), HOLD)
+            bank.taken = {"Bearer T2"}
+            outcome = await store.by_turns(turns).patch_objects(BUCKET, many(3), HOLD)
+    assert outcome.failures == {}
+    assert bank.given == 2
+    assert turns.given[-2:] == [("objects.patch", 3)] * 2
+    assert turns.ended == []
+
+
+async def test_calls_whose_token_is_refused_one_by_one_are_made_again(
+    tmp_path: Path, private_key: str
+) -> None:
+    class Strict(Bank):
+        def bucket(self, request: Request) -> Answered:
+            if request.headers["authorization"] == "Bearer T1" and request.path == BATCHES:
+                no = {"error": {"errors": [{"reason": "authError"}], "message": "Who?"}}
+                return together(request, *[(401, no)] * len(parts_of(request)))
+            return super().bucket(request)
+
+    bank = Strict()
+    with recording(bank) as recorder:
+        path = str(key_file(tmp_path, recorder, private_key))
+        async with store_at(recorder.url, anonymous=False, key_file=path) as store:
+            outcome = await store.patch_objects(BUCKET, many(3), HOLD)
+            assert outcome.failures == {}
+            assert (await store.patch_objects(BUCKET, many(3), HOLD)).failures == {}
+    assert bank.given == 2
+
+
+async def test_where_no_token_is_taken_that_is_the_answer_and_no_storm(
+    tmp_path: Path, private_key: str
+) -> None:
+    bank = Bank()
+    bank.taken = set()
+    with recording(bank) as recorder:
+        path = str(key_file(tmp_path, recorder, private_key))
+        async with store_at(recorder.url, anonymous=False, key_file=path) as store:
+            for _ in range(5):
+                with pytest.raises(Unauthenticated, match="Check key_file"):
+                    await look(store)
+            outcome = await store.patch_objects(BUCKET, many(1), HOLD)
+    assert {failure.code for failure in outcome.failures.values()} == {Code.UNAUTHENTICATED}
+    assert bank.given == 2
+
+
+async def test_another_token_may_be_had_a_minute_later(tmp_path: Path, private_key: str) -> None:
+    bank, clock = Bank(), Instant(0)
+    with recording(bank) as recorder:
+        path = str(key_file(tmp_path, recorder, private_key))
+        tokens = Tokens(settings(recorder.url, key_file=path), clock)
+        assert await tokens.get() == "Bearer T1"
+        assert await tokens.instead_of("Bearer T1") == "Bearer T2"
+        assert await tokens.instead_of("Bearer T1") == "Bearer T2"
+        assert await tokens.instead_of("Bearer T2") is None
+        clock.second += int(CHECK_SECONDS)
+        assert await tokens.instead_of("Bearer T2") == "Bearer T3"
+    assert bank.given == 3
+
+
+async def test_a_token_that_comes_late_is_waited_for_by_the_next(
+    tmp_path: Path, private_key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "WAIT_SECONDS", 0.05)
+    bank = Bank()
+    bank.slow_seconds = 0.5
+    with recording(bank) as recorder:
+        path = str(key_file(tmp_path, recorder, private_key))
+        tokens = token_source(settings(recorder.url, key_file=path))
+        with pytest.raises(Unavailable, match="the server of tokens gives none"):
+            await tokens.get()
+        monkeypatch.setattr(credentials, "WAIT_SECONDS", 30.0)
+        assert await tokens.get() == "Bearer T1"
+    assert bank.given == 1
+
+
+# ── The metadata server ──────────────────────────────────────────────────────────────────────────
+
+
+class Metadata:
+    """The metadata server of a machine of Google's, which gives tokens to whoever asks."""
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.away = False
+        self.missing = False
+
+    def __call__(self, request: Request) -> Answered:
+        google = {"Metadata-Flavor": "Google"}
+        if self.away:
+            return Answered(503, b"", "text/plain", google)
+        if self.missing:
+            return Answered(404, b"", "text/plain", google)
+        if request.path.endswith("/token"):
+            self.given += 1
+            token = {"access_token": f"M{self.given}", "expires_in": 3600, "token_type": "Bearer"}
+            return said(token)._replace(headers=google)
+        if request.path.endswith("/"):
+            found = {"email": "crane@port.example", "scopes": [], "aliases": ["default"]}
+            return said(found)._replace(headers=google)
+        return Answered(200, b"port", "application/text", google)
+
+
+async def test_a_machine_of_google_s_gives_tokens_and_is_named_when_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("google.auth._exponential_backoff.time.sleep", lambda _: None)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", "APPDATA", "NO_GCE_CHECK"):
+        monkeypatch.delenv(name, raising=False)
+    server, clock = Metadata(), Instant(0)
+    with recording(server) as recorder:
+        here = recorder.url.removeprefix("http://")
+        monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", here)
+        monkeypatch.setenv("GCE_METADATA_IP", here)
+        tokens = Tokens(settings("https://storage.example"), clock)
+        assert await tokens.get() == "Bearer M1"
+        server.away = True
+        with pytest.raises(Unavailable, match="the metadata server gives none"):
+            await tokens.instead_of("Bearer M1")
+        server.away, server.missing = False, True
+        clock.second += int(CHECK_SECONDS)
+        with pytest.raises(Unauthenticated, match="can't be had: RefreshError"):
+            await tokens.get()
+        server.missing = False
+        clock.second += int(CHECK_SECONDS)
+        assert await tokens.get() == "Bearer M2"

@@ -48,7 +48,7 @@ class Quay:
         self._send = service.send
         service.send = self.send  # type: ignore[method-assign]
 
-    async def send(self, call: Call) -> Reply:
+    async def send(self, call: Call, token: str = "") -> Reply:
         """Send a request, or die before or after it; what has been sent takes effect."""
         fate = self.house.fate
         fate.check()
@@ -59,7 +59,7 @@ class Quay:
                 dies = self._random.choice(("before", "after"))
         if dies == "before":
             await self._die()
-        task = asyncio.create_task(self._send(call))
+        task = asyncio.create_task(self._send(call, token))
         self._under_way.add(task)
         reply = await asyncio.shield(task)
         self._under_way.discard(task)

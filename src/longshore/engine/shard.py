@@ -243,7 +243,8 @@ class ShardRun:
             self._answered = clock.monotonic()
         elif clock.monotonic() - self._answered > PATIENCE_SECONDS:
             raise Unavailable(f"The store of {self._shard.bucket} turns every call away.")
-        if ending.turned_away and (pause := retries.pause()):
+        pause = max(retries.pause(), ending.wait_seconds * max(1, tries))
+        if ending.turned_away and pause:
             with telemetry.waiting(self._shard.store or "", "RESOURCE_EXHAUSTED"):
                 await clock.wait(self._running.stop, pause)
 

@@ -12,7 +12,7 @@ from longshore.engine.rows import Rows
 from longshore.errors import Code, Error
 from longshore.model import Shard
 from longshore.source import Cursor, Selection, Source
-from longshore.store import ABSENT, UNSENT, Batch, BucketStores, Failure, Store
+from longshore.store import ABSENT, UNSENT, Batch, BucketStores, Failure, Outcome, Store
 from longshore.transformation import Announced, Transformation, Verdict
 
 
@@ -60,6 +60,8 @@ class Ending:
     """How many objects' calls were answered for good,"""
     turned_away: int = 0
     """and how many's failed in a way that passes: wait before the next."""
+    wait_seconds: float = 0.0
+    """How long at least, since objects among them have been changed too often."""
 
 
 class Work:
@@ -158,20 +160,22 @@ class Work:
         again: dict[int, int] = {}
         unknown: dict[int, Failure | None] = {}
         turned_away = unsent = 0
+        outcome = Outcome()
         looked = set(prepared.settled)
         if indexes:
             batch = prepared.batch
             called = batch if len(indexes) == len(batch) else batch.pick(indexes)
             outcome = await self.transformation.act(self.store, self.bucket, called)
-            codes = [failure.code for failure in outcome.failures.values()]
-            turned_away = sum(code in TRANSIENT for code in codes)
+            turned_away = sum(one.code in TRANSIENT for one in outcome.failures.values())
             for place, failure in outcome.failures.items():
                 index = indexes[place]
                 if failure is UNSENT:
                     again[index] = intent.flags[index] & TRIES
                     unsent += 1
                 elif failure.code in TRANSIENT:
-                    own = is_their_own(failure.code, len(indexes) - turned_away, turned_away)
+                    own = failure.wait_seconds > 0 or is_their_own(
+                        failure.code, len(indexes) - turned_away, turned_away
+                    )
                     unknown[index] = failure if own else None
                 elif gone_is_done and failure.code in _GONE:
                     looked.add(index)
@@ -196,6 +200,7 @@ class Work:
             looked=looked,
             answered=len(indexes) - turned_away - unsent,
             turned_away=turned_away,
+            wait_seconds=max((one.wait_seconds for one in outcome.failures.values()), default=0.0),
         )
 
     async def settle(self, intent: Intent) -> Ending:

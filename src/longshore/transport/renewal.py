@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Generic, Protocol, TypeVar
 
 from longshore import telemetry
@@ -42,7 +43,7 @@ class Renewed(Generic[T]):
         self._clock = clock
         self._current: T | None = None
         self._error: Error | None = None
-        self._check_at = -math.inf
+        self._check_at = self._discard_at = -math.inf
         self._renewal: asyncio.Task[T] | None = None
 
     async def get(self) -> T:
@@ -52,13 +53,31 @@ class Renewed(Generic[T]):
                 raise type(self._error)(self._error.message)
             if self._current is not None:
                 return self._current
-        if self._renewal is None:
-            self._renewal = asyncio.create_task(self._renew())
-            self._renewal.add_done_callback(_seen)
+        renewal = self._begin()
         if self._current is not None and not self._source.has_ended():
             return self._current
         # Whoever gives up waiting does not take it from the others.
-        return await asyncio.shield(self._renewal)
+        return await asyncio.shield(renewal)
+
+    async def instead_of(self, refused: T, discard: Callable[[], None]) -> T | None:
+        """Another than ``refused``, which nobody takes though it has not ended; one for all who ask
+        for it. None: there is no other, or one was had so a minute ago. ``discard`` tells the
+        source that it is no good. Raises as ``Renewable.load`` does."""
+        while self._current == refused:
+            if self._renewal is None:
+                if self._clock.monotonic() < self._discard_at:
+                    return None
+                self._discard_at = self._clock.monotonic() + CHECK_SECONDS
+                discard()
+            await asyncio.shield(self._begin())
+        return self._current
+
+    def _begin(self) -> asyncio.Task[T]:
+        """The renewal that is under way."""
+        if self._renewal is None:
+            self._renewal = asyncio.create_task(self._renew())
+            self._renewal.add_done_callback(_seen)
+        return self._renewal
 
     async def _renew(self) -> T:
         self._error = None

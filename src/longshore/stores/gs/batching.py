@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from longshore.errors import Code, Error, NotFound, Unavailable
 from longshore.stores.gs import multipart, targets
 from longshore.stores.gs.client import Call, Client
-from longshore.stores.gs.failures import OVERLOAD, error_for
+from longshore.stores.gs.failures import OVERLOAD, error_for, overload
 from longshore.stores.gs.multipart import MAX_BYTES, MAX_CALLS, PART_BYTES, Answer, Inner
 from longshore.transport.http import Reply
 
@@ -55,8 +55,7 @@ async def change_each(client: Client, calls: Sequence[Call]) -> list[Result]:
     async def many(places: range) -> None:
         def judge(reply: Reply) -> Code | None:
             results[:] = _results(reply, part)
-            codes = {result.code for result in results if isinstance(result, Error)}
-            return next((code for code in OVERLOAD if code in codes), None)
+            return overload(result for result in results if isinstance(result, Error))
 
         part = [calls[place] for place in places]
         results: list[Result] = []

@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeVar
 
 from longshore.clock import SYSTEM_CLOCK, Clock
 from longshore.errors import Code, Error
-from longshore.store import UNSENT, Turns
+from longshore.store import UNSENT, Turn, Turns
 from longshore.stores.gs.credentials import TokenSource
-from longshore.stores.gs.failures import Unsent, error_for
+from longshore.stores.gs.failures import ObjectBusy, Unsent, error_for
 from longshore.stores.gs.options import GsSettings
 from longshore.stores.gs.targets import query
 from longshore.transport import open_transport
@@ -24,6 +24,8 @@ caps, usually allow fewer."""
 JSON = "application/json"
 PRESSURE = (408, 429, 500, 502, 503, 504)
 """Statuses after which Google asks to wait and try again."""
+_REFUSED_CALL = b"\r\n\r\nHTTP/1.1 401 "
+"""What a reply to many calls has where one is refused: JSON has no line breaks in texts."""
 
 
 class Call(NamedTuple):
@@ -57,7 +59,7 @@ class Service:
         self.trying = asyncio.Lock()
         self.uniform: dict[str, tuple[bool, float]] = {}
         """Whether a bucket's objects have no ACLs of their own, and until when that is believed."""
-        self._tokens = tokens
+        self.tokens = tokens
         self._transport = open_transport(
             settings.endpoint, kind=settings.transport, proxy=settings.proxy
         )
@@ -72,12 +74,12 @@ class Service:
             return f"{call.path}?{call.parameters}&{self._common}"
         return f"{call.path}?{self._common}"
 
-    async def send(self, call: Call) -> Reply:
-        """Whatever is answered."""
+    async def send(self, call: Call, token: str = "") -> Reply:
+        """Whatever is answered to whoever has the token."""
         headers = list(call.headers)
         if call.body:
             headers.append(("content-type", call.content_type))
-        if token := await self._tokens.get():
+        if token:
             headers.append(("authorization", token))
         return await self._transport.send(
             Request(call.method, self.target(call), headers, call.body)
@@ -102,28 +104,29 @@ class Client:
     async def ask(self, call: Call) -> Reply:
         """Whatever is answered, in the turn of a request that changes nothing; raises Unavailable
         or DeadlineExceeded if nothing is."""
-        if self._turns is None:
-            return await self.service.send(call)
-        async with self._turns.read(call.verb) as turn:
-            reply = await self.service.send(call)
-            if reply.status in PRESSURE:
-                turn.ended(Code.UNAVAILABLE)
-            return reply
+
+        def judge(reply: Reply) -> Code | None:
+            return Code.UNAVAILABLE if reply.status in PRESSURE else None
+
+        return await self._reply(call, self._read_turn(call), judge)
 
     async def read(self, call: Call, accept: Callable[[Reply], T]) -> T:
         """What ``accept`` makes of the reply to a request that changes nothing; raises an
         errors.Error for a refusal, of either, once whoever gives the turns does not want it made
         again."""
-        if self._turns is None:
-            return accept(_granted(call, await self.service.send(call)))
         tries = 0
         while True:
+            accepted: list[T] = []
+
+            def judge(reply: Reply, into: list[T] = accepted) -> None:
+                into.append(accept(_granted(call, reply)))
+
             try:
-                async with self._turns.read(call.verb):
-                    return accept(_granted(call, await self.service.send(call)))
+                await self._reply(call, self._read_turn(call), judge)
+                return accepted[0]
             except Error as error:
                 tries += 1
-                if not await self._turns.again(error.code, tries):
+                if self._turns is None or not await self._turns.again(error.code, tries):
                     raise
 
     async def change(
@@ -138,18 +141,54 @@ class Client:
 
         ``judge`` says what a reply that is no refusal tells of the service, for ``Turn.ended``.
         """
-        if self._turns is None:
-            reply = _granted(call, await self.service.send(call))
-            if judge is not None:
-                judge(reply)
-            return reply
-        async with self._turns.change(call.verb, objects) as turn:
-            if not turn.permitted:
-                raise Unsent(UNSENT.message)
-            reply = _granted(call, await self.service.send(call))
-            if judge is not None:
-                turn.ended(judge(reply))
-            return reply
+        turns = self._turns
+        busy: list[ObjectBusy] = []
+
+        def judged(reply: Reply) -> Code | None:
+            try:
+                _granted(call, reply)
+            except ObjectBusy as error:
+                busy.append(error)
+                return None
+            return judge(reply) if judge is not None else None
+
+        reply = await self._reply(
+            call,
+            _Free if turns is None else lambda: turns.change(call.verb, objects),
+            judged,
+        )
+        if busy:
+            raise busy[0]
+        return reply
+
+    def _read_turn(self, call: Call) -> Callable[[], Turn]:
+        turns = self._turns
+        return _Free if turns is None else lambda: turns.read(call.verb)
+
+    async def _reply(
+        self, call: Call, turn: Callable[[], Turn], judge: Callable[[Reply], Code | None]
+    ) -> Reply:
+        """The reply to a request in a turn of its own, after ``judge`` has said in there what it
+        tells of the service, or has raised an errors.Error.
+
+        Where a token is refused nothing was done: then the request is made again, in another turn,
+        once, by another token. Nobody waits for tokens in a turn, in which what is sent must be
+        sent at once.
+        """
+        service = self.service
+        token: str | None = await service.tokens.get()
+        renewed = False
+        while True:
+            async with turn() as this:
+                if not this.permitted:
+                    raise Unsent(UNSENT.message)
+                reply = await service.send(call, token or "")
+                if renewed or not token or not _refuses_token(reply):
+                    if (code := judge(reply)) is not None:
+                        this.ended(code)
+                    return reply
+            other = await service.tokens.instead_of(token)
+            token, renewed = other or token, True
 
     async def in_lanes(
         self, items: Iterable[T], work: Callable[[T], Awaitable[None]], most: int = LANES
@@ -166,3 +205,23 @@ def _granted(call: Call, reply: Reply) -> Reply:
     if reply.status >= 300 and reply.status != 308:
         raise error_for(reply.status, reply.body, call.verb, call.bucket, call.name)
     return reply
+
+
+def _refuses_token(reply: Reply) -> bool:
+    """Whether a reply says so, or is of many calls of which one does."""
+    return reply.status == 401 or (reply.status == 200 and _REFUSED_CALL in reply.body)
+
+
+class _Free:
+    """The turn of who need not wait for any."""
+
+    permitted = True
+
+    async def __aenter__(self) -> _Free:
+        return self
+
+    async def __aexit__(self, *failed: object) -> None:
+        pass
+
+    def ended(self, code: Code | None) -> None:
+        pass

@@ -5,7 +5,8 @@ Statuses and reasons: docs.cloud.google.com/storage/docs/json_api/v1/status-code
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import orjson
@@ -56,12 +57,21 @@ _HINTS: Mapping[str, str] = {
 }
 _LINE_BYTES = 300
 _UNKNOWN = "Check key_file, or the Application Default Credentials."
+BUSY_SECONDS = 1.0
+"""An object takes one change a second: docs.cloud.google.com/storage/quotas."""
+_OBJECT_BUSY = re.compile(r"rate limit for object mutation|number of changes to the object")
+"""What tells that 429 from those of buckets and ranges, in Google's sentences of today and of
+earlier years: docs.cloud.google.com/storage/docs/gcs429."""
 OVERLOAD = frozenset({Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED})
 """What says that the service has too much to do."""
 
 
 class Unsent(Cancelled):
     """A request was not sent, since its shard is to stop."""
+
+
+class ObjectBusy(ResourceExhausted):
+    """An object was changed too often of late: the service has too much to do with it alone."""
 
 
 class Said(NamedTuple):
@@ -73,7 +83,16 @@ class Said(NamedTuple):
 
 def failure_of(error: Error) -> Failure:
     """The failure of the one object that a request was about."""
-    return UNSENT if isinstance(error, Unsent) else Failure(error.code, error.message)
+    if isinstance(error, Unsent):
+        return UNSENT
+    wait_seconds = BUSY_SECONDS if isinstance(error, ObjectBusy) else 0.0
+    return Failure(error.code, error.message, wait_seconds)
+
+
+def overload(errors: Iterable[Error]) -> Code | None:
+    """What these failures of objects say of the service, for ``Turn.ended``."""
+    codes = {error.code for error in errors if not isinstance(error, ObjectBusy)}
+    return next((code for code in OVERLOAD if code in codes), None)
 
 
 def error_for(status: int, body: bytes, verb: str, bucket: str, name: str = "") -> Error:
@@ -82,6 +101,8 @@ def error_for(status: int, body: bytes, verb: str, bucket: str, name: str = "") 
     said = said_in(body)
     path = f"{bucket}/{name}" if name else bucket
     kind = _BY_REASON.get(said.reason) or _by_status(status)
+    if kind is ResourceExhausted and name and _OBJECT_BUSY.search(said.message):
+        kind = ObjectBusy
     if kind is Aborted and "public access prevention" in said.message.lower():
         kind = FailedPrecondition  # of the bucket, and no condition of ours
     if kind is NotFound:
