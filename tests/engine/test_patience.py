@@ -108,6 +108,57 @@ async def test_patience_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> N
     assert list(errors) == [Code.UNAVAILABLE]
 
 
+async def test_objects_that_were_changed_too_often_are_tried_again_a_second_later(
+    house: House,
+) -> None:
+    """Those alone, of the batch; the others stand, and are not held up by it for longer."""
+    tried: dict[str, list[float]] = {}
+
+    class Exacting:
+        """Takes one change of an object a second, and has just taken one of some by others."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(house.mortal, name)
+
+        async def patch_objects(self, bucket: str, batch: Any, patch: Any, **options: Any) -> Any:
+            now = house.clock.monotonic()
+            for name in batch.names:
+                tried.setdefault(name, []).append(now)
+            busy = [
+                i for i, name in enumerate(batch.names) if name in often and len(tried[name]) < 3
+            ]
+            done = batch.pick([i for i in range(len(batch)) if i not in busy])
+            assert not (await house.mortal.patch_objects(bucket, done, patch, **options)).failures
+            wait = Failure(Code.RESOURCE_EXHAUSTED, "too often", 1.0)
+            return Outcome(failures=dict.fromkeys(busy, wait))
+
+    often = {"d/03", "d/04", "d/33"}
+    house.stores._open["main"] = Exacting()  # type: ignore[assignment]
+    job = await house.create(HOLD, EVERYTHING)
+    assert await house.run(job)
+    row, (counters, errors) = await house.job(job)
+    assert (row.state, counters.succeeded, errors) == ("SUCCEEDED", 60, {})
+    assert len(house.mortal.journal) == 60
+    assert {name for name, times in tried.items() if len(times) > 1} == often
+    for name in often:
+        first, second, third = tried[name]
+        assert second - first >= 1.0
+        assert third - second >= 2.0
+
+
+async def test_an_object_that_is_always_changed_too_often_is_given_up(house: House) -> None:
+    async def busy(bucket: str, batch: Any, patch: Any, **options: Any) -> Outcome:
+        often = Failure(Code.RESOURCE_EXHAUSTED, "too often", 1.0)
+        return Outcome(failures=dict.fromkeys(range(len(batch)), often))
+
+    house.mortal.patch_objects = busy  # type: ignore[method-assign]
+    job = await house.create(HOLD, ("prefix_list", {"prefixes": ["d/0"]}))
+    assert await house.run(job)
+    row, (counters, errors) = await house.job(job)
+    assert (row.state, counters.failed) == ("SUCCEEDED", 10)
+    assert errors[Code.RESOURCE_EXHAUSTED].count == 10
+
+
 async def test_one_object_that_always_fails_is_given_up_with_its_own_code(house: House) -> None:
     class Poisoned:
         def __getattr__(self, name: str) -> Any:

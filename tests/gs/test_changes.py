@@ -288,6 +288,26 @@ async def test_each_request_has_a_turn_and_says_what_it_changes() -> None:
     }
 
 
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_object_that_was_changed_too_often_says_nothing_of_its_range(count: int) -> None:
+    message = "The object quay/000 exceeded the rate limit for object mutation operations."
+    busy = {"error": {"errors": [{"reason": "rateLimitExceeded"}], "message": message}}
+
+    def answer(request: Request) -> Answered:
+        if request.method == "PATCH":
+            return said(busy, 429)
+        if "maxResults=1" in parts_of(request)[0][2]:
+            return together(request, (200, {}))
+        return together(request, (429, busy), *[(200, an_object())] * (count - 1))
+
+    turns = Turning()
+    with recording(answer) as recorder:
+        async with store_at(recorder.url) as store:
+            outcome = await store.by_turns(turns).patch_objects(BUCKET, many(count), HOLD)
+    assert turns.ended == []
+    assert {place: one.wait_seconds for place, one in outcome.failures.items()} == {0: 1.0}
+
+
 async def test_what_may_not_be_sent_is_not() -> None:
     turns = Turning(permitted=1)
     with recording(taking()) as recorder:

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from longshore.errors import Code
-from longshore.stores.gs.failures import Said, error_for, said_in
+from longshore.stores.gs.failures import Said, error_for, failure_of, overload, said_in
 
 HELD = (
     "Object 'quay/a' is under active Temporary hold and cannot be deleted, overwritten or archived"
@@ -71,6 +71,26 @@ def test_of_an_object(status: int, reason: str, message: str, code: Code) -> Non
 def test_of_a_bucket(status: int, message: str, code: Code) -> None:
     error = error_for(status, body("conflict", message), "buckets.delete", "quay")
     assert (error.code, "'quay'" in error.message) == (code, True)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "The object quay/a exceeded the rate limit for object mutation operations (create, update,"
+        " and delete). Please reduce your request rate.",
+        "The total number of changes to the object quay/a exceeds the rate limit. Please reduce the"
+        " rate of create, update, and delete requests.",
+    ],
+)
+def test_an_object_that_was_changed_too_often_is_left_for_a_second(message: str) -> None:
+    """As issues of grafana/mimir (#12086) and HumanCellAtlas/data-store (#1534) have them."""
+    error = error_for(429, body("rateLimitExceeded", message), "objects.patch", "quay", "a")
+    failure = failure_of(error)
+    assert (failure.code, failure.wait_seconds) == (Code.RESOURCE_EXHAUSTED, 1.0)
+    assert overload([error]) is None
+    slow = error_for(429, body("rateLimitExceeded", "Slow down."), "objects.patch", "quay", "a")
+    assert failure_of(slow).wait_seconds == 0.0
+    assert overload([error, slow]) is Code.RESOURCE_EXHAUSTED
 
 
 def test_a_bucket_that_is_not_there_is_not_taken_for_an_object() -> None:

@@ -250,6 +250,7 @@ class Called:
 def _worst(outcome: Outcome) -> Code | None:
     """The code by which a store says, of some objects, that it has too much to do."""
     for failure in outcome.failures.values():
-        if failure.code in {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE}:
+        busy = failure.code in {Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE}
+        if busy and not failure.wait_seconds:
             return failure.code
     return None
