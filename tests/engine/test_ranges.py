@@ -8,16 +8,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from longshore.clock import SYSTEM_CLOCK
 from longshore.database.leases import Leased
 from longshore.database.ramps import Taken
+from longshore.engine.calls import Calls
+from longshore.engine.deadline import Deadline
 from longshore.engine.gate import LOOK, Gate
 from longshore.engine.limits import Limits
+from longshore.engine.planning import spread
+from longshore.engine.running import Running
 from longshore.errors import Code
-from longshore.settings import Ramp, StoreSettings
+from longshore.model import Shard
+from longshore.settings import Ramp, Settings, StoreSettings
+from longshore.source import Range
+from longshore.store import Stores
 from tests.busy_store import BusyStore, refused_share
 from tests.engine.test_limits import CLOCK, Fleet
 from tests.virtual_time import run
@@ -105,6 +116,39 @@ def test_what_a_shard_had_is_forgotten_when_it_ends_and_told_to_nobody() -> None
         assert limits.gate("s", "b", shard=2) is two
 
     run(main())
+
+
+def test_ranges_are_taken_in_an_order_that_spreads_over_the_names() -> None:
+    assert spread([]) == []
+    assert spread([{"prefix": "a"}]) == [{"prefix": "a"}]
+    ranges: list[Range] = [{"prefix": f"{number:02}"} for number in range(19)]
+    order = [int(one["prefix"]) for one in spread(ranges)]
+    assert sorted(order) == list(range(19))
+    assert order[:4] == [0, 16, 8, 4]
+    assert all(abs(one - next_) >= 4 for one, next_ in pairwise(order))
+
+
+async def test_each_shard_of_a_store_that_refuses_by_ranges_has_a_gate(tmp_path: Path) -> None:
+    gs = StoreSettings(
+        name="gs",
+        kind="gs",
+        buckets=("g*",),
+        options={"endpoint": "http://127.0.0.1:1", "initial_writes_per_second": 7},
+    )
+    stores = Stores(Settings(data_dir=tmp_path, stores={"gs": gs}))
+    limits = Limits(stores.settings_of, "w", CLOCK)
+
+    def gate(shard: int, bucket: str) -> Gate:
+        deadline = Deadline(SYSTEM_CLOCK, 30, 0)
+        leased = cast(Shard, SimpleNamespace(id=shard))
+        running = Running(shard=leased, store=None, deadline=deadline, since=0)
+        return Calls(stores, limits, running, SYSTEM_CLOCK).gate(bucket)
+
+    assert gate(1, "g") is gate(1, "g")
+    assert gate(1, "g") is not gate(2, "g")
+    assert gate(1, "local") is gate(2, "local")
+    assert limits.ramped() == [("gs", "g")]
+    await stores.close()
 
 
 # ── The ramp ─────────────────────────────────────────────────────────────────────────────────────

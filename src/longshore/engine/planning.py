@@ -6,7 +6,7 @@ that is found, and then the first shard of its ranges.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, closing
 from typing import Final, cast
 
@@ -19,7 +19,7 @@ from longshore.engine.running import Running, Tools
 from longshore.engine.work import Work
 from longshore.errors import Error, InvalidArgument
 from longshore.proof import Finding
-from longshore.source import BucketFinder
+from longshore.source import BucketFinder, Range
 from longshore.store import Bucket
 
 BUCKETS_MAX: Final = 1000
@@ -99,6 +99,8 @@ class Planning:
         work.transformation.check(work.store.capabilities)
         self._warn(await prove(work, tools))
         ranges = await work.source.split(self._calls, shard.bucket)
+        if work.store.capabilities.by_range:
+            ranges = spread(ranges)
         store = tools.stores.name_for(shard.bucket)
         planned = await tools.database.write(
             shards.finish_plan, shard, ranges, store, tools.clock.now_us()
@@ -127,6 +129,16 @@ class Planning:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+def spread(ranges: Sequence[Range]) -> list[Range]:
+    """The same in an order in which those that follow each other lie far apart, so that workers,
+    who take them in turn, do not all ask the same servers. The halves of one range do anyway."""
+    bits = max(1, (len(ranges) - 1).bit_length())
+    return [
+        ranges[place]
+        for place in sorted(range(len(ranges)), key=lambda place: f"{place:0{bits}b}"[::-1])
+    ]
 
 
 def _weaker(findings: Iterable[Finding]) -> dict[str, str]:
