@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from longshore.errors import InvalidArgument
-from longshore.settings import StoreSettings
+from longshore.settings import Ramp, StoreSettings
 from longshore.stores.gs.options import GsSettings, read_options
 
 KEY = "/etc/longshore/key.json"
@@ -89,3 +89,25 @@ def test_nothing_of_google_is_imported_before_a_token_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_google_is_asked_for_more_by_and_by_and_an_emulator_for_all() -> None:
+    assert read().ramp == Ramp(writes_per_second=1_000, double_seconds=1_200, prove_seconds=10)
+    assert read(anonymous=True).ramp is None
+    assert read(initial_writes_per_second=0).ramp is None
+    slow = {"initial_writes_per_second": 50, "double_seconds": 600.0, "prove_seconds": 600}
+    wanted = Ramp(writes_per_second=50, double_seconds=600, prove_seconds=600)
+    assert read(**slow).ramp == read(anonymous=True, **slow).ramp == wanted
+
+
+@pytest.mark.parametrize("key", ["initial_writes_per_second", "double_seconds", "prove_seconds"])
+@pytest.mark.parametrize("value", ["20m", True, -1, float("inf"), float("nan")])
+def test_a_ramp_takes_numbers(key: str, value: Any) -> None:
+    with pytest.raises(InvalidArgument, match=f"stores.main.{key}' must be a number"):
+        read(**{key: value})
+
+
+@pytest.mark.parametrize("key", ["double_seconds", "prove_seconds"])
+def test_a_ramp_takes_its_time(key: str) -> None:
+    with pytest.raises(InvalidArgument, match=f"stores.main.{key}' must be more than 0"):
+        read(**{key: 0})

@@ -133,7 +133,11 @@ class Wire:
         elif fault is Fault.HALVES:
             await peer.send(reply.whole[: len(reply.whole) // 2])
             raise EOFError
-        await peer.send(reply.whole)
+        await peer.send(self._passed(request, reply).whole)
+
+    def _passed(self, request: Message, reply: Message) -> Message:
+        """What comes of a reply that no fault has befallen."""
+        return reply
 
     def _fault_of(self, request: Message) -> Fault | None:
         method, target, _ = request.first_line.split(" ")
