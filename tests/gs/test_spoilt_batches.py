@@ -133,8 +133,15 @@ async def port_at(directory: Path, spoil: Spoil) -> AsyncIterator[tuple[House, M
                 await house.close()
 
 
-@pytest.mark.parametrize("what", [CONTEXTS, REWRITE, DELETE], ids=lambda what: what[0])
-@pytest.mark.parametrize("spoil", SPOILS, ids=lambda spoil: spoil.__name__)
+@pytest.mark.parametrize(
+    ("spoil", "what"),
+    [
+        *((spoil, CONTEXTS) for spoil in SPOILS),
+        *((spoil, REWRITE) for spoil in (lost, doubled, later, cut)),
+        *((spoil, DELETE) for spoil in (all_lost, nameless, renamed, later)),
+    ],
+    ids=lambda one: one[0] if isinstance(one, tuple) else one.__name__,
+)
 async def test_what_is_done_and_counted_is_exact(
     tmp_path: Path, spoil: Spoil, what: tuple[str, dict[str, Any]]
 ) -> None:
