@@ -25,7 +25,7 @@ def _refused(cli: Cli, directory: Path, settings: str, *words: str) -> str:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ('kind = "locl"', "UNIMPLEMENTED: There is no 'locl' in longshore/stores; it has: gs, local,"),
+        ('kind = "locl"', "There is no 'locl' in longshore/stores; it has: gs, local,"),
         ('kind = "local"\ndirectry = "x"', "'directry' in [stores.wrong]: the nearest known one"),
         ('kind = "local"\ndirectory = 3', "'stores.wrong.directory' must be a path, not 3."),
     ],
