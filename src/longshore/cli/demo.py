@@ -245,11 +245,21 @@ class _Demo:
         self._show_command(*words)
         began = time.monotonic()
         command = [sys.executable, "-m", "longshore", *words, "--config", str(self._config)]
-        ended = subprocess.run(  # noqa: S603
-            command, capture_output=True, text=True, check=False, env=demo_service.environment()
-        )
-        if ended.returncode:
-            raise Internal(f"`longshore {' '.join(words)}` failed: {ended.stderr.strip()}")
+        with subprocess.Popen(  # noqa: S603
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=demo_service.environment(),
+        ) as process:
+            try:
+                _, complaint = process.communicate()
+            except BaseException:
+                process.kill()
+                process.wait()  # ``with`` does not after Ctrl-C, and it may still write
+                raise
+        if process.returncode:
+            raise Internal(f"`longshore {' '.join(words)}` failed: {complaint.strip()}")
         return time.monotonic() - began
 
     def _job(self, what: str, flags: JobFlags, **expected: Any) -> _Told:
