@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -21,6 +22,7 @@ from tests.gs.asking import (
     an_object,
     google_at,
     parts_of,
+    refused,
     said,
     store_at,
     together,
@@ -133,7 +135,7 @@ def _set(**fields: Any) -> Callable[[library.Blob], None]:
 def _retain(blob: library.Blob) -> None:
     blob.retention.mode = "Unlocked"
     blob.retention.retain_until_time = UNTIL
-    blob.patch(if_generation_match=7, override_unlocked_retention=True)
+    blob.patch(if_generation_match=7)
 
 
 def _context(blob: library.Blob) -> None:
@@ -190,6 +192,32 @@ def _alike(request: Request) -> Sent:
         until = datetime.datetime.fromisoformat(body["retention"]["retainUntilTime"])
         body["retention"]["retainUntilTime"] = until.replace(tzinfo=datetime.UTC)
     return Sent(method, path, parameters, body)
+
+
+async def test_an_unlocked_retention_is_overridden_where_that_is_needed() -> None:
+    refusal = "Object 'quay/a' is under active Unlocked retention and cannot be shortened."
+
+    def guarded(request: Request) -> Answered:
+        if request.method == "PATCH" and "overrideUnlockedRetention" not in request.parameters:
+            return refused(403, "forbidden", refusal)
+        return answer(request)
+
+    def act(blob: library.Blob) -> None:
+        blob.retention.mode = "Unlocked"
+        blob.retention.retain_until_time = UNTIL
+        blob.patch(if_generation_match=7, override_unlocked_retention=True)
+
+    retention = Retention(mode="Unlocked", until_us=US)
+    patch = Patch(retention=retention, override_unlocked_retention=True)
+    with recording(guarded) as recorder:
+        async with store_at(recorder.url) as store:
+            assert not (await store.patch_objects(BUCKET, seen(), patch)).failures
+            _, ours = mine(recorder)
+            never = replace(patch, override_unlocked_retention=False)
+            outcome = await store.patch_objects(BUCKET, seen(), never)
+            assert [one.message for one in outcome.failures.values()] == [refusal]
+            assert len(mine(recorder)) == 1
+        assert _alike(ours) == _alike(await theirs(recorder, act))
 
 
 async def test_a_custom_time(recorder: Recorder, store: GsStore) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from longshore import object_rules as rules
-from longshore.errors import Error
+from longshore.errors import Code, Error
 from longshore.patch import MapPatch, Patch, Retention, load_map
 from longshore.store import ABSENT, Batch, Outcome
 from longshore.stores.gs import reading, targets
@@ -31,6 +31,28 @@ async def patch_objects(
     client: Client, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool
 ) -> Outcome:
     """Make the change, as of ``Store.patch_objects``.
+
+    To override an Unlocked retention takes a permission more than to set one, even where there is
+    none to override (docs.cloud.google.com/storage/docs/json_api/v1/objects/patch). So that is
+    asked for only where the change is refused without.
+    """
+    match = match_metageneration
+    if "retention" not in patch.changes() or not patch.override_unlocked_retention:
+        return await _patch(client, bucket, batch, patch, match_metageneration=match)
+    plain = replace(patch, override_unlocked_retention=False)
+    outcome = await _patch(client, bucket, batch, plain, match_metageneration=match)
+    refused = [i for i, one in outcome.failures.items() if one.code is Code.PERMISSION_DENIED]
+    if not refused:
+        return outcome
+    again = await _patch(client, bucket, batch.pick(refused), patch, match_metageneration=match)
+    failures = {i: one for i, one in outcome.failures.items() if i not in refused}
+    return Outcome(failures=failures | {refused[i]: one for i, one in again.failures.items()})
+
+
+async def _patch(
+    client: Client, bucket: str, batch: Batch, patch: Patch, *, match_metageneration: bool
+) -> Outcome:
+    """Make the change in one way.
 
     What the API merges is sent as it is. What it only replaces, as it does ACLs, is computed from
     what the batch has seen, or else from what is seen now, and sent on the condition that the

@@ -118,7 +118,10 @@ class _Rewriting:
 
     def _kept(self, source: Resource) -> Mapping[str, Any]:
         """All of an object's metadata that can be written: of a source, the API copies none to a
-        copy that is given any, and the class is some."""
+        copy that is given any ("if the request body is empty, editable metadata from the source
+        object is applied": docs.cloud.google.com/storage/docs/json_api/v1/objects/rewrite), and the
+        class is some. ACLs it never copies. Contexts, it says, persist in copies
+        (docs/use-object-contexts), which does no harm to say again."""
         fields = (*TEXTS.values(), "customTime", "metadata")
         kept = {field: source[field] for field in fields if source.get(field)}
         if custom := (source.get("contexts") or {}).get("custom"):

@@ -17,8 +17,9 @@ _QUERY_SAFE = "-._~/,():"
 
 def is_possible(name: str) -> bool:
     """Whether an object can be called so. Others must not be asked for: with an empty name, or one
-    of dots that somebody on the way resolves, a path is that of the bucket. U+0000 is in none:
-    Google's front ends refuse it in paths."""
+    of dots that somebody on the way resolves, a path is that of the bucket; none is called so
+    (docs.cloud.google.com/storage/docs/objects#naming). U+0000 is in none: Google's front ends
+    refuse it in paths."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
