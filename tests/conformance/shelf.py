@@ -42,6 +42,7 @@ class Promise(Enum):
     VERSIONING_OFF = "where versions are no longer kept, a delete takes the live one for good"
     ANY_NAME = "every character can be in a name"
     DOTS = 'an object can be called "." and ".."'
+    LINES = "a name can have line breaks"
     ANY_KEY = "whatever a key of encryption is called, it is there"
     ANY_GRANT = "anybody can have any role"
     LONG_CONTEXTS = "contexts have 256 characters"
@@ -52,8 +53,8 @@ class Promise(Enum):
 promised = pytest.mark.promised
 EVERY_PROMISE = frozenset(Promise)
 PROMISES: Mapping[str, frozenset[Promise]] = {
-    "ceph": frozenset({Promise.DOTS}),
-    "gs": EVERY_PROMISE - {Promise.ANY_NAME, Promise.DOTS, Promise.AT_HAND},
+    "ceph": frozenset({Promise.DOTS, Promise.LINES}),
+    "gs": EVERY_PROMISE - {Promise.ANY_NAME, Promise.DOTS, Promise.LINES, Promise.AT_HAND},
 }
 """What those stores promise that do not promise everything."""
 

@@ -22,7 +22,7 @@ from longshore.store import ABSENT, COLUMNS, PAGE_BYTES, NewObject, Store, Store
 from tests.conformance.shelf import BUCKET, Promise, Shelf, promised
 from tests.filters import project_source
 
-CHOSEN = [f"a/{number:03}" for number in range(40)] + ["b", "b\n,\"'", "é/\U0001f600"]
+CHOSEN = [f"a/{number:03}" for number in range(40)] + ["b", "b\t,\"'", "é/\U0001f600"]
 WRITTEN = [*CHOSEN, "a", "c/1", "z"]
 LISTS = "lists"
 Row = tuple[Any, ...]

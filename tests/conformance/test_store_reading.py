@@ -224,6 +224,8 @@ def odd_names(shelf: Shelf) -> list[str]:
         names = {name for name in names if "\0" not in name}
     if Promise.DOTS not in shelf.promises:
         names -= {".", ".."}
+    if Promise.LINES not in shelf.promises:
+        names = {name for name in names if not {"\n", "\r"} & set(name)}
     return sorted(names, key=str.encode)
 
 

@@ -11,20 +11,21 @@ from longshore.names import is_bucket_name
 
 API = "/storage/v1"
 _PLAIN = re.compile(r"[A-Za-z0-9._~/-]*", re.ASCII)
+_NEVER = re.compile(r"[\0\r\n]|\A\.{1,2}\Z")
 _QUERY_SAFE = "-._~/,():"
 """What stands for itself in a query, so that ``fields`` can be read."""
 
 
 def is_possible(name: str) -> bool:
     """Whether an object can be called so. Others must not be asked for: with an empty name, or one
-    of dots that somebody on the way resolves, a path is that of the bucket; none is called so
-    (docs.cloud.google.com/storage/docs/objects#naming). U+0000 is in none: Google's front ends
-    refuse it in paths."""
+    of dots that somebody on the way resolves, a path is that of the bucket. None is called so, and
+    none has line breaks (docs.cloud.google.com/storage/docs/objects#naming), or U+0000: Google's
+    front ends refuse it in paths."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError:
         return False
-    return 1 <= size <= rules.NAME_MAX_BYTES and name not in (".", "..") and "\0" not in name
+    return 1 <= size <= rules.NAME_MAX_BYTES and not _NEVER.search(name)
 
 
 def quoted(name: str) -> str:
