@@ -6,6 +6,7 @@ import asyncio
 import errno
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,47 @@ async def test_patience_ends_with_a_store_that_answers_and_turns_everything_away
     assert (row.state, row.error_code) == ("FAILED", "UNAVAILABLE")
     assert counters.total == counters.failed > 0
     assert not house.mortal.journal
+
+
+async def test_ranges_that_are_refused_do_not_keep_the_others_from_their_turn(
+    house: House,
+) -> None:
+    """As many of them as a worker has places, until all others are done."""
+    for number in range(10):
+        await house.write(f"e/{number}/a")
+        await house.write(f"e/{number}/b")
+    prefixes = [f"e/{number}/" for number in range(10)]
+    places = house.settings.shards_at_once
+    done: set[str] = set()
+    hot: list[str] = []
+    refusals = 0
+
+    class ByRange:
+        capabilities = replace(house.mortal.capabilities, by_range=True)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(house.mortal, name)
+
+        async def patch_objects(self, bucket: str, batch: Any, patch: Any, **options: Any) -> Any:
+            nonlocal refusals
+            prefix = batch.names[0][:4]
+            if prefix not in hot and len(hot) < places:
+                hot.append(prefix)
+            if prefix in hot and len(done) < 2 * (10 - places):
+                refusals += 1
+                slow = Failure(Code.RESOURCE_EXHAUSTED, "slow down")
+                return Outcome(failures=dict.fromkeys(range(len(batch)), slow))
+            done.update(batch.names)
+            return await house.mortal.patch_objects(bucket, batch, patch, **options)
+
+    house.stores._open["main"] = ByRange()  # type: ignore[assignment]
+    job = await house.create(HOLD, ("prefix_list", {"prefixes": prefixes}))
+    assert await house.run(job)
+    row, (counters, errors) = await house.job(job)
+    assert (row.state, counters.succeeded, errors) == ("SUCCEEDED", 20, {})
+    assert len(house.mortal.journal) == 20
+    assert len(hot) == places
+    assert refusals >= places
 
 
 async def test_patience_ends(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -214,6 +214,12 @@ def _jobs_with_free_shards(full: list[str | None]) -> Select[Any]:
     )
 
 
+def is_awaited(connection: Connection, store: str) -> bool:
+    """Whether a shard of the store is free."""
+    free = select(shards.c.id).where(_FREE, shards.c.store == store).order_by(*_TURNS).limit(1)
+    return connection.execute(free).first() is not None
+
+
 def worth_halving(connection: Connection, carried: Carried, at_once: int) -> int | None:
     """The running shard, of a store of which this worker could carry more, that is to be asked for
     half of what it has left: the one that has done least, since it has most left as far as anybody

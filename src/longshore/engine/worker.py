@@ -28,6 +28,9 @@ IDLE_SECONDS: Final = 0.15
 """How long it waits before that: what is nearly done is not worth halving."""
 TURN_SECONDS: Final = 0.5
 """How long a shard is carried at least before it makes room for a job that has no shard carried."""
+STUCK_SECONDS: Final = 30.0
+"""How long a shard is carried all of whose range is refused, before it makes room for another range
+of a store that refuses by ranges."""
 DIVIDE_SECONDS: Final = 0.25
 """How often a worker learns who carries what, to divide the caps of stores by."""
 ESTIMATE_GOOD_US: Final = 60_000_000
@@ -96,6 +99,7 @@ class Worker:
         await self._renew()
         for store in news.starved:
             self._make_room(store)
+        await self._pass_on(carried)
         taken = await self._claim(carried) if news.free else 0
         await self._ask_for_more(carried, idle=not news.free)
         if taken or self._clock.monotonic() - self._divided >= DIVIDE_SECONDS:
@@ -130,6 +134,21 @@ class Worker:
         if done:
             first = max(done, key=lambda one: (jobs[one.shard.job], -one.since))
             first.give_up_lease()
+
+    async def _pass_on(self, carried: Counter[str | None]) -> None:
+        """Have a shard whose range is refused give its place to one whose range may not be, where
+        all places are taken and one is free: or those that are refused would soon have them all."""
+        now = self._clock.monotonic()
+        for running in list(self._running.values()):
+            if not running.retries.probing or now - running.since < STUCK_SECONDS:
+                continue
+            store = running.store
+            if store is None or carried[store] < self._at_once or running.stop.is_set():
+                continue
+            by_range = self._tools.stores.open(store).capabilities.by_range
+            if by_range and await self._database.read(leases.is_awaited, store):
+                running.give_up_lease()
+                return
 
     async def _ask_for_more(self, carried: Counter[str | None], *, idle: bool) -> None:
         """Ask for half of somebody's range where nothing is free and too little is carried."""
