@@ -45,6 +45,12 @@ OWN_COLUMNS: Mapping[str, type] = {
 """The columns of the stores of our own: ``digests`` is what a writer knows of the content, kept as
 it is with every generation of it; ``delete_time_us`` is when a version ceased to be live; for
 ``retained_from_us`` see Guard."""
+SOFT_DELETED_COLUMNS: Mapping[str, type] = {
+    **OWN_COLUMNS,
+    "soft_delete_time_us": int,
+    "hard_delete_time_us": int,
+}
+"""Those of soft-deleted versions, with when each was deleted and until when it can be restored."""
 RETAINED = "is subject to bucket's retention policy or object retention"
 """In the message of what a retention forbids."""
 PATCH_COLUMNS = frozenset(field.name for field in fields(Patch)) & COLUMNS.keys()
@@ -232,6 +238,13 @@ def check_name(name: str) -> bytes:
     return data
 
 
+def check_move(name: str, to: str) -> bytes:
+    """The UTF-8 of an object's new name; raises InvalidArgument unless it can have that."""
+    if name == to:
+        raise InvalidArgument(f"An object cannot be moved to the name that it has: {name[:50]!r}.")
+    return check_name(to)
+
+
 def check_bucket(bucket: Bucket) -> None:
     """Raises InvalidArgument for a name or a rule that no bucket can have."""
     if not is_bucket_name(bucket.name):
@@ -243,6 +256,11 @@ def check_bucket(bucket: Bucket) -> None:
         raise InvalidArgument(
             f"The retention period of bucket '{bucket.name}' must be 0 (none) to"
             f" {RETENTION_MAX_SECONDS} seconds, not {bucket.retention_period_seconds}."
+        )
+    if not 0 <= bucket.soft_delete_seconds <= RETENTION_MAX_SECONDS:
+        raise InvalidArgument(
+            f"Deleted objects of bucket '{bucket.name}' can be kept for 0 (not at all) to"
+            f" {RETENTION_MAX_SECONDS} seconds, not {bucket.soft_delete_seconds}."
         )
 
 
@@ -272,6 +290,11 @@ def missing(path: str, *, live: bool) -> Failure:
     if live:
         return Failure(Code.ABORTED, f"Object '{path}' is of another generation by now.")
     return Failure(Code.NOT_FOUND, f"No such object: {path}")
+
+
+def not_soft_deleted(path: str, generation: int) -> NotFound:
+    """The error for a version that is not, or no more, to be restored."""
+    return NotFound(f"No such soft-deleted object: {path}#{generation}")
 
 
 def moved(path: str) -> Failure:

@@ -89,22 +89,24 @@ def check_files(directory: Path) -> None:
     """Nothing in the bucket's folder is without an object."""
     (home,) = (directory / BUCKET).iterdir()
     with closing(sqlite3.connect(home / "objects.sqlite")) as database:
-        owned = {str(file) for (file,) in database.execute("SELECT file FROM object WHERE file")}
-        generations = "SELECT generation FROM object"
-        stray = f"SELECT generation FROM inline_content WHERE generation NOT IN ({generations})"
+        both = "(SELECT {0} FROM object UNION SELECT {0} FROM soft_deleted)".format
+        files = database.execute(f"SELECT file FROM {both('file')} WHERE file")
+        owned = {str(file) for (file,) in files}
+        generations = both("generation")
+        stray = f"SELECT generation FROM inline_content WHERE generation NOT IN {generations}"
         assert database.execute(stray).fetchall() == []
         assert database.execute("SELECT file FROM gc").fetchall() == []
         assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     assert {path.name for path in (home / "content").iterdir()} == owned
 
 
-@pytest.mark.parametrize("versioning", [False, True])
+@pytest.mark.parametrize(("versioning", "soft"), [(False, 0), (True, 0), (False, 1), (True, 1)])
 async def test_a_killed_writer_leaves_every_object_old_or_new(
-    tmp_path: Path, versioning: bool
+    tmp_path: Path, versioning: bool, soft: int
 ) -> None:
     rng = random.Random(versioning)
     shelf = Shelf(LocalStore(tmp_path), TurnedClock())
-    await shelf.make(versioning=versioning)
+    await shelf.make(versioning=versioning, soft_delete_seconds=soft)
     await shelf.store.close()
     said = Said()
     for round_ in range(1, KILLS // 2 + 1):

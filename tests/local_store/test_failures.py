@@ -55,32 +55,50 @@ async def test_a_broken_database_is_data_loss(tmp_path: Path) -> None:
 async def test_a_database_of_another_version_is_refused(tmp_path: Path) -> None:
     home = await bucket(tmp_path)
     with closing(sqlite3.connect(home / schema.DATABASE)) as connection:
-        connection.execute("PRAGMA user_version = 3")
+        connection.execute("PRAGMA user_version = 4")
     store = LocalStore(tmp_path)
-    with pytest.raises(FailedPrecondition, match="version 3"):
+    with pytest.raises(FailedPrecondition, match="version 4"):
         await store.get_bucket(BUCKET)
     await store.close()
 
 
-async def test_a_database_of_version_1_gets_the_columns_that_it_lacks(tmp_path: Path) -> None:
-    home = await bucket(tmp_path)
+def as_of_version(home: Path, version: int) -> None:
+    """Take away what the tables did not have then."""
     with closing(sqlite3.connect(home / schema.DATABASE)) as connection:
+        connection.execute("DROP INDEX object_file")
+        connection.execute("DROP TABLE soft_deleted")
         lacking = {
             "bucket": ("location", "labels", "autoclass", "soft_delete_seconds", "attributes"),
             "object": ("digests", "delete_time_us"),
         }
         for table, columns in lacking.items():
-            for column in columns:
+            for column in columns * (version == 1):
                 connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA user_version = {version}")
+
+
+@pytest.mark.parametrize("version", [1, 2])
+async def test_a_database_of_an_older_version_gets_what_it_lacks(
+    tmp_path: Path, version: int
+) -> None:
+    home = await bucket(tmp_path)
+    as_of_version(home, version)
     store = LocalStore(tmp_path)
     before = await store.get_bucket(BUCKET)
-    assert await store.change_bucket(
-        BUCKET, lambda found: replace(found, location="EU")
-    ) == replace(before, location="EU")
+    changed = replace(before, location="EU", soft_delete_seconds=60)
+    assert await store.change_bucket(BUCKET, lambda found: changed) == changed
+    shelf = Shelf(store, TurnedClock())
+    assert await shelf.read("a") == b"cargo"
+    generation = await shelf.write("large", b"x" * 100_000)
+    assert await shelf.delete("large") is None
+    assert await shelf.delete("a") is None
     await store.close()
     again = LocalStore(tmp_path)
     assert (await again.get_bucket(BUCKET)).location == "EU"
+    deleted = [page.names async for page in again.list_soft_deleted(BUCKET)]
+    assert deleted == [["a", "large"]]
+    found = await again.read_soft_deleted(BUCKET, "large", generation)
+    assert found.sizes == [100_000]
     await again.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections.abc import Awaitable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,15 +13,19 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from longshore.errors import Code, PermissionDenied
+from longshore.embedded import OneAtATime
+from longshore.errors import Code, InvalidArgument, NotFound, PermissionDenied
 from longshore.patch import MapPatch, Patch, load_map
 from longshore.store import COLUMNS
+from longshore.stores.local.store import LocalStore
+from longshore.stores.memory import MemoryStore
 from tests.conformance.shelf import BUCKET, STORES, Shelf, TurnedClock, named
 
 T = TypeVar("T")
 
 NAMES = st.sampled_from(["a", "a/b", "a//b", "b", "é", "\x00", "🚢"])
 CONTENTS = st.one_of(st.binary(max_size=20), st.just(b"x" * 20_000))
+KEPT_SECONDS = 604_800
 COLUMNS_READ = ("temporary_hold", "custom_metadata", "storage_class", "live")
 
 
@@ -49,7 +53,13 @@ class Model(RuleBasedStateMachine):
         clock = TurnedClock()
         self.shelf = Shelf(STORES[self.kind](Path(self.folder.name), clock), clock)
         self.versions: dict[tuple[str, int], Version] = {}
+        self.deleted: dict[tuple[str, int], Version] = {}
         self.last = 0
+
+    @property
+    def store(self) -> OneAtATime:
+        assert isinstance(self.shelf.store, LocalStore | MemoryStore)
+        return self.shelf.store
 
     def run(self, call: Awaitable[T]) -> T:
         return self.loop.run_until_complete(call)
@@ -60,10 +70,12 @@ class Model(RuleBasedStateMachine):
         self.loop.close()
         self.folder.cleanup()
 
-    @initialize(versioning=st.booleans())
-    def make(self, versioning: bool) -> None:
+    @initialize(versioning=st.booleans(), soft=st.booleans())
+    def make(self, versioning: bool, soft: bool) -> None:
         self.versioning = versioning
-        self.run(self.shelf.make(versioning=versioning))
+        self.soft = soft
+        seconds = KEPT_SECONDS if soft else 0
+        self.run(self.shelf.make(versioning=versioning, soft_delete_seconds=seconds))
 
     # What is done
 
@@ -96,7 +108,7 @@ class Model(RuleBasedStateMachine):
             else:
                 self.expect(outcome, index, None)
                 if permanent:
-                    del self.versions[name, generation]
+                    self.remove(name, generation)
                 else:
                     self.retire(name, generation)
 
@@ -155,11 +167,52 @@ class Model(RuleBasedStateMachine):
                 self.expect(outcome, index, None)
                 self.retire(name, generation)
                 (new,) = self.run(self.shelf.there(name)).generations
-                assert new > self.last
-                self.versions[name, new] = Version(
-                    version.content, storage_class=storage_class, metadata=dict(version.metadata)
-                )
-        self.last = max([self.last, *(generation for _, generation in self.versions)])
+                self.make_new(name, new, replace(version, storage_class=storage_class))
+
+    @rule(data=st.data())
+    def restore(self, data: Any) -> None:
+        known = st.sampled_from(sorted(self.deleted)) if self.deleted else st.nothing()
+        name, generation = data.draw(st.one_of(known, st.tuples(NAMES, st.just(1))))
+        call = self.store.restore_object(
+            BUCKET, name, generation, keep_acl=True, check=lambda *_: None
+        )
+        version = self.deleted.get((name, generation))
+        before = self.live(name)
+        try:
+            (new,) = self.run(call).generations
+        except NotFound:
+            assert version is None
+        except PermissionDenied:
+            assert self.versions[name, before].held
+        else:
+            assert version is not None
+            self.retire(name, before)
+            self.make_new(name, new, version)
+
+    @rule(name=NAMES, to=NAMES)
+    def move(self, name: str, to: str) -> None:
+        source, before = self.live(name), self.live(to)
+        call = self.store.move_object(
+            BUCKET, name, to, check_source=lambda *_: None, check=lambda *_: None
+        )
+        try:
+            (new,) = self.run(call).generations
+        except NotFound:
+            assert not source
+        except InvalidArgument:
+            assert name == to
+        except PermissionDenied:
+            assert any(g and self.versions[n, g].held for n, g in ((name, source), (to, before)))
+        else:
+            version = self.versions[name, source]
+            self.retire(to, before)
+            self.retire(name, source, soft=False)
+            self.make_new(to, new, version)
+
+    @rule()
+    def turn_the_clock(self) -> None:
+        self.shelf.clock.turn(KEPT_SECONDS + 60)
+        self.deleted.clear()
 
     @rule(on=st.booleans())
     def switch_versioning(self, on: bool) -> None:
@@ -178,6 +231,8 @@ class Model(RuleBasedStateMachine):
         assert self.run(self.shelf.versions(page_size=2)) == live
         under = [key for key in live if key[0].startswith("a/")]
         assert self.run(self.shelf.versions(prefix="a/")) == under
+        deleted = sorted(self.deleted, key=lambda key: (key[0].encode(), -key[1]))
+        assert self.run(self.listed_as_deleted()) == deleted
 
     @invariant()
     def versions_agree(self) -> None:
@@ -215,13 +270,31 @@ class Model(RuleBasedStateMachine):
             default=0,
         )
 
-    def retire(self, name: str, generation: int) -> None:
+    async def listed_as_deleted(self) -> list[tuple[str, int]]:
+        rows: list[tuple[str, int]] = []
+        async for page in self.store.list_soft_deleted(BUCKET, page_size=2):
+            rows += zip(page.names, page.generations, strict=True)
+        return rows
+
+    def make_new(self, name: str, generation: int, of: Version) -> None:
+        """A copy of a version, which is newer than all there was."""
+        assert generation > self.last
+        self.last = generation
+        new = replace(of, live=True, metageneration=1, metadata=dict(of.metadata))
+        self.versions[name, generation] = new
+
+    def retire(self, name: str, generation: int, *, soft: bool = True) -> None:
         if not generation:
             return
         if self.versioning:
             self.versions[name, generation].live = False
         else:
-            del self.versions[name, generation]
+            self.remove(name, generation, soft=soft)
+
+    def remove(self, name: str, generation: int, *, soft: bool = True) -> None:
+        version = self.versions.pop((name, generation))
+        if soft and self.soft:
+            self.deleted[name, generation] = version
 
     def missing(self, name: str) -> Code:
         return Code.ABORTED if self.live(name) else Code.NOT_FOUND

@@ -8,26 +8,31 @@ from typing import Any
 import pytest
 
 from longshore.patch import MapPatch
-from longshore.store import NewObject
+from longshore.store import ABSENT, NewObject
 from longshore.stores.local.store import LocalStore
 from tests.conformance.shelf import BUCKET, Shelf, TurnedClock
 
 
 @pytest.mark.parametrize("versioning", [False, True])
-async def test_every_statement_finds_its_rows_by_key(tmp_path: Path, versioning: bool) -> None:
+@pytest.mark.parametrize("soft", [0, 604_800])
+async def test_every_statement_finds_its_rows_by_key(
+    tmp_path: Path, versioning: bool, soft: int
+) -> None:
     store = LocalStore(tmp_path)
     shelf = Shelf(store, TurnedClock())
-    await shelf.make(versioning=versioning)
+    await shelf.make(versioning=versioning, soft_delete_seconds=soft)
     await shelf.write("a")
     opened = store._open[BUCKET]
     statements: list[str] = []
     for listen in (opened.read, opened.write):
         await listen(lambda t: t.connection.set_trace_callback(statements.append))
     await use_everything(shelf)
+    await delete_and_restore(store)
     for listen in (opened.read, opened.write):
         await listen(lambda t: t.connection.set_trace_callback(None))
-    verbs = ("SELECT", "WITH", "UPDATE object", "DELETE FROM object", "INSERT INTO object")
-    traced = [s for s in statements if s.startswith(verbs) and " object" in s]
+    verbs = ("SELECT", "WITH", "UPDATE", "DELETE FROM", "INSERT INTO")
+    tables = (" object", " soft_deleted")
+    traced = [s for s in statements if s.startswith(verbs) and any(map(s.__contains__, tables))]
     assert len(traced) > 30
 
     def explain(transaction: Any) -> list[str]:
@@ -36,7 +41,7 @@ async def test_every_statement_finds_its_rows_by_key(tmp_path: Path, versioning:
         return [detail for plan in plans for *_, detail in plan]
 
     steps = await opened.write(explain)
-    assert [step for step in steps if step.startswith("SCAN object")] == []
+    assert [step for step in steps if step.startswith(("SCAN object", "SCAN soft"))] == []
     assert any(step.startswith("SEARCH object") for step in steps)
     assert not [step for step in steps if "TEMP B-TREE" in step]
     await store.close()
@@ -76,3 +81,15 @@ async def use_everything(shelf: Shelf) -> None:
         await shelf.delete(name)
     for name, generation in await shelf.versions(versions=True):
         await shelf.delete(name, generation, permanent=True)
+
+
+async def delete_and_restore(store: LocalStore) -> None:
+    await store.put_object(BUCKET, NewObject("s", b"x" * 20_000), check=lambda *_: None)
+    await store.move_object(BUCKET, "s", "t", check_source=lambda *_: None, check=lambda *_: None)
+    await store.delete_object(BUCKET, "t", ABSENT, check=lambda *_: None)
+    async for page in store.list_soft_deleted(BUCKET, prefix="t", after="t", after_generation=5):
+        raise AssertionError(page)
+    async for page in store.list_soft_deleted(BUCKET, prefix="t"):
+        row = page.names[0], page.generations[0]
+        assert (await store.read_soft_deleted(BUCKET, *row)).generations == [row[1]]
+        await store.restore_object(BUCKET, *row, keep_acl=True, check=lambda *_: None)

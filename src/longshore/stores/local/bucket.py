@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from longshore.clock import Clock
-from longshore.stores.local import contents, schema
+from longshore.stores.local import contents, schema, soft_deleting
 from longshore.stores.local.failures import Gone, to_its_end, translate
 from longshore.stores.local.transaction import Transaction
 
@@ -58,6 +58,7 @@ class OpenBucket:
 
     def _write(self, work: Callable[[Transaction], T]) -> T:
         if not self._swept:
+            self._transact(self._writer, "BEGIN IMMEDIATE", soft_deleting.expire)
             self._transact(self._writer, "BEGIN IMMEDIATE", contents.sweep)
             self._swept = True
         transactions = []

@@ -8,9 +8,10 @@ leaves the object old or new and no file that nobody knows of:
 3. it is filled, synced, and its folder synced;
 4. one transaction takes the number out of ``gc`` and gives it to the object.
 
-When the object goes, the same transaction puts the number into ``gc``; the file is removed after
-that has been committed. What is in ``gc`` and not locked is nobody's: a process sweeps it when it
-first writes to the bucket.
+Versions share a file after a rewrite, a restore or a move. When the last one goes, be it an object
+or soft-deleted, the same transaction puts the number into ``gc``; the file is removed after that
+has been committed. What is in ``gc`` and not locked is nobody's: a process sweeps it when it first
+writes to the bucket.
 """
 
 from __future__ import annotations
@@ -30,6 +31,10 @@ from longshore.stores.local.transaction import Transaction
 INLINE_MAX_BYTES = 16 << 10
 PIECE_BYTES = 64 << 10
 """Of what is read at a time: a worker may be reading four manifests at once."""
+_SHARED = (  # "file > 0" says that the indexes of files will do
+    "SELECT 1 FROM object WHERE file = ? AND file > 0"
+    " UNION ALL SELECT 1 FROM soft_deleted WHERE file = ? AND file > 0"
+)
 
 
 class Content(NamedTuple):
@@ -111,6 +116,14 @@ def adopt(transaction: Transaction, file: int) -> None:
     """
     if transaction.connection.execute("DELETE FROM gc WHERE file = ?", (file,)).rowcount != 1:
         raise Aborted("The content was removed before its object was made: write it again.")
+
+
+def release(transaction: Transaction, generation: int, file: int) -> None:
+    """Let go of the content of a version whose row is gone."""
+    execute = transaction.connection.execute
+    execute("DELETE FROM inline_content WHERE generation = ?", (generation,))
+    if file and not execute(_SHARED, (file, file)).fetchone():
+        transaction.discard(file)
 
 
 def sweep(transaction: Transaction) -> None:

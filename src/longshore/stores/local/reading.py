@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import io
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from operator import itemgetter
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from longshore.errors import DataLoss, NotFound
-from longshore.object_rules import OWN_COLUMNS, check_known, missing
+from longshore.object_rules import OWN_COLUMNS, SOFT_DELETED_COLUMNS, check_known, missing
 from longshore.store import ABSENT, PAGE_BYTES, Batch
 from longshore.stores.local.transaction import Transaction
 
@@ -50,6 +50,19 @@ def rest(names: Range, listed: Batch) -> Range:
     return Range(last + b"\0", names.upper, (last, listed.generations[-1]))
 
 
+class Kind(NamedTuple):
+    """Which versions are meant: the rows of ``table`` that ``condition`` allows."""
+
+    table: str
+    condition: str = ""
+    known: Mapping[str, type] = OWN_COLUMNS
+
+
+LIVE = Kind("object", "live AND")
+ANY = Kind("object")
+SOFT_DELETED = Kind("soft_deleted", "hard_delete_time_us > ? AND", SOFT_DELETED_COLUMNS)
+
+
 class Page(NamedTuple):
     """A page of a listing; ``last``: nothing of its range is left."""
 
@@ -58,29 +71,30 @@ class Page(NamedTuple):
 
 
 def page(
-    transaction: Transaction, *, names: Range, limit: int, versions: bool, columns: Sequence[str]
+    transaction: Transaction, *, names: Range, limit: int, kind: Kind, columns: Sequence[str]
 ) -> Page:
     """The first ``limit`` objects of ``names``, or fewer if they take PAGE_BYTES."""
-    _check(columns)
+    _check(columns, kind.known)
     rows: list[tuple[Any, ...]] = []
     last = True
-    select = _select(columns)
-    live = "" if versions else "AND live"
+    select = f"{_select(columns, kind.table)} {kind.condition}"
+    first = (transaction.now_us,) if kind is SOFT_DELETED else ()
     queries: list[tuple[str, tuple[Any, ...]]] = [
-        (f"name >= ? AND name < ? {live} ORDER BY name, generation DESC", names[:2])
+        ("name >= ? AND name < ? ORDER BY name, generation DESC", names[:2])
     ]
-    if versions and names.inside:
+    if kind is not LIVE and names.inside:
         queries.insert(0, ("name = ? AND generation < ? ORDER BY generation DESC", names.inside))
-    texts = [0, *(4 + i for i, column in enumerate(columns) if OWN_COLUMNS[column] is str)]
+    texts = [0, *(4 + i for i, column in enumerate(columns) if kind.known[column] is str)]
     for where, bounds in queries:
-        cursor = transaction.connection.execute(f"{select} {where} LIMIT ?", (*bounds, limit))
+        statement = f"{select} {where} LIMIT ?"
+        cursor = transaction.connection.execute(statement, (*first, *bounds, limit))
         # Closed at once: an open cursor would keep its view of the bucket, and the log of changes.
         with closing(cursor):
             last = _fill(rows, cursor, limit, texts)
         if not last:
             break
     listed, *values = _columns(rows, 4 + len(columns))
-    return Page(_batch([decode(name) for name in listed], values, columns), last)
+    return Page(_batch([decode(name) for name in listed], values, columns, kind.known), last)
 
 
 def _fill(
@@ -121,6 +135,18 @@ def there(
         found = _find(transaction, wanted, columns)
         rows += [found.get(key, zero) for key in wanted]
     return _batch(list(names), _columns(rows, len(zero)), columns)
+
+
+def soft_deleted(
+    transaction: Transaction, *, name: str, generation: int, columns: Sequence[str]
+) -> Batch:
+    """A soft-deleted version; ABSENT if there is none."""
+    _check(columns, SOFT_DELETED.known)
+    select = f"{_select(columns, SOFT_DELETED.table)} {SOFT_DELETED.condition}"
+    values = (transaction.now_us, encode(name), generation)
+    row = transaction.connection.execute(f"{select} name = ? AND generation = ?", values).fetchone()
+    found = row[1:] if row else (ABSENT, 0, 0, *(SOFT_DELETED.known[one]() for one in columns))
+    return _batch([name], [[value] for value in found], columns, SOFT_DELETED.known)
 
 
 def _find(
@@ -187,9 +213,9 @@ def open_content(
     return io.BytesIO(data)
 
 
-def _check(columns: Sequence[str]) -> None:
+def _check(columns: Sequence[str], known: Mapping[str, type] = OWN_COLUMNS) -> None:
     for column in columns:
-        check_known("column of an object", column, OWN_COLUMNS)
+        check_known("column of an object", column, known)
 
 
 def _select(columns: Sequence[str], tables: str = "object") -> str:
@@ -201,10 +227,15 @@ def _columns(rows: list[tuple[Any, ...]], count: int) -> list[list[Any]]:
     return list(map(list, zip(*rows, strict=True))) if rows else [[] for _ in range(count)]
 
 
-def _batch(names: list[str], values: list[list[Any]], columns: Sequence[str]) -> Batch:
+def _batch(
+    names: list[str],
+    values: list[list[Any]],
+    columns: Sequence[str],
+    known: Mapping[str, type] = OWN_COLUMNS,
+) -> Batch:
     generations, metagenerations, sizes, *rest = values
     asked = {
-        name: list(map(bool, values)) if OWN_COLUMNS[name] is bool else values
+        name: list(map(bool, values)) if known[name] is bool else values
         for name, values in zip(columns, rest, strict=True)
     }
     return Batch(

@@ -1,4 +1,4 @@
-"""Making new generations of objects from themselves."""
+"""Making new generations of objects from themselves, or from what they were."""
 
 # ruff: noqa: S608 - statements are put together of our own column names; values are bound
 from __future__ import annotations
@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from longshore import object_rules as rules
-from longshore.store import Failure
-from longshore.stores.local import rows
-from longshore.stores.local.rows import EXPIRED, FREE, Key, Target, Targets
+from longshore.embedded import Check
+from longshore.store import ABSENT, Failure
+from longshore.stores.local import contents, rows, soft_deleting
+from longshore.stores.local.reading import encode
+from longshore.stores.local.rows import EXPIRED, FREE, Target, Targets
+from longshore.stores.local.soft_deleting import Key
 from longshore.stores.local.transaction import Transaction
 
 _COPIED = (
@@ -19,7 +22,10 @@ _COPIED = (
     "file",
     *sorted(rules.WRITE_COLUMNS - {"event_based_hold"}),
 )
-_KEY = "name = ? AND generation = ? AND live"
+_VERSION = "name = ? AND generation = ?"
+_KEY = f"{_VERSION} AND live"
+_MOVE_CONTENT = "UPDATE inline_content SET generation = ? WHERE generation = ?"
+_COPY_CONTENT = "INSERT INTO inline_content SELECT ?, data FROM inline_content WHERE generation = ?"
 
 
 def rewrite(
@@ -54,10 +60,73 @@ def rewrite(
     return rows.each(transaction, wanted, quick, careful)
 
 
+def restore(
+    transaction: Transaction, name: str, generation: int, *, check: Check, keep_acl: bool
+) -> int:
+    """Make a soft-deleted object live again, as a copy; the new generation.
+
+    Raises NotFound, what ``check`` raises of the live object, and what protects that.
+    """
+    key = encode(name), generation
+    if not soft_deleting.is_kept(transaction, key):
+        raise rules.not_soft_deleted(rows.path(transaction, key[0]), generation)
+    rows.look(transaction, name, ABSENT, check)
+    changes = {} if keep_acl else {"acl": ""}
+    return _put_copy(transaction, key, key[0], changes, table="soft_deleted")
+
+
+def move(transaction: Transaction, name: str, to: str, *, check_source: Check, check: Check) -> int:
+    """Give the live object ``name`` the name ``to``; the new generation.
+
+    The old name goes as in a delete, but is never soft-deleted. Raises NotFound, what the checks
+    raise of the two, and what protects them.
+    """
+    old = encode(name)
+    found = rows.find_where(transaction, "name = ? AND live", (old,))
+    if found is None:
+        raise rules.error_of(rules.missing(rows.path(transaction, old), live=False))
+    check_source(found["generation"], found["metageneration"])
+    new = rules.check_move(name, to)
+    rows.look(transaction, to, ABSENT, check)
+    archived = transaction.bucket.versioning
+    if failure := rows.refuse_removal(transaction, old, found, archived=archived):
+        raise rules.error_of(failure)
+    key = old, found["generation"]
+    generation = _put_copy(transaction, key, new, {}, table="object")
+    execute = transaction.connection.execute
+    if archived:
+        execute(
+            f"UPDATE object SET {rows.NO_MORE_LIVE} WHERE {_VERSION}", (transaction.now_us, *key)
+        )
+    else:
+        execute(rows.DELETE, key)
+        contents.release(transaction, key[1], found["file"])
+    return generation
+
+
+def _put_copy(
+    transaction: Transaction, key: Key, name: bytes, changes: Mapping[str, Any], *, table: str
+) -> int:
+    """Make a copy of a row of ``table`` the live object ``name``; its generation. Raises what
+    protects the one that is there. Where the bucket chooses classes, a new object is STANDARD."""
+    if failure := rows.make_room(transaction, name):
+        raise rules.error_of(failure)
+    (number,) = transaction.numbers(1)
+    chosen = {"storage_class": "STANDARD"} if transaction.bucket.autoclass else {}
+    columns = {"name": name, "live": 1, **_fresh(transaction, {**changes, **chosen})}
+    _insert(transaction, [(number, key)], columns, table)
+    return number
+
+
 def _move(
     transaction: Transaction, keys: list[Key], new: Mapping[str, str], where: str, *bounds: Any
 ) -> int:
     """Give the objects that ``where`` allows new generations; how many those are."""
+    soft = transaction.bucket.soft_delete_seconds > 0
+    if soft:
+        kept = soft_deleting.keep(transaction, keys, where, *bounds)
+        if kept < len(keys):
+            return kept
     columns = _fresh(transaction, new)
     assignments = ", ".join(f"{name} = ?" for name in columns)
     numbers = transaction.numbers(len(keys))
@@ -72,8 +141,8 @@ def _move(
         [(number, *columns.values(), *key, *bounds) for number, key in moves],
     )
     if done == len(keys):
-        statement = "UPDATE inline_content SET generation = ? WHERE generation = ?"
-        rows.many(transaction, statement, [(number, key[1]) for number, key in moves])
+        content = _COPY_CONTENT if soft else _MOVE_CONTENT
+        rows.many(transaction, content, [(number, key[1]) for number, key in moves])
     return done
 
 
@@ -87,22 +156,27 @@ def _copy(transaction: Transaction, keys: list[Key], new: Mapping[str, str], whe
     if done < len(keys):
         return done
     columns = {"live": 1, **_fresh(transaction, new)}
+    moves = list(zip(transaction.numbers(len(keys)), keys, strict=True))
+    _insert(transaction, moves, columns, "object")
+    return done
+
+
+def _insert(
+    transaction: Transaction,
+    moves: list[tuple[int, Key]],
+    columns: Mapping[str, Any],
+    table: str,
+) -> None:
+    """Make copies of rows of ``table``, which differ in ``columns`` and have other generations."""
     kept = [name for name in _COPIED if name not in columns]
-    numbers = transaction.numbers(len(keys))
-    moves = list(zip(numbers, keys, strict=True))
     rows.many(
         transaction,
         f"INSERT INTO object (generation, event_based_hold, {', '.join((*columns, *kept))})"
         f" SELECT ?, {_hold(transaction)}, {', '.join('?' * len(columns))}, {', '.join(kept)}"
-        " FROM object WHERE name = ? AND generation = ?",
+        f" FROM {table} WHERE {_VERSION}",
         [(number, *columns.values(), *key) for number, key in moves],
     )
-    rows.many(
-        transaction,
-        "INSERT INTO inline_content SELECT ?, data FROM inline_content WHERE generation = ?",
-        [(number, key[1]) for number, key in moves],
-    )
-    return done
+    rows.many(transaction, _COPY_CONTENT, [(number, key[1]) for number, key in moves])
 
 
 def _fresh(transaction: Transaction, new: Mapping[str, str]) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from typing import Any, NamedTuple
 from longshore import object_rules as rules
 from longshore.embedded import Check
 from longshore.store import ABSENT, Batch, Failure
+from longshore.stores.local import contents, soft_deleting
 from longshore.stores.local.reading import decode, encode, there
+from longshore.stores.local.soft_deleting import Key
 from longshore.stores.local.transaction import Transaction
 
 MAX_ROWS = 1000
@@ -29,10 +31,10 @@ FREE = "NOT temporary_hold AND NOT event_based_hold"
 EXPIRED = "retention = '' AND retained_from_us <= ?"
 """No retention is in the way, given the value of ``expiry``."""
 
+DELETE = "DELETE FROM object WHERE name = ? AND generation = ?"
 NO_MORE_LIVE = "live = 0, delete_time_us = ?"
 """How a version becomes noncurrent, given the time."""
 
-Key = tuple[bytes, int]
 _ALWAYS = 1 << 62
 _ROW = ("generation", "live", "metageneration", "file", *rules.Guard._fields)
 
@@ -122,7 +124,7 @@ def each(
     execute("SAVEPOINT quick")
     try:
         done = quick()
-    except sqlite3.IntegrityError:  # a map grew too large; see patching
+    except sqlite3.IntegrityError:  # a map grew too large, see patching; or a row came twice
         done = -1
     if done == len(wanted):
         execute("RELEASE quick")
@@ -159,7 +161,8 @@ def find_where(
 def remove(
     transaction: Transaction, name: bytes, found: Mapping[str, Any], *, archived: bool
 ) -> Failure | None:
-    """Delete a version with its content, or make it noncurrent; or what forbids that."""
+    """Delete a version with its content, soft where the bucket says so, or make it noncurrent; or
+    what forbids that."""
     failure = refuse_removal(transaction, name, found, archived=archived)
     if failure is not None:
         return failure
@@ -171,14 +174,22 @@ def remove(
             (transaction.now_us, *key),
         )
         return None
-    execute("DELETE FROM object WHERE name = ? AND generation = ?", key)
-    execute("DELETE FROM inline_content WHERE generation = ?", key[1:])
-    file = found["file"]
-    # A rewrite leaves the file to both versions, so another one of this name may still have it.
-    shared = "SELECT 1 FROM object WHERE name = ? AND file = ?"
-    if file and not execute(shared, (name, file)).fetchone():
-        transaction.discard(file)
+    if transaction.bucket.soft_delete_seconds:
+        soft_deleting.keep(transaction, [key])
+        execute(DELETE, key)
+    else:
+        execute(DELETE, key)
+        contents.release(transaction, key[1], found["file"])
     return None
+
+
+def make_room(transaction: Transaction, name: bytes) -> Failure | None:
+    """Let the live object of a name, if there is one, go as what replaces it makes it go; or what
+    forbids that."""
+    found = find_where(transaction, "name = ? AND live", (name,))
+    if found is None:
+        return None
+    return remove(transaction, name, found, archived=transaction.bucket.versioning)
 
 
 def refuse_removal(

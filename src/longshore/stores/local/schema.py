@@ -18,29 +18,14 @@ from longshore.store import Bucket
 
 DATABASE = "objects.sqlite"
 CONTENT = "content"
-VERSION = 2
+VERSION = 3
 CACHE_KIB = 256
 """Pages that a connection keeps. A batch is a range of names, or else looks up too many places for
 any cache: more than this made no verb faster, and a worker may have several buckets open."""
 BUSY_SECONDS = 60.0
 """How long one process waits for the others' transactions, each of which takes milliseconds."""
 
-TABLES = """
-CREATE TABLE bucket (
-    create_time_us INTEGER NOT NULL,
-    versioning INTEGER NOT NULL,
-    retention_period_seconds INTEGER NOT NULL,
-    uniform_access INTEGER NOT NULL,
-    default_event_based_hold INTEGER NOT NULL,
-    location TEXT NOT NULL DEFAULT '',
-    labels TEXT NOT NULL DEFAULT '',
-    autoclass INTEGER NOT NULL DEFAULT 0,
-    soft_delete_seconds INTEGER NOT NULL DEFAULT 0,
-    attributes TEXT NOT NULL DEFAULT '',
-    last_number INTEGER NOT NULL,  -- the greatest generation or file number given out
-    deleted INTEGER NOT NULL       -- 1: the bucket is gone, whoever still has it open
-);
-CREATE TABLE object (
+_OF_AN_OBJECT = """
     name BLOB NOT NULL,            -- UTF-8, so that order is the order of its bytes
     generation INTEGER NOT NULL,
     live INTEGER NOT NULL,         -- at most one of a name, and then its greatest generation
@@ -67,8 +52,23 @@ CREATE TABLE object (
     update_time_us INTEGER NOT NULL,
     digests TEXT NOT NULL DEFAULT '',
     delete_time_us INTEGER NOT NULL DEFAULT 0,  -- when the version ceased to be live
-    PRIMARY KEY (name, generation DESC)
-) WITHOUT ROWID;
+"""
+TABLES = f"""
+CREATE TABLE bucket (
+    create_time_us INTEGER NOT NULL,
+    versioning INTEGER NOT NULL,
+    retention_period_seconds INTEGER NOT NULL,
+    uniform_access INTEGER NOT NULL,
+    default_event_based_hold INTEGER NOT NULL,
+    location TEXT NOT NULL DEFAULT '',
+    labels TEXT NOT NULL DEFAULT '',
+    autoclass INTEGER NOT NULL DEFAULT 0,
+    soft_delete_seconds INTEGER NOT NULL DEFAULT 0,
+    attributes TEXT NOT NULL DEFAULT '',
+    last_number INTEGER NOT NULL,  -- the greatest generation or file number given out
+    deleted INTEGER NOT NULL       -- 1: the bucket is gone, whoever still has it open
+);
+CREATE TABLE object ({_OF_AN_OBJECT} PRIMARY KEY (name, generation DESC)) WITHOUT ROWID;
 CREATE TABLE inline_content (generation INTEGER PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE gc (file INTEGER PRIMARY KEY);  -- files that no object has: not yet, or no longer
 """
@@ -96,6 +96,18 @@ _SINCE_VERSION_1 = (
     "ALTER TABLE object ADD COLUMN digests TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE object ADD COLUMN delete_time_us INTEGER NOT NULL DEFAULT 0",
 )
+_SINCE_VERSION_2 = (
+    # A table of its own, so that nobody who lists or reads objects meets one that is deleted.
+    f"CREATE TABLE soft_deleted ({_OF_AN_OBJECT}"
+    " soft_delete_time_us INTEGER NOT NULL, hard_delete_time_us INTEGER NOT NULL,"
+    " PRIMARY KEY (name, generation DESC)) WITHOUT ROWID",
+    "CREATE INDEX soft_deleted_end ON soft_deleted (hard_delete_time_us)",
+    # Who else has a file: versions share one after a rewrite, a restore or a move.
+    "CREATE INDEX object_file ON object (file) WHERE file > 0",
+    "CREATE INDEX soft_deleted_file ON soft_deleted (file) WHERE file > 0",
+)
+_UPGRADES = {1: _SINCE_VERSION_1, 2: _SINCE_VERSION_2}
+"""What makes the tables of each older version those of the next."""
 
 
 def create(home: Path, bucket: Bucket) -> None:
@@ -107,7 +119,8 @@ def create(home: Path, bucket: Bucket) -> None:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT")
+        tables = f"{TABLES}{'; '.join(_SINCE_VERSION_2)};"
+        connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {VERSION}; COMMIT")
         connection.execute(
             "INSERT INTO bucket (create_time_us, versioning, retention_period_seconds,"
             " uniform_access, default_event_based_hold, last_number, deleted)"
@@ -147,15 +160,18 @@ def connect(home: Path, *, read_only: bool) -> sqlite3.Connection:
 
 
 def _upgrade(connection: sqlite3.Connection) -> None:
-    """Add the columns that version 1 lacked; they have defaults, so no row is written."""
-    if connection.execute("PRAGMA user_version").fetchone() != (1,):
+    """Bring the tables of an older version up to date; no row is written, but the index of files
+    is made."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] not in _UPGRADES:
         return
     with connection:
         connection.execute("BEGIN IMMEDIATE")
-        if connection.execute("PRAGMA user_version").fetchone() == (1,):  # nobody was faster
-            for statement in _SINCE_VERSION_1:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        while version in _UPGRADES:  # nobody was faster
+            for statement in _UPGRADES[version]:
                 connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {VERSION}")
+            version += 1
+            connection.execute(f"PRAGMA user_version = {version}")
 
 
 def _check_version(path: Path, connection: sqlite3.Connection) -> None:

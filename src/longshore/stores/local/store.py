@@ -79,12 +79,34 @@ class LocalStore:
     ) -> AsyncIterator[Batch]:
         """Pages, each of one state of the bucket."""
         names = reading.name_range(prefix, after, after_generation, before)
-        columns = columns or ()
+        kind = reading.ANY if versions else reading.LIVE
+        page = partial(reading.page, limit=page_size, kind=kind, columns=columns or ())
+        async for batch in self._pages(bucket, names, page):
+            yield batch
+
+    async def list_soft_deleted(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        after: str = "",
+        after_generation: int | None = None,
+        before: str | None = None,
+        columns: Sequence[str] = (),
+        page_size: int = PAGE_SIZE,
+    ) -> AsyncIterator[Batch]:
+        """Pages of what can be restored."""
+        names = reading.name_range(prefix, after, after_generation, before)
+        kind = reading.SOFT_DELETED
+        page = partial(reading.page, limit=page_size, kind=kind, columns=columns)
+        async for batch in self._pages(bucket, names, page):
+            yield batch
+
+    async def _pages(
+        self, bucket: str, names: reading.Range, page: Callable[..., reading.Page]
+    ) -> AsyncIterator[Batch]:
         while True:
-            page = partial(
-                reading.page, names=names, limit=page_size, versions=versions, columns=columns
-            )
-            batch, last = await self._read(bucket, page)
+            batch, last = await self._read(bucket, partial(page, names=names))
             if batch.names:
                 yield batch
             if last:
@@ -102,6 +124,13 @@ class LocalStore:
         """What is there now, position by position."""
         there = partial(reading.there, names=names, generations=generations, columns=columns)
         return await self._read(bucket, there)
+
+    async def read_soft_deleted(
+        self, bucket: str, name: str, generation: int, *, columns: Sequence[str] = ()
+    ) -> Batch:
+        """One version that can be restored."""
+        look = partial(reading.soft_deleted, name=name, generation=generation, columns=columns)
+        return await self._read(bucket, look)
 
     async def read_bytes(
         self, bucket: str, name: str, generation: int = ABSENT, *, start: int = 0
@@ -188,6 +217,35 @@ class LocalStore:
             return reading.there(transaction, names=names, generations=generations, columns=columns)
 
         return await self._write(bucket, change)
+
+    async def move_object(
+        self,
+        bucket: str,
+        name: str,
+        to: str,
+        *,
+        check_source: Check,
+        check: Check,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        """Give one object another name, if both checks let it; gives the new one."""
+        move = partial(rewriting.move, name=name, to=to, check_source=check_source, check=check)
+        return await self._write(bucket, partial(_made, move, to, columns))
+
+    async def restore_object(
+        self,
+        bucket: str,
+        name: str,
+        generation: int,
+        *,
+        keep_acl: bool,
+        check: Check,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        """Make one soft-deleted version live, if ``check`` lets it; gives the new one."""
+        restore = partial(rewriting.restore, name=name, generation=generation)
+        make = partial(restore, check=check, keep_acl=keep_acl)
+        return await self._write(bucket, partial(_made, make, name, columns))
 
     async def rewrite_objects(
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
@@ -312,3 +370,11 @@ class LocalStore:
 
 def _apply(verb: Verb, targets: rows.Targets, transaction: Transaction) -> dict[int, Failure]:
     return verb(transaction, targets)
+
+
+def _made(
+    make: Callable[[Transaction], int], name: str, columns: Sequence[str], transaction: Transaction
+) -> Batch:
+    """The object ``name`` of the generation that ``make`` gives."""
+    made = [make(transaction)]
+    return reading.there(transaction, names=[name], generations=made, columns=columns)

@@ -9,7 +9,7 @@ from typing import Any
 
 from longshore import object_rules as rules
 from longshore.store import Failure
-from longshore.stores.local import contents, rows
+from longshore.stores.local import contents, rows, soft_deleting
 from longshore.stores.local.rows import EXPIRED, FREE, Target, Targets
 from longshore.stores.local.transaction import Transaction
 
@@ -46,12 +46,9 @@ def put(
 
     ``shared``: of ``shared_values``.
     """
-    found = rows.find_where(transaction, "name = ? AND live", (name,))
-    if found is not None:
-        archived = transaction.bucket.versioning
-        failure = rows.remove(transaction, name, found, archived=archived)
-        if failure is not None:
-            return failure
+    failure = rows.make_room(transaction, name)
+    if failure is not None:
+        return failure
     execute = transaction.connection.execute
     execute(_INSERT, (name, generation, new.size, new.checksum, new.file, *shared))
     if new.file:
@@ -64,6 +61,7 @@ def put(
 def delete(transaction: Transaction, wanted: Targets, *, permanent: bool) -> dict[int, Failure]:
     """Delete the live objects, or with ``permanent`` just those versions; failures by index."""
     archived = transaction.bucket.versioning and not permanent
+    soft = transaction.bucket.soft_delete_seconds > 0
 
     def quick() -> int:
         if archived:
@@ -73,10 +71,14 @@ def delete(transaction: Transaction, wanted: Targets, *, permanent: bool) -> dic
             dated = zip(times, wanted.names, wanted.generations, strict=True)
             return rows.many(transaction, statement, dated)
         live = "" if permanent else "AND live"
-        where = f"name = ? AND generation = ? {live} AND file = 0 AND {FREE} AND {EXPIRED}"
-        bounds = repeat(rows.expiry(transaction), len(wanted))
-        bounded = zip(wanted.names, wanted.generations, bounds, strict=True)
-        done = rows.many(transaction, f"DELETE FROM object WHERE {where}", bounded)
+        where = f"name = ? AND generation = ? {live} AND {FREE} AND {EXPIRED}"
+        bound = rows.expiry(transaction)
+        if soft:
+            keys = list(wanted.keys())
+            done = soft_deleting.keep(transaction, keys, where, bound)
+            return rows.many(transaction, rows.DELETE, keys) if done == len(keys) else done
+        bounded = zip(wanted.names, wanted.generations, repeat(bound), strict=False)
+        done = rows.many(transaction, f"DELETE FROM object WHERE {where} AND file = 0", bounded)
         if done == len(wanted):
             ids = zip(wanted.generations, strict=True)
             rows.many(transaction, "DELETE FROM inline_content WHERE generation = ?", ids)

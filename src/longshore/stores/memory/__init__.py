@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from longshore import object_rules as rules
 from longshore.clock import SYSTEM_CLOCK, Clock
@@ -36,6 +44,16 @@ from longshore.store import (
 from longshore.stores.memory.versions import MemoryBucket, Version
 
 _FIXED = ("name", "generation", "metageneration", "size")
+Found = tuple[Iterator[str], Callable[[str], Sequence[Version]]]
+"""Names in order, and what gives the versions of one, the newest first."""
+
+
+class _Span(NamedTuple):
+    """What of a bucket to list, and in pages of how many."""
+
+    prefix: str
+    before: str | None
+    page_size: int
 
 
 def open_store(settings: StoreSettings, data_dir: Path, clock: Clock = SYSTEM_CLOCK) -> MemoryStore:
@@ -69,20 +87,58 @@ class MemoryStore:
         columns: Sequence[str] | None = (),
         page_size: int = PAGE_SIZE,
     ) -> AsyncIterator[Batch]:
+        def look(found: MemoryBucket, start: str) -> Found:
+            of_name = found.versions if versions else found.live_versions
+            return found.names_from(start), of_name
+
         columns = columns or ()
-        _check_columns(columns)
-        position = after, after_generation
+        _check_columns(columns, rules.OWN_COLUMNS)
+        position = after, (after_generation or 0 if versions else 0)
+        span = _Span(prefix, before, page_size)
+        async for first in self._pages(bucket, look, span, position, columns):
+            yield first
+
+    async def list_soft_deleted(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        after: str = "",
+        after_generation: int | None = None,
+        before: str | None = None,
+        columns: Sequence[str] = (),
+        page_size: int = PAGE_SIZE,
+    ) -> AsyncIterator[Batch]:
+        def look(found: MemoryBucket, start: str) -> Found:
+            return found.soft_deleted_names(start), found.soft_deleted_versions
+
+        _check_columns(columns, rules.SOFT_DELETED_COLUMNS)
+        position = after, after_generation or 0
+        span = _Span(prefix, before, page_size)
+        async for first in self._pages(bucket, look, span, position, columns):
+            yield first
+
+    async def _pages(
+        self,
+        bucket: str,
+        look: Callable[[MemoryBucket, str], Found],
+        span: _Span,
+        position: tuple[str, int],
+        columns: Sequence[str],
+    ) -> AsyncIterator[Batch]:
+        """Pages of what ``look`` gives from a name on, after ``position``."""
+        prefix, before, page_size = span
         while True:
             found = await self._bucket(bucket)
             page: list[Version] = []
-            for name in found.names_from(max(prefix, position[0])):
+            names, versions = look(found, max(prefix, position[0]))
+            for name in names:
                 if not name.startswith(prefix) or (before is not None and name >= before):
                     break
-                of_name = found.versions(name, noncurrent=versions)
                 if name == position[0]:
-                    bound = position[1] or 0
-                    of_name = (v for v in of_name if versions and v.generation < bound)
-                page += of_name
+                    page += [one for one in versions(name) if one.generation < position[1]]
+                else:
+                    page += versions(name)
                 if len(page) >= page_size:
                     break
             del page[page_size:]
@@ -101,13 +157,20 @@ class MemoryStore:
         *,
         columns: Sequence[str] = (),
     ) -> Batch:
-        _check_columns(columns)
+        _check_columns(columns, rules.OWN_COLUMNS)
         found = await self._bucket(bucket)
         versions = [
             found.find(name, generation) or Version(name=name)
             for name, generation in zip(names, generations, strict=True)
         ]
         return _batch(versions, columns)
+
+    async def read_soft_deleted(
+        self, bucket: str, name: str, generation: int, *, columns: Sequence[str] = ()
+    ) -> Batch:
+        _check_columns(columns, rules.SOFT_DELETED_COLUMNS)
+        found = await self._bucket(bucket)
+        return _batch([found.find_soft_deleted(name, generation) or Version(name=name)], columns)
 
     async def read_bytes(
         self, bucket: str, name: str, generation: int = ABSENT, *, start: int = 0
@@ -155,8 +218,7 @@ class MemoryStore:
     ) -> Batch:
         found = await self._bucket(bucket)
         rules.check_name(new.name)
-        there = found.live.get(new.name)
-        check(*(there.generation, there.metageneration) if there else (ABSENT, 0))
+        found.ask(new.name, check)
         written = found.write(new)
         if isinstance(written, Failure):
             raise rules.error_of(written)
@@ -183,6 +245,43 @@ class MemoryStore:
         if failure := found.change(patch)(version):
             raise rules.error_of(failure)
         return _batch([version], columns)
+
+    async def move_object(
+        self,
+        bucket: str,
+        name: str,
+        to: str,
+        *,
+        check_source: Check,
+        check: Check,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        found = await self._bucket(bucket)
+        version = found.checked(name, ABSENT, check_source)
+        rules.check_move(name, to)
+        found.ask(to, check)
+        if failure := found.move(version, to):
+            raise rules.error_of(failure)
+        return _batch([found.live[to]], columns)
+
+    async def restore_object(
+        self,
+        bucket: str,
+        name: str,
+        generation: int,
+        *,
+        keep_acl: bool,
+        check: Check,
+        columns: Sequence[str] = (),
+    ) -> Batch:
+        found = await self._bucket(bucket)
+        deleted = found.find_soft_deleted(name, generation)
+        if deleted is None:
+            raise rules.not_soft_deleted(found.path(name), generation)
+        found.ask(name, check)
+        if failure := found.restore(deleted, keep_acl=keep_acl):
+            raise rules.error_of(failure)
+        return _batch([found.live[name]], columns)
 
     async def rewrite_objects(
         self, bucket: str, batch: Batch, *, storage_class: str = "", kms_key: str = ""
@@ -267,16 +366,15 @@ def _means_live(batch: Batch) -> list[bool]:
     return batch.columns.get("live") or [True] * len(batch)
 
 
-def _check_columns(columns: Sequence[str]) -> None:
+def _check_columns(columns: Sequence[str], known: Mapping[str, type]) -> None:
     for column in columns:
-        rules.check_known("column of an object", column, rules.OWN_COLUMNS)
+        rules.check_known("column of an object", column, known)
 
 
 def _first_bytes(page: list[Version], columns: Sequence[str]) -> list[Version]:
     """The first versions of ``page`` whose texts take PAGE_BYTES; mostly that is all of them."""
-    texts = [
-        attrgetter(name) for name in ("name", *columns) if rules.OWN_COLUMNS.get(name, str) is str
-    ]
+    kinds = rules.SOFT_DELETED_COLUMNS
+    texts = [attrgetter(name) for name in ("name", *columns) if kinds.get(name, str) is str]
     sizes = [sum(len(text(version)) for text in texts) for version in page]
     return page[: bisect_left(list(accumulate(sizes)), PAGE_BYTES) + 1]
 

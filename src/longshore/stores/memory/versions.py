@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from operator import attrgetter
 from typing import Any
 from zlib import crc32
@@ -48,6 +49,8 @@ class Version:
     update_time_us: int = 0
     digests: str = ""
     delete_time_us: int = 0
+    soft_delete_time_us: int = 0
+    hard_delete_time_us: int = 0
 
 
 _guard = attrgetter(*rules.Guard._fields)
@@ -64,6 +67,8 @@ class MemoryBucket:
         self._names: list[str] = []
         self._sorted = True
         self._last_number = 0
+        self._soft_deleted: dict[str, list[Version]] = {}
+        self._ends: list[tuple[int, int, str]] = []
 
     def names_from(self, start: str) -> Iterator[str]:
         """Names in order, ``start`` being the first possible; some may have no version left.
@@ -77,12 +82,14 @@ class MemoryBucket:
         names = self._names
         return (names[i] for i in range(bisect_left(names, start), len(names)))
 
-    def versions(self, name: str, *, noncurrent: bool) -> Iterator[Version]:
-        """The live version of a name, and if asked for the others, the newest first."""
-        if name in self.live:
-            yield self.live[name]
-        if noncurrent:
-            yield from self.noncurrent.get(name, ())
+    def live_versions(self, name: str) -> Sequence[Version]:
+        """The live version of a name, if there is one."""
+        live = self.live.get(name)
+        return () if live is None else (live,)
+
+    def versions(self, name: str) -> Sequence[Version]:
+        """The versions of a name, the newest first."""
+        return (*self.live_versions(name), *self.noncurrent.get(name, ()))
 
     def find(self, name: str, generation: int) -> Version | None:
         """One version, or for ABSENT the live one."""
@@ -92,6 +99,24 @@ class MemoryBucket:
         found = (v for v in self.noncurrent.get(name, ()) if v.generation == generation)
         return next(found, None)
 
+    def soft_deleted_names(self, start: str) -> Iterator[str]:
+        """Names in order of what was deleted and can be restored, ``start`` being the first
+        possible."""
+        self._expire()
+        names = sorted(self._soft_deleted)
+        return (names[i] for i in range(bisect_left(names, start), len(names)))
+
+    def soft_deleted_versions(self, name: str) -> Sequence[Version]:
+        """The soft-deleted versions of a name, the newest first."""
+        found = self._soft_deleted.get(name, [])
+        return sorted(found, key=attrgetter("generation"), reverse=True)
+
+    def find_soft_deleted(self, name: str, generation: int) -> Version | None:
+        """One of them."""
+        self._expire()
+        found = (v for v in self._soft_deleted.get(name, ()) if v.generation == generation)
+        return next(found, None)
+
     def checked(self, name: str, generation: int, check: Check) -> Version:
         """One version, or for ABSENT the live one; raises NotFound, or what ``check`` raises."""
         version = self.find(name, generation)
@@ -99,6 +124,11 @@ class MemoryBucket:
             raise rules.error_of(rules.missing(self.path(name), live=False))
         check(version.generation, version.metageneration)
         return version
+
+    def ask(self, name: str, check: Check) -> None:
+        """Raises what ``check`` raises of the live object of a name, or of there being none."""
+        there = self.live.get(name)
+        check(*(there.generation, there.metageneration) if there else (ABSENT, 0))
 
     def write(self, new: NewObject) -> int | Failure:
         """Create or replace the live object: its generation, or why not."""
@@ -148,7 +178,38 @@ class MemoryBucket:
             self.noncurrent[version.name].remove(version)
             if not self.noncurrent[version.name]:
                 del self.noncurrent[version.name]
+        self._keep(version)
         return None
+
+    def restore(self, deleted: Version, *, keep_acl: bool) -> Failure | None:
+        """Make a copy of a soft-deleted version live; or what protects the one that is."""
+        new = copy(deleted)
+        new.soft_delete_time_us = new.hard_delete_time_us = 0
+        if not keep_acl:
+            new.acl = ""
+        return self._put_copy(new)
+
+    def move(self, version: Version, name: str) -> Failure | None:
+        """Give a live version another name; or what forbids that."""
+        new = copy(version)
+        new.name = name
+        failure = self._refuse_removal(version, archived=self.rules.versioning)
+        failure = failure or self._put_copy(new)
+        if failure is None:
+            self._take_away(version)
+        return failure
+
+    def _put_copy(self, new: Version) -> Failure | None:
+        before = self.live.get(new.name)
+        failure = self._retire(before) if before is not None else None
+        if failure is None:
+            new.live = True
+            new.delete_time_us = 0
+            new.event_based_hold = self.rules.default_event_based_hold and not new.retention
+            if self.rules.autoclass:
+                new.storage_class = "STANDARD"
+            self._add(new, self.clock.now_us())
+        return failure
 
     def change(self, patch: Patch) -> Callable[[Version], Failure | None]:
         """A function that makes the change in a version, or gives what forbids it."""
@@ -200,15 +261,41 @@ class MemoryBucket:
         return version.generation
 
     def _retire(self, live: Version) -> Failure | None:
-        archived = self.rules.versioning
-        failure = self._refuse_removal(live, archived=archived)
-        if failure is None:
-            del self.live[live.name]
-            if archived:
-                live.live = False
-                live.delete_time_us = self.clock.now_us()
-                self.noncurrent.setdefault(live.name, []).insert(0, live)
+        failure = self._refuse_removal(live, archived=self.rules.versioning)
+        if failure is None and not self._take_away(live):
+            self._keep(live)
         return failure
+
+    def _take_away(self, live: Version) -> bool:
+        """Let the live version of a name be none any more; whether it stays as a noncurrent one."""
+        del self.live[live.name]
+        if self.rules.versioning:
+            live.live = False
+            live.delete_time_us = self.clock.now_us()
+            self.noncurrent.setdefault(live.name, []).insert(0, live)
+        return self.rules.versioning
+
+    def _keep(self, deleted: Version) -> None:
+        """Keep what was deleted for as long as the bucket says."""
+        if not self.rules.soft_delete_seconds:
+            return
+        self._expire()
+        now_us = self.clock.now_us()
+        deleted.live = False
+        deleted.soft_delete_time_us = now_us
+        deleted.hard_delete_time_us = now_us + self.rules.soft_delete_seconds * 1_000_000
+        self._soft_deleted.setdefault(deleted.name, []).append(deleted)
+        heappush(self._ends, (deleted.hard_delete_time_us, deleted.generation, deleted.name))
+
+    def _expire(self) -> None:
+        """Forget what has been kept long enough."""
+        now_us = self.clock.now_us()
+        while self._ends and self._ends[0][0] <= now_us:
+            _, generation, name = heappop(self._ends)
+            left = [one for one in self._soft_deleted[name] if one.generation != generation]
+            self._soft_deleted[name] = left
+            if not left:
+                del self._soft_deleted[name]
 
     def _refuse_removal(self, version: Version, *, archived: bool) -> Failure | None:
         period = self.rules.retention_period_seconds
