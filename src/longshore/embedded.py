@@ -84,11 +84,11 @@ class OneAtATime(Store, Protocol):
         name: str,
         generation: int,
         *,
-        keep_acl: bool,
+        acl: str | None,
         check: Check,
         columns: Sequence[str] = (),
     ) -> Batch:
-        """Make a copy of a soft-deleted object live, without its ACL unless that is to be kept;
+        """Make a copy of a soft-deleted object live, with another ACL if there is one given;
         ``check`` is asked about what is live, which goes as if it were replaced. Raises NotFound.
         """
 

@@ -46,8 +46,8 @@ async def deleted(store: OneAtATime, **range_: Any) -> list[tuple[str, int]]:
     return [row for page in pages for row in zip(page.names, page.generations, strict=True)]
 
 
-async def restore(store: OneAtATime, name: str, generation: int, *, keep_acl: bool = False) -> int:
-    made = await store.restore_object(BUCKET, name, generation, keep_acl=keep_acl, check=anything)
+async def restore(store: OneAtATime, name: str, generation: int, acl: str | None = None) -> int:
+    made = await store.restore_object(BUCKET, name, generation, acl=acl, check=anything)
     return made.generations[0]
 
 
@@ -227,21 +227,21 @@ async def test_what_is_restored_is_asked_about_and_replaces_what_is_live(
     second = await shelf.write("a", b"2")
     for check in (only((ABSENT, 0)), only((second, 2))):
         with pytest.raises(Aborted):
-            await store.restore_object(BUCKET, "a", first, keep_acl=False, check=check)
+            await store.restore_object(BUCKET, "a", first, acl=None, check=check)
     await shelf.patch("a", temporary_hold=True)
     with pytest.raises(PermissionDenied, match="Temporary hold"):
         await restore(store, "a", first)
     assert await shelf.read("a") == b"2"
     await shelf.patch("a", temporary_hold=False)
     await store.restore_object(
-        BUCKET, "a", first, keep_acl=False, check=only((second, 3)), columns=("live",)
+        BUCKET, "a", first, acl=None, check=only((second, 3)), columns=("live",)
     )
     assert await shelf.read("a") == b"1"
     assert await deleted(store) == [("a", second), ("a", first)]
     with pytest.raises(NotFound):
         await restore(store, "a", second + 1)
     with pytest.raises(NotFound):
-        await store.restore_object("other", "a", first, keep_acl=False, check=anything)
+        await store.restore_object("other", "a", first, acl=None, check=anything)
 
 
 async def test_a_restored_object_is_new_in_its_bucket(shelf: Shelf, store: OneAtATime) -> None:
@@ -249,7 +249,7 @@ async def test_a_restored_object_is_new_in_its_bucket(shelf: Shelf, store: OneAt
     await shelf.patch("a", contexts=MapPatch(updates={"k": "v"}))
     await shelf.delete("a")
     shelf.clock.turn(60)
-    await restore(store, "a", first)
+    await restore(store, "a", first, acl="")
     assert await shelf.column("a", "create_time_us") >= first + 60_000_000
     assert await shelf.column("a", "contexts") == '{"k":"v"}'
     assert await shelf.column("a", "acl") == ""
@@ -257,7 +257,7 @@ async def test_a_restored_object_is_new_in_its_bucket(shelf: Shelf, store: OneAt
     await store.change_bucket(
         BUCKET, lambda it: replace(it, autoclass=True, default_event_based_hold=True)
     )
-    await restore(store, "a", first, keep_acl=True)
+    await restore(store, "a", first)
     assert await shelf.column("a", "acl") == '{"allUsers":"READER"}'
     assert await shelf.column("a", "storage_class") == "STANDARD"
     assert await shelf.column("a", "event_based_hold") is True

@@ -141,7 +141,6 @@ def test_the_layout_of_a_bucket(http: httpx.Client, bucket: storage.Bucket) -> N
     ("method", "path", "body", "what"),
     [
         ("GET", "", {}, "GET /storage/v1/b/B/iam"),
-        ("POST", "notifying", {"softDeletePolicy": {"retentionDurationSeconds": 604800}}, "soft"),
         ("POST", "", {"hierarchicalNamespace": {"enabled": True}}, "hierarchical"),
         ("POST", "", {"flavour": "sweet"}, "'flavour'"),
     ],

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import datetime
 from collections.abc import Callable
+from datetime import UTC
 
 import google_crc32c
 import httpx
@@ -63,6 +65,108 @@ def test_a_rename_and_a_move(bucket: storage.Bucket, source: storage.Blob) -> No
     with pytest.raises(exceptions.Forbidden):
         bucket.move_blob(moved, "elsewhere")
     assert [blob.name for blob in bucket.list_blobs()] == ["dir/moved"]
+
+
+def test_a_move_takes_all_of_an_object_with_it(http: httpx.Client, new_bucket: NewBucket) -> None:
+    bucket = new_bucket(storage_class="NEARLINE", versioning_enabled=True)
+    blob = bucket.blob("a")
+    blob.storage_class, blob.custom_time = "ARCHIVE", datetime.datetime(2026, 1, 2, tzinfo=UTC)
+    blob.upload_from_string(b"x" * 100_000, predefined_acl="publicRead")
+    replaced = bucket.blob("b")
+    replaced.upload_from_string(b"replaced")
+    at = f"/storage/v1{blob.path}/moveTo/o"
+    assert error_of(http.post(f"{at}/b", params={"ifGenerationMatch": "0"}))[0] == 412
+    assert error_of(http.post(f"{at}/b", params={"ifSourceMetagenerationMatch": "2"}))[0] == 412
+    assert error_of(http.post(f"{at}/a"))[:2] == (400, "invalid")
+    assert error_of(http.post(at.replace("/o/a/", "/o/none/") + "/b"))[:2] == (404, "notFound")
+    moved = bucket.move_blob(
+        blob, "b", if_generation_match=replaced.generation, if_source_metageneration_match=1
+    )
+    assert (moved.storage_class, moved.custom_time) == ("ARCHIVE", blob.custom_time)
+    assert (moved.metageneration, moved.crc32c) == (1, blob.crc32c)
+    assert moved.generation > replaced.generation
+    assert [(one["entity"], one["role"]) for one in moved.acl] == [("allUsers", "READER")]
+    assert moved.download_as_bytes() == b"x" * 100_000
+    versions = [(one.name, one.generation) for one in bucket.list_blobs(versions=True)]
+    assert versions == [
+        ("a", blob.generation),
+        ("b", replaced.generation),
+        ("b", moved.generation),
+    ]
+    assert [one.name for one in bucket.list_blobs()] == ["b"]
+
+
+def test_a_move_soft_deletes_what_it_replaces_and_nothing_else(bucket: storage.Bucket) -> None:
+    for name in ("a", "b"):
+        bucket.blob(name).upload_from_string(name.encode())
+    bucket.move_blob(bucket.get_blob("a"), "b")
+    assert [one.name for one in bucket.list_blobs(soft_deleted=True)] == ["b"]
+    assert bucket.blob("b").download_as_bytes() == b"a"
+
+
+def test_contexts_persist_unless_others_are_given(
+    http: httpx.Client, bucket: storage.Bucket, source: storage.Blob
+) -> None:
+    def contexts_of(body: dict[str, object], verb: str) -> dict[str, object]:
+        at = f"/storage/v1{source.path}/{verb}/b/{bucket.name}/o/copy"
+        made = http.post(at, json=body).json()
+        made = made.get("resource", made)
+        custom = made.get("contexts", {}).get("custom", {})
+        return {key: value["value"] for key, value in custom.items()} | {
+            "language": made.get("contentLanguage")
+        }
+
+    value = {"custom": {"k": {"value": "v"}}}
+    http.patch(f"/storage/v1{source.path}", json={"contexts": value}).raise_for_status()
+    for verb in ("copyTo", "rewriteTo"):
+        assert contexts_of({}, verb) == {"k": "v", "language": "de"}
+        assert contexts_of({"contentLanguage": "fr"}, verb) == {"k": "v", "language": "fr"}
+        assert contexts_of({"contentType": "a/b"}, verb) == {"k": "v", "language": None}
+        other = {"contexts": {"custom": {"l": {"value": "w"}}}}
+        assert contexts_of(other, verb) == {"l": "w", "language": "de"}
+        assert contexts_of({"contexts": {"custom": None}}, verb) == {"language": "de"}
+
+
+def test_contexts_of_what_is_composed_are_merged(
+    http: httpx.Client, bucket: storage.Bucket
+) -> None:
+    for name, custom in (("a", {"k": "1", "l": "1"}), ("b", {"l": "2"}), ("c", {})):
+        blob = bucket.blob(name)
+        blob.upload_from_string(b"1")
+        contexts = {"custom": {key: {"value": value} for key, value in custom.items()}}
+        http.patch(f"/storage/v1{blob.path}", json={"contexts": contexts}).raise_for_status()
+    at = f"/storage/v1{bucket.path}/o/whole/compose"
+    sources = [{"name": name} for name in "abc"]
+    made = http.post(at, json={"sourceObjects": sources}).json()
+    assert made["contexts"]["custom"] == {"k": {"value": "1"}, "l": {"value": "2"}}
+    own = {"contexts": {"custom": {"m": {"value": "3"}}}}
+    made = http.post(at, json={"sourceObjects": sources, "destination": own}).json()
+    assert made["contexts"]["custom"] == {"m": {"value": "3"}}
+
+
+def test_what_a_copy_does_not_have_of_its_source(new_bucket: NewBucket, http: httpx.Client) -> None:
+    bucket = new_bucket(object_retention=True)
+    blob = bucket.blob("a")
+    blob.storage_class = "ARCHIVE"
+    blob.upload_from_string(b"1", predefined_acl="publicRead")
+    blob.temporary_hold = True
+    blob.retention.mode = "Unlocked"
+    blob.retention.retain_until_time = datetime.datetime.now(UTC) + datetime.timedelta(days=1)
+    blob.patch()
+    at = f"/storage/v1{blob.path}"
+    for verb in ("copyTo", "rewriteTo"):
+        made = http.post(f"{at}/{verb}/b/{bucket.name}/o/b?projection=full").json()
+        made = made.get("resource", made)
+        assert made["storageClass"] == "STANDARD"
+        assert made["acl"] == []
+        assert not made.keys() & {"temporaryHold", "retention"}
+    bucket.default_object_acl.user("a@example.com").grant_owner()
+    bucket.default_object_acl.save()
+    made = http.post(f"{at}/copyTo/b/{bucket.name}/o/b?projection=full").json()
+    assert [one["entity"] for one in made["acl"]] == ["user-a@example.com"]
+    body = {"temporaryHold": True, "storageClass": "COLDLINE", "contentType": "a/b"}
+    made = http.post(f"{at}/copyTo/b/{bucket.name}/o/c?projection=full", json=body).json()
+    assert body == {name: made[name] for name in body}
 
 
 def test_a_rewrite_in_place_changes_the_class(bucket: storage.Bucket, source: storage.Blob) -> None:
@@ -166,6 +270,60 @@ def test_acls_that_are_predefined(http: httpx.Client, bucket: storage.Bucket) ->
     private = http.patch(f"{at}?predefinedAcl=private&projection=full", json={}).json()
     assert private["acl"] == []
     assert error_of(http.patch(f"{at}?predefinedAcl=odd", json={}))[:2] == (400, "invalid")
+
+
+@pytest.mark.parametrize("kind", ["acl", "default_object_acl"])
+def test_the_acls_of_a_bucket(http: httpx.Client, bucket: storage.Bucket, kind: str) -> None:
+    acl = getattr(bucket, kind)
+    assert list(acl) == []
+    acl.all().grant_read()
+    acl.user("a@example.com").grant_owner()
+    acl.save()
+    again = getattr(bucket.client.get_bucket(bucket.name), kind)
+    again.reload()
+    wanted = {"allUsers": "READER", "user-a@example.com": "OWNER"}
+    assert {one["entity"]: one["role"] for one in again} == wanted
+    field = "acl" if kind == "acl" else "defaultObjectAcl"
+    at = f"/storage/v1{bucket.path}/{field}"
+    before = http.get(f"/storage/v1{bucket.path}").json()["metageneration"]
+    made = http.post(at, json={"entity": "group-g", "role": "READER"}).json()
+    assert (made["entity"], made["role"], made["bucket"]) == ("group-g", "READER", bucket.name)
+    for verb in ("PATCH", "PUT"):
+        changed = http.request(verb, f"{at}/group-g", json={"role": "OWNER"})
+        assert changed.json()["role"] == "OWNER"
+    assert http.get(f"{at}/group-g").json()["role"] == "OWNER"
+    assert {one["entity"] for one in http.get(at).json()["items"]} == {*wanted, "group-g"}
+    assert http.delete(f"{at}/group-g").status_code == 204
+    for answer in (http.get(f"{at}/group-g"), http.delete(f"{at}/group-g")):
+        assert error_of(answer)[:2] == (404, "notFound")
+    after = http.get(f"/storage/v1{bucket.path}").json()["metageneration"]
+    assert int(after) == int(before) + 4
+    writer = http.post(at, json={"entity": "group-w", "role": "WRITER"})
+    assert writer.status_code == (200 if kind == "acl" else 400)
+    assert error_of(http.post(at, json={"entity": "x", "role": "KING"}))[:2] == (400, "invalid")
+    assert error_of(http.patch(f"{at}/none", json={"role": "OWNER"}))[:2] == (404, "notFound")
+    bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+    bucket.patch()
+    for answer in (http.get(at), http.post(at, json={"entity": "x", "role": "READER"})):
+        assert error_of(answer)[:2] == (400, "invalid")
+
+
+def test_new_objects_have_the_default_acl(
+    http: httpx.Client, bucket: storage.Bucket, source: storage.Blob
+) -> None:
+    bucket.default_object_acl.all().grant_read()
+    bucket.default_object_acl.save()
+
+    def entities(name: str) -> list[str]:
+        resource = http.get(f"/storage/v1{bucket.path}/o/{name}?projection=full").json()
+        return [entry["entity"] for entry in resource["acl"]]
+
+    bucket.blob("a").upload_from_string(b"1")
+    bucket.blob("b").upload_from_string(b"1", predefined_acl="private")
+    bucket.blob("c").compose([source, source])
+    assert [entities(name) for name in "abc"] == [["allUsers"], [], ["allUsers"]]
+    wrong = {"defaultObjectAcl": [{"entity": "x"}]}
+    assert error_of(http.patch(f"/storage/v1{bucket.path}", json=wrong))[:2] == (400, "invalid")
 
 
 def test_a_batch(client: storage.Client, bucket: storage.Bucket) -> None:

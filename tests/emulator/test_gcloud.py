@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from longshore.testing import Emulator
@@ -135,3 +136,27 @@ def wait(gcloud: Storage, job: str) -> None:
         if state not in ("RUNNING", "QUEUED"):
             break
     assert state == "SUCCEEDED"
+
+
+def test_what_was_deleted_is_listed_and_restored(
+    gcloud: Storage, bucket: str, longshore_emulator: Emulator
+) -> None:
+    name = bucket.removeprefix("gs://")
+    with httpx.Client(base_url=longshore_emulator.url, timeout=60) as http:
+
+        def read() -> str:
+            return http.get(f"/storage/v1/b/{name}/o/soft", params={"alt": "media"}).text
+
+        for content in ("1", "2"):
+            http.post(f"/upload/storage/v1/b/{name}/o?name=soft", content=content)
+        gcloud.run("rm", f"{bucket}/soft")
+        listed = gcloud.run("ls", "--soft-deleted", "-r", f"{bucket}/**").split()
+        kept = [url for url in listed if url.startswith(f"{bucket}/soft#")]
+        assert len(kept) == 2
+        gcloud.run("restore", f"{bucket}/soft")
+        assert read() == "2"
+        gcloud.run("restore", kept[0])
+        assert read() == "1"
+        gcloud.run("buckets", "update", bucket, "--clear-soft-delete")
+        policy = http.get(f"/storage/v1/b/{name}").json()["softDeletePolicy"]
+        assert policy == {"retentionDurationSeconds": "0"}

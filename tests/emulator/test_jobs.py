@@ -54,6 +54,10 @@ def test_a_hold_by_a_job_is_a_hold(
     gone = run(jobs, bucket, "delete", delete_object={})
     assert gone.counters.succeeded_object_count == 19
     assert [blob.name for blob in bucket.list_blobs()] == ["other"]
+    deleted = list(bucket.list_blobs(soft_deleted=True))
+    assert {blob.name for blob in deleted} == {f"cargo/{number}" for number in range(20)}
+    bucket.restore_blob(deleted[0].name, generation=deleted[0].generation)
+    assert [blob.name for blob in bucket.list_blobs()] == [deleted[0].name, "other"]
 
 
 def test_a_manifest_is_read_where_it_was_uploaded(

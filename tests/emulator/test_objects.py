@@ -354,8 +354,8 @@ def test_what_is_not_there(http: httpx.Client, bucket: storage.Bucket) -> None:
 def test_what_is_missing_says_so(http: httpx.Client, bucket: storage.Bucket) -> None:
     at = f"/storage/v1/b/{bucket.name}/o"
     answers = [
-        http.get(at, params={"softDeleted": "true"}),
-        http.post(f"{at}/a/restore", json={}),
+        http.get(at, params={"filter": 'contexts."k":*'}),
+        http.post(f"{at}/bulkRestore", json={}),
         http.patch(f"{at}/a", json={"customerEncryption": {}}),
         http.post(f"/upload{at}?name=x", content=b"1", headers={"content-encoding": "gzip"}),
         http.get(f"{at}/a", headers={"x-goog-encryption-key": "x"}),
@@ -363,8 +363,8 @@ def test_what_is_missing_says_so(http: httpx.Client, bucket: storage.Bucket) -> 
         http.post(f"{at}/a", headers={"x-http-method-override": "PATCH"}, json={}),
     ]
     assert {answer.status_code for answer in answers} == {501}
-    assert "'softDeleted'" in answers[0].text
-    assert "restore" in answers[1].text
+    assert "'filter'" in answers[0].text
+    assert "bulkRestore" in answers[1].text
     assert "'customerEncryption'" in answers[2].text
 
 

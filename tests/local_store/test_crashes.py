@@ -100,7 +100,7 @@ def check_files(directory: Path) -> None:
     assert {path.name for path in (home / "content").iterdir()} == owned
 
 
-@pytest.mark.parametrize(("versioning", "soft"), [(False, 0), (True, 0), (False, 1), (True, 1)])
+@pytest.mark.parametrize(("versioning", "soft"), [(False, 0), (True, 0), (False, 1)])
 async def test_a_killed_writer_leaves_every_object_old_or_new(
     tmp_path: Path, versioning: bool, soft: int
 ) -> None:

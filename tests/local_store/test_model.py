@@ -173,9 +173,7 @@ class Model(RuleBasedStateMachine):
     def restore(self, data: Any) -> None:
         known = st.sampled_from(sorted(self.deleted)) if self.deleted else st.nothing()
         name, generation = data.draw(st.one_of(known, st.tuples(NAMES, st.just(1))))
-        call = self.store.restore_object(
-            BUCKET, name, generation, keep_acl=True, check=lambda *_: None
-        )
+        call = self.store.restore_object(BUCKET, name, generation, acl=None, check=lambda *_: None)
         version = self.deleted.get((name, generation))
         before = self.live(name)
         try:

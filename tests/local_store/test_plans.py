@@ -92,4 +92,4 @@ async def delete_and_restore(store: LocalStore) -> None:
     async for page in store.list_soft_deleted(BUCKET, prefix="t"):
         row = page.names[0], page.generations[0]
         assert (await store.read_soft_deleted(BUCKET, *row)).generations == [row[1]]
-        await store.restore_object(BUCKET, *row, keep_acl=True, check=lambda *_: None)
+        await store.restore_object(BUCKET, *row, acl=None, check=lambda *_: None)

@@ -1,4 +1,5 @@
-"""The ACL of an object, entry by entry; what is said of it in other verbs is in its resource.
+"""The ACL of an object, that of a bucket, and the one that its new objects get, entry by entry;
+what is said of them in other verbs is in the resource of the object or the bucket.
 
 Where access is uniform there are none: 400
 (cloud.google.com/storage/docs/uniform-bucket-level-access).
@@ -6,30 +7,39 @@ Where access is uniform there are none: 400
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from longshore.api.replies import Answer
 from longshore.emulator import object_resource
+from longshore.emulator.bucket_resource import Attributes, grants
 from longshore.emulator.refusals import Refused, checked, invalid
-from longshore.emulator.requests import Conditions, Request
+from longshore.emulator.requests import Conditions, Request, bucket_etag
 from longshore.emulator.verbs import Route, Shop, no_content, of_json
-from longshore.patch import MapPatch, Patch
+from longshore.patch import MapPatch, Patch, dump_map, load_map
 from longshore.store import ABSENT, Batch, Bucket
 
 _ROLES = ("OWNER", "READER")
+_BUCKET_ROLES = ("OWNER", "WRITER", "READER")
 
 
 async def _bucket(shop: Shop, request: Request) -> Bucket:
     bucket = await shop.store.get_bucket(request.path[3])
+    _refuse_uniform(bucket)
+    return bucket
+
+
+def _refuse_uniform(bucket: Bucket) -> None:
     if bucket.uniform_access:
         raise invalid(
             "Cannot use ACL API to update bucket policy when uniform bucket-level access is"
             " enabled."
         )
-    return bucket
 
 
-async def _grants(shop: Shop, request: Request) -> list[dict[str, Any]]:
+async def _entries(shop: Shop, request: Request) -> list[dict[str, Any]]:
     bucket = await _bucket(shop, request)
     name = request.path[5]
     batch = await shop.store.read_objects(
@@ -42,14 +52,14 @@ async def _grants(shop: Shop, request: Request) -> list[dict[str, Any]]:
 
 def _of(bucket: Bucket, batch: Batch, request: Request) -> list[dict[str, Any]]:
     resource = object_resource.resource(bucket, batch, request.base, full=True)
-    grants: list[dict[str, Any]] = resource["acl"]
-    return grants
+    entries: list[dict[str, Any]] = resource["acl"]
+    return entries
 
 
-def _one(grants: list[dict[str, Any]], entity: str) -> dict[str, Any]:
-    for grant in grants:
-        if grant["entity"] == entity:
-            return grant
+def _one(entries: list[dict[str, Any]], entity: str) -> dict[str, Any]:
+    for entry in entries:
+        if entry["entity"] == entity:
+            return entry
     raise Refused(404, "notFound", f"The ACL has no entry for {entity[:100]!r}.")
 
 
@@ -68,13 +78,13 @@ async def _change(shop: Shop, request: Request, change: MapPatch) -> list[dict[s
 
 async def list_(shop: Shop, request: Request) -> Answer:
     """``objectAccessControls.list``."""
-    grants = await _grants(shop, request)
-    return of_json(request, {"kind": "storage#objectAccessControls", "items": grants})
+    entries = await _entries(shop, request)
+    return of_json(request, {"kind": "storage#objectAccessControls", "items": entries})
 
 
 async def get(shop: Shop, request: Request) -> Answer:
     """``objectAccessControls.get``."""
-    return of_json(request, _one(await _grants(shop, request), request.path[7]))
+    return of_json(request, _one(await _entries(shop, request), request.path[7]))
 
 
 async def insert(shop: Shop, request: Request) -> Answer:
@@ -86,24 +96,120 @@ async def insert(shop: Shop, request: Request) -> Answer:
 async def set_(shop: Shop, request: Request) -> Answer:
     """``objectAccessControls.patch`` and ``update``."""
     entity = request.path[7]
-    _one(await _grants(shop, request), entity)
+    _one(await _entries(shop, request), entity)
     return await _grant(shop, request, entity, await request.json())
 
 
 async def _grant(shop: Shop, request: Request, entity: str, body: dict[str, Any]) -> Answer:
-    role = body.get("role")
-    if role not in _ROLES or not entity:
-        raise invalid(f"An entry of an ACL has an entity and a role of {', '.join(_ROLES)}.")
-    grants = await _change(shop, request, MapPatch(updates={entity: role}))
-    return of_json(request, _one(grants, entity))
+    change = _granted(entity, body, _ROLES)
+    return of_json(request, _one(await _change(shop, request, change), entity))
+
+
+def _granted(entity: str, body: dict[str, Any], roles: Sequence[str]) -> MapPatch:
+    role = checked(body.get("role"), str, "role")
+    if role not in roles or not entity:
+        raise invalid(f"An entry of an ACL has an entity and a role of {', '.join(roles)}.")
+    return MapPatch(updates={entity: role})
 
 
 async def delete(shop: Shop, request: Request) -> Answer:
     """``objectAccessControls.delete``."""
     entity = request.path[7]
-    _one(await _grants(shop, request), entity)
+    _one(await _entries(shop, request), entity)
     await _change(shop, request, MapPatch(updates={}, removals=frozenset({entity})))
     return no_content()
+
+
+class OfBucket:
+    """The verbs of one of the two ACLs that a bucket has, which is the ``field`` of its
+    resource."""
+
+    def __init__(self, field: str, kind: str, roles: Sequence[str]) -> None:
+        self._field = field
+        self._kind = kind
+        self._roles = roles
+
+    async def list_(self, shop: Shop, request: Request) -> Answer:
+        """``list``."""
+        entries = self._of(await _bucket(shop, request), request)
+        return of_json(request, {"kind": f"{self._kind}s", "items": entries})
+
+    async def get(self, shop: Shop, request: Request) -> Answer:
+        """``get``."""
+        entries = self._of(await _bucket(shop, request), request)
+        return of_json(request, _one(entries, request.path[5]))
+
+    async def insert(self, shop: Shop, request: Request) -> Answer:
+        """``insert``."""
+        body = await request.json()
+        entity = checked(body.get("entity"), str, "entity")
+        change = _granted(entity, body, self._roles)
+        return of_json(request, _one(await self._change(shop, request, change), entity))
+
+    async def set_(self, shop: Shop, request: Request) -> Answer:
+        """``patch`` and ``update``."""
+        entity = request.path[5]
+        change = _granted(entity, await request.json(), self._roles)
+        entries = await self._change(shop, request, change, there=entity)
+        return of_json(request, _one(entries, entity))
+
+    async def delete(self, shop: Shop, request: Request) -> Answer:
+        """``delete``."""
+        entity = request.path[5]
+        change = MapPatch(updates={}, removals=frozenset({entity}))
+        await self._change(shop, request, change, there=entity)
+        return no_content()
+
+    async def _change(
+        self, shop: Shop, request: Request, change: MapPatch, there: str = ""
+    ) -> list[dict[str, Any]]:
+        """The ACL after ``change``; raises Refused unless it has had the entity ``there``."""
+
+        def changed(bucket: Bucket) -> Bucket:
+            _refuse_uniform(bucket)
+            if there:
+                _one(self._of(bucket, request), there)
+            known = Attributes.of(bucket)
+            pairs = load_map(change.apply(dump_map(grants(known.kept.get(self._field)))))
+            acl = [{"entity": entity, "role": role} for entity, role in pairs.items()]
+            attributes = replace(
+                known,
+                kept={**known.kept, self._field: acl},
+                metageneration=known.metageneration + 1,
+                updated_us=shop.clock.now_us(),
+            )
+            return replace(bucket, attributes=attributes.dump())
+
+        return self._of(await shop.store.change_bucket(request.path[3], changed), request)
+
+    def _of(self, bucket: Bucket, request: Request) -> list[dict[str, Any]]:
+        at = f"{request.base}/storage/v1/b/{bucket.name}/{self._field}"
+        known = Attributes.of(bucket)
+        return [
+            {
+                "kind": self._kind,
+                "id": f"{bucket.name}/{entity}",
+                "selfLink": f"{at}/{quote(entity, safe='')}",
+                "bucket": bucket.name,
+                "entity": entity,
+                "role": role,
+                "etag": bucket_etag(known.metageneration),
+            }
+            for entity, role in grants(known.kept.get(self._field)).items()
+        ]
+
+    def routes(self) -> tuple[Route, ...]:
+        """Its verbs."""
+        every = f"/storage/v1/b/{{bucket}}/{self._field}"
+        one = f"{every}/{{entity}}"
+        return (
+            Route("GET", every, self.list_),
+            Route("POST", every, self.insert),
+            Route("GET", one, self.get),
+            Route("PATCH", one, self.set_),
+            Route("PUT", one, self.set_),
+            Route("DELETE", one, self.delete),
+        )
 
 
 _ALL = "/storage/v1/b/{bucket}/o/{object}/acl"
@@ -116,4 +222,6 @@ ROUTES = (
     Route("PATCH", _ENTRY, set_, _VERSION),
     Route("PUT", _ENTRY, set_, _VERSION),
     Route("DELETE", _ENTRY, delete, _VERSION),
+    *OfBucket("acl", "storage#bucketAccessControl", _BUCKET_ROLES).routes(),
+    *OfBucket("defaultObjectAcl", "storage#objectAccessControl", _ROLES).routes(),
 )

@@ -69,6 +69,9 @@ _WITH_EFFECT = frozenset(
 )
 _MULTI_REGIONS = frozenset({"US", "EU", "ASIA"})
 _DUAL_REGIONS = frozenset({"NAM4", "EUR4", "EUR5", "EUR7", "EUR8", "ASIA1"})
+SOFT_DELETE_DEFAULT = {"retentionDurationSeconds": "604800"}
+"""The policy of a new bucket that comes without one."""
+_SOFT_DELETE_DAYS = (7, 90)
 _UNIFORM_FOR_GOOD_US = 90 * 86_400 * 1_000_000
 
 
@@ -97,6 +100,23 @@ class Attributes:
         return orjson.dumps(self).decode()
 
 
+def of_new_objects(bucket: Bucket) -> dict[str, Any]:
+    """The columns that a new object has of its bucket where nobody says otherwise: its class, and
+    the default ACL unless access is uniform."""
+    kept = Attributes.of(bucket).kept
+    acl = {} if bucket.uniform_access else grants(kept.get("defaultObjectAcl"))
+    return {"storage_class": str(kept.get("storageClass", "")), "acl": dump_map(acl)}
+
+
+def grants(acl: Any) -> dict[str, str]:
+    """The role of each entity in an ACL of a resource; raises Refused."""
+    entries = [checked(entry, dict, "acl") for entry in checked(acl or [], list, "acl")]
+    return {
+        checked(entry.get("entity"), str, "acl.entity"): checked(entry.get("role"), str, "acl.role")
+        for entry in entries
+    }
+
+
 def resource(bucket: Bucket, base: str, *, full: bool) -> dict[str, Any]:
     """The resource of ``bucket``; ``full``: with its ACLs."""
     known = Attributes.of(bucket)
@@ -122,7 +142,7 @@ def resource(bucket: Bucket, base: str, *, full: bool) -> dict[str, Any]:
             "uniformBucketLevelAccess": uniform,
             "publicAccessPrevention": known.public_access_prevention,
         },
-        "softDeletePolicy": {"retentionDurationSeconds": str(bucket.soft_delete_seconds)},
+        "softDeletePolicy": _soft_delete_policy(bucket, known),
         **known.kept,
     }
     if bucket.versioning:
@@ -147,6 +167,14 @@ def resource(bucket: Bucket, base: str, *, full: bool) -> dict[str, Any]:
     return made
 
 
+def _soft_delete_policy(bucket: Bucket, known: Attributes) -> dict[str, str]:
+    policy = {"retentionDurationSeconds": str(bucket.soft_delete_seconds)}
+    if bucket.soft_delete_seconds:
+        since_us = known.soft_delete_since_us or bucket.create_time_us
+        policy["effectiveTime"] = times.text(since_us)
+    return policy
+
+
 def location_type(location: str) -> str:
     """What kind of place a location is."""
     if location in _MULTI_REGIONS:
@@ -164,7 +192,7 @@ def new(body: Mapping[str, Any], project: str, *, object_retention: bool, now_us
             project=project, metageneration=0, object_retention=object_retention
         ).dump(),
     )
-    return changed(bucket, body, now_us)
+    return changed(bucket, {"softDeletePolicy": SOFT_DELETE_DEFAULT, **body}, now_us)
 
 
 def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool = False) -> Bucket:
@@ -178,11 +206,11 @@ def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool
     uniform, prevention = _access(after)
     period = _retention_period(after)
     _refuse_what_is_locked(known, bucket, period, now_us, uniform=uniform)
-    soft_delete = _seconds(after, "softDeletePolicy", "retentionDurationSeconds")
-    if soft_delete:
-        raise Lacking("soft delete.")
+    soft_delete = _soft_delete_seconds(after)
     if _enabled(after, "hierarchicalNamespace"):
         raise Lacking("hierarchical namespaces.")
+    for acl in ("acl", "defaultObjectAcl"):
+        grants(after.get(acl))
     kept = {name: after[name] for name in KEPT & after.keys() if after[name] is not None}
     attributes = Attributes(
         project=known.project,
@@ -195,6 +223,7 @@ def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool
         else now_us,
         retention_locked=known.retention_locked,
         object_retention=known.object_retention,
+        soft_delete_since_us=_in_effect_since(known, bucket, soft_delete, now_us),
         kept={**kept, "storageClass": storage_class(after.get("storageClass")) or "STANDARD"},
     )
     labels = checked(after.get("labels") or {}, dict, "labels")
@@ -210,7 +239,7 @@ def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool
         ),
         labels=dump_map({k: checked(v, str, f"labels.{k}") for k, v in labels.items()}),
         autoclass=_enabled(after, "autoclass"),
-        soft_delete_seconds=0,
+        soft_delete_seconds=soft_delete,
         attributes=attributes.dump(),
     )
 
@@ -262,6 +291,26 @@ def _enabled(of: Mapping[str, Any], name: str) -> bool:
 
 def _retention_period(after: Mapping[str, Any]) -> int:
     return _seconds(after, "retentionPolicy", "retentionPeriod")
+
+
+def _soft_delete_seconds(after: Mapping[str, Any]) -> int:
+    seconds = _seconds(after, "softDeletePolicy", "retentionDurationSeconds")
+    least, most = _SOFT_DELETE_DAYS
+    if seconds and not least * 86_400 <= seconds <= most * 86_400:
+        raise invalid(
+            "Invalid argument: softDeletePolicy.retentionDurationSeconds is 0, or"
+            f" {least} to {most} days, not {seconds} seconds."
+        )
+    return seconds
+
+
+def _in_effect_since(known: Attributes, bucket: Bucket, seconds: int, now_us: int) -> int:
+    """Since when a policy of so many seconds, or more of them, has been in effect."""
+    if not seconds:
+        return 0
+    if seconds > bucket.soft_delete_seconds:
+        return now_us
+    return known.soft_delete_since_us or bucket.create_time_us
 
 
 def _seconds(after: Mapping[str, Any], name: str, part: str) -> int:

@@ -1,8 +1,9 @@
 """Objects made of others: copy, move, rewrite with tokens, compose.
 
 docs: cloud.google.com/storage/docs/json_api/v1/objects/{copy,move,rewrite,compose}. A body with
-metadata replaces that of the source, one without leaves it. Holds, retentions and ACLs are not
-copied.
+metadata replaces all of that of the source, one without leaves it. Contexts persist unless the body
+has some (cloud.google.com/storage/docs/use-object-contexts); those of what is composed are merged.
+Holds, retentions and keys are not copied; class and ACL are those of a new object of the bucket.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from longshore import object_rules
 from longshore.api.replies import Answer
 from longshore.emulator import object_resource
-from longshore.emulator.bucket_resource import Attributes
+from longshore.emulator.bucket_resource import Attributes, of_new_objects
 from longshore.emulator.digests import Digests
 from longshore.emulator.incoming import Incoming
+from longshore.emulator.objects import reply
 from longshore.emulator.refusals import Lacking, Refused, checked, condition_not_met, invalid
 from longshore.emulator.requests import (
     CONDITIONS,
@@ -29,6 +30,7 @@ from longshore.emulator.requests import (
     Request,
 )
 from longshore.emulator.verbs import Route, Shop, etag_header, of_json
+from longshore.patch import dump_map, load_map
 from longshore.store import ABSENT, Batch, NewObject
 
 COMPOSED_MAX = 32
@@ -42,8 +44,8 @@ _METADATA = (
     "cache_control",
     "custom_time_us",
     "custom_metadata",
-    "contexts",
 )
+"""What a body that has one of them has all of."""
 
 
 class Source(NamedTuple):
@@ -57,8 +59,13 @@ class Source(NamedTuple):
         """Of its content, as far as they are known."""
         return Digests.load(self.batch.columns["digests"][0])
 
+    @property
+    def contexts(self) -> str:
+        """The contexts of it."""
+        return str(self.batch.columns["contexts"][0])
+
     def metadata(self) -> dict[str, Any]:
-        """What a copy has of it."""
+        """What a copy has of it, unless it is given others."""
         return {column: self.batch.columns[column][0] for column in _METADATA}
 
 
@@ -88,12 +95,13 @@ async def _target(
 ) -> Target:
     """What is to be made at bucket and name ``at`` of ``source``, as ``body`` describes it."""
     bucket = await shop.store.get_bucket(at[0])
-    known = Attributes.of(bucket)
-    given = object_resource.new_columns(body, may_retain=known.object_retention)
+    may_retain = Attributes.of(bucket).object_retention
+    given = object_resource.new_columns(body, may_retain=may_retain)
     kept = source.metadata() if given.keys().isdisjoint(_METADATA) else {}
     key = request.query.get("destinationKmsKeyName") or request.query.get("kmsKeyName")
     columns = {
-        "storage_class": str(known.kept.get("storageClass", "")),
+        **of_new_objects(bucket),
+        "contexts": source.contexts,
         **kept,
         **given,
         **({"kms_key": key} if key else {}),
@@ -151,27 +159,17 @@ def _reply(request: Request, resource: dict[str, Any]) -> Answer:
 
 
 async def move(shop: Shop, request: Request) -> Answer:
-    """``objects.move``, within a bucket. Not in one step, as it is in Cloud Storage: who looks in
-    between sees both objects."""
+    """``objects.move``, within a bucket, in one step: all of the object goes with it."""
     bucket = await shop.store.get_bucket(request.path[3])
-    name, to = request.path[5], request.path[8]
-    source = await _source(shop, bucket.name, name, ABSENT, request.conditions("ifSource"))
-    row = {column: values[0] for column, values in source.batch.columns.items()}
-    refused = object_rules.refuse_removal(
-        f"{bucket.name}/{name}",
-        object_rules.Guard(*(row[field] for field in object_rules.Guard._fields)),
-        bucket.retention_period_seconds,
-        shop.clock.now_us(),
-        archived=bucket.versioning,
+    moved = await shop.store.move_object(
+        bucket.name,
+        request.path[5],
+        request.path[8],
+        check_source=request.conditions("ifSource").check,
+        check=request.conditions().check,
+        columns=object_resource.COLUMNS,
     )
-    if refused is not None:
-        raise object_rules.error_of(refused)
-    columns = {**source.metadata(), "storage_class": row["storage_class"]}
-    target = Target(bucket.name, to, columns, request.conditions())
-    made = await _put(shop, request, target, [source], source.digests)
-    check = _ANY._replace(generation=source.batch.generations[0]).check
-    await shop.store.delete_object(bucket.name, name, ABSENT, check=check)
-    return _reply(request, made)
+    return reply(request, bucket, moved)
 
 
 async def rewrite(shop: Shop, request: Request) -> Answer:
@@ -225,11 +223,16 @@ async def compose(shop: Shop, request: Request) -> Answer:
     sources = [await _component(shop, bucket, part) for part in parts]
     described = checked(body.get("destination") or {}, dict, "destination")
     resource = request.with_acl(described, "destinationPredefinedAcl")
-    known = Attributes.of(await shop.store.get_bucket(bucket))
-    columns = object_resource.new_columns(resource, may_retain=known.object_retention)
+    into = await shop.store.get_bucket(bucket)
+    may_retain = Attributes.of(into).object_retention
+    contexts = [pair for source in sources for pair in load_map(source.contexts).items()]
+    columns = {
+        **of_new_objects(into),
+        "contexts": dump_map(dict(contexts)),
+        **object_resource.new_columns(resource, may_retain=may_retain),
+    }
     if key := request.query.get("kmsKeyName"):
         columns["kms_key"] = key
-    columns = {"storage_class": str(known.kept.get("storageClass", "")), **columns}
     count = sum(source.digests.components or 1 for source in sources)
     target = Target(bucket, name, columns, request.conditions())
     return _reply(request, await _put(shop, request, target, sources, Digests(components=count)))

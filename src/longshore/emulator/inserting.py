@@ -7,7 +7,7 @@ from typing import Any
 
 from longshore.api.replies import Answer
 from longshore.emulator import object_resource
-from longshore.emulator.bucket_resource import Attributes
+from longshore.emulator.bucket_resource import Attributes, of_new_objects
 from longshore.emulator.digests import from_header
 from longshore.emulator.incoming import Incoming, New
 from longshore.emulator.objects import reply
@@ -41,10 +41,11 @@ async def make(shop: Shop, new: New, incoming: Incoming) -> Batch:
     """The object that is made of a content; raises Refused where the resource says otherwise."""
     digests = incoming.digests()
     digests.check(object_resource.expected(new.resource))
-    known = Attributes.of(await shop.store.get_bucket(new.bucket))
+    bucket = await shop.store.get_bucket(new.bucket)
+    may_retain = Attributes.of(bucket).object_retention
     columns = {
-        "storage_class": str(known.kept.get("storageClass", "")),
-        **object_resource.new_columns(new.resource, may_retain=known.object_retention),
+        **of_new_objects(bucket),
+        **object_resource.new_columns(new.resource, may_retain=may_retain),
         "digests": digests.dump(),
     }
     return await shop.store.put_object(

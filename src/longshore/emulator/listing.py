@@ -40,6 +40,7 @@ PARAMETERS = frozenset(
         "pageToken",
         "prefix",
         "projection",
+        "softDeleted",
         "startOffset",
         "versions",
     }
@@ -48,8 +49,10 @@ PARAMETERS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What of a bucket is listed. ``limit``: of items and prefixes together. ``position``: where
-    the page before has ended, a name and its generation or a prefix and None."""
+    """What of a bucket is listed. ``versions``: there may be several objects of a name, since
+    either noncurrent ones are wanted or those that are ``soft_deleted``. ``limit``: of items and
+    prefixes together. ``position``: where the page before has ended, a name and its generation or
+    a prefix and None."""
 
     prefix: str
     delimiter: str
@@ -57,6 +60,7 @@ class Wanted:
     start: str
     end: str | None
     versions: bool
+    soft_deleted: bool
     glob: re.Pattern[str] | None
     limit: int
     position: tuple[str, int | None] | None
@@ -103,13 +107,17 @@ def limit(request: Request) -> int:
 
 def _wanted(request: Request) -> Wanted:
     query = request.query
+    versions, soft_deleted = request.flag("versions"), request.flag("softDeleted")
+    if versions and soft_deleted:
+        raise invalid("Cannot list with both versions and softDeleted.")
     return Wanted(
         prefix=query.get("prefix", ""),
         delimiter=query.get("delimiter", ""),
         trailing=request.flag("includeTrailingDelimiter"),
         start=query.get("startOffset", ""),
         end=query.get("endOffset") or None,
-        versions=request.flag("versions"),
+        versions=versions or soft_deleted,
+        soft_deleted=soft_deleted,
         glob=glob.compiled(query["matchGlob"]) if query.get("matchGlob") else None,
         limit=limit(request),
         position=_position(query.get("pageToken", "")),
@@ -121,16 +129,7 @@ async def _fill(shop: Shop, bucket: str, wanted: Wanted) -> Page:
     after, inside = _begin(wanted)
     while True:
         jump = None
-        pages = shop.store.list_objects(
-            bucket,
-            prefix=wanted.prefix,
-            after=after,
-            after_generation=inside,
-            before=wanted.end,
-            versions=wanted.versions,
-            columns=object_resource.COLUMNS,
-            page_size=min(MAX_RESULTS, wanted.limit + 1),
-        )
+        pages = _pages(shop, bucket, wanted, after, inside)
         async for batch in _oldest_first(pages) if wanted.versions else pages:
             _take(page, batch, wanted)
             if page.more:
@@ -141,6 +140,32 @@ async def _fill(shop: Shop, bucket: str, wanted: Wanted) -> Page:
         if not jump:
             return page
         after, inside = jump + _LAST, None
+
+
+def _pages(
+    shop: Shop, bucket: str, wanted: Wanted, after: str, inside: int | None
+) -> AsyncIterator[Batch]:
+    page_size = min(MAX_RESULTS, wanted.limit + 1)
+    if wanted.soft_deleted:
+        return shop.store.list_soft_deleted(
+            bucket,
+            prefix=wanted.prefix,
+            after=after,
+            after_generation=inside,
+            before=wanted.end,
+            columns=object_resource.SOFT_DELETED_COLUMNS,
+            page_size=page_size,
+        )
+    return shop.store.list_objects(
+        bucket,
+        prefix=wanted.prefix,
+        after=after,
+        after_generation=inside,
+        before=wanted.end,
+        versions=wanted.versions,
+        columns=object_resource.COLUMNS,
+        page_size=page_size,
+    )
 
 
 async def _oldest_first(pages: AsyncIterator[Batch]) -> AsyncIterator[Batch]:

@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from longshore.emulator import times
+from longshore.emulator.bucket_resource import grants
 from longshore.emulator.digests import Digests
 from longshore.emulator.refusals import Lacking, Refused, checked, invalid, storage_class
 from longshore.emulator.requests import etag
@@ -36,6 +37,8 @@ COLUMNS = (
     "retained_from_us",
 )
 """The columns that a resource is made of."""
+SOFT_DELETED_COLUMNS = (*COLUMNS, "soft_delete_time_us", "hard_delete_time_us")
+"""Those of the resource of a soft-deleted object."""
 
 _TEXTS = {
     "contentType": "content_type",
@@ -80,11 +83,11 @@ _FIXED = frozenset({"storageClass", "kmsKeyName"})
 def resources(bucket: Bucket, batch: Batch, base: str, *, full: bool) -> Iterator[dict[str, Any]]:
     """The resource of each object; ``full``: with its ACL."""
     rows = zip(batch.names, batch.generations, batch.metagenerations, batch.sizes, strict=True)
-    columns = zip(*(batch.columns[name] for name in COLUMNS), strict=True)
+    columns = zip(*batch.columns.values(), strict=True)
     at = f"{base}/storage/v1/b/{bucket.name}/o/"
     down = f"{base}/download/storage/v1/b/{bucket.name}/o/"
     for (name, generation, metageneration, size), values in zip(rows, columns, strict=True):
-        row = dict(zip(COLUMNS, values, strict=True))
+        row = dict(zip(batch.columns, values, strict=True))
         quoted = quote(name, safe="")
         created = times.text(row["create_time_us"])
         resource = {
@@ -154,6 +157,9 @@ def _add_rest(resource: dict[str, Any], row: Mapping[str, Any], bucket: Bucket) 
         resource["retentionExpirationTime"] = times.text(until_us)
     if row["delete_time_us"]:
         resource["timeDeleted"] = times.text(row["delete_time_us"])
+    if "soft_delete_time_us" in row:
+        resource["softDeleteTime"] = times.text(row["soft_delete_time_us"])
+        resource["hardDeleteTime"] = times.text(row["hard_delete_time_us"])
 
 
 def _grant(resource: Mapping[str, Any], entity: str, role: str) -> dict[str, Any]:
@@ -265,12 +271,7 @@ def _contexts_patch(value: Any) -> MapPatch:
 
 
 def _acl_patch(value: Any) -> MapPatch:
-    grants = [checked(grant, dict, "acl") for grant in checked(value or [], list, "acl")]
-    pairs = {
-        checked(grant.get("entity"), str, "acl.entity"): checked(grant.get("role"), str, "acl.role")
-        for grant in grants
-    }
-    return MapPatch(updates=pairs, clear=True)
+    return MapPatch(updates=grants(value), clear=True)
 
 
 def _retention(value: Any, *, may_retain: bool) -> Retention | None:

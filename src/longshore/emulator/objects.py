@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from longshore.api.replies import Answer
 from longshore.emulator import downloads, listing, object_resource
-from longshore.emulator.bucket_resource import Attributes
-from longshore.emulator.refusals import Refused
+from longshore.emulator.bucket_resource import Attributes, of_new_objects
+from longshore.emulator.refusals import Refused, invalid, required
 from longshore.emulator.requests import CONDITIONS, Request
 from longshore.emulator.verbs import Route, Shop, etag_header, no_content, of_json
+from longshore.object_rules import not_soft_deleted
 from longshore.store import ABSENT, Batch, Bucket
 
 
@@ -32,10 +33,49 @@ def reply(request: Request, bucket: Bucket, batch: Batch) -> Answer:
 async def get(shop: Shop, request: Request) -> Answer:
     """``objects.get``: the resource, or with ``alt=media`` the content."""
     bucket = await shop.store.get_bucket(request.path[3])
+    if request.flag("softDeleted"):
+        return await _get_soft_deleted(shop, request, bucket)
     batch = await found(shop, request, bucket.name, request.path[5])
     if request.system.get("alt") == "media":
         return downloads.of_content(shop, request, bucket.name, batch)
     return reply(request, bucket, batch)
+
+
+async def _get_soft_deleted(shop: Shop, request: Request, bucket: Bucket) -> Answer:
+    generation, conditions = request.generation(), request.conditions(reads=True)
+    if generation == ABSENT:
+        raise required("generation")
+    if request.system.get("alt") == "media":
+        raise invalid("The content of a soft-deleted object cannot be read: restore it.")
+    name = request.path[5]
+    batch = await shop.store.read_soft_deleted(
+        bucket.name, name, generation, columns=object_resource.SOFT_DELETED_COLUMNS
+    )
+    if batch.generations == [ABSENT]:
+        raise not_soft_deleted(f"{bucket.name}/{name}", generation)
+    conditions.check(batch.generations[0], batch.metagenerations[0])
+    return reply(request, bucket, batch)
+
+
+async def restore(shop: Shop, request: Request) -> Answer:
+    """``objects.restore``: makes a copy of a soft-deleted object live."""
+    bucket = await shop.store.get_bucket(request.path[3])
+    generation, keep_acl = request.generation(), request.flag("copySourceAcl")
+    if generation == ABSENT:
+        raise required("generation")
+    if keep_acl and bucket.uniform_access:
+        raise invalid("Cannot copy an ACL when uniform bucket-level access is enabled.")
+    restored = await shop.store.restore_object(
+        bucket.name,
+        request.path[5],
+        generation,
+        acl=None if keep_acl else of_new_objects(bucket)["acl"],
+        check=request.conditions().check,
+        columns=object_resource.COLUMNS,
+    )
+    full = request.query.get("projection", "full") == "full"
+    resource = object_resource.resource(bucket, restored, request.base, full=full)
+    return of_json(request, resource, [etag_header(resource)])
 
 
 async def download(shop: Shop, request: Request) -> Answer:
@@ -91,9 +131,10 @@ _VERSION = CONDITIONS | {"generation"}
 _CHANGE = _VERSION | {"projection", "predefinedAcl", "overrideUnlockedRetention"}
 ROUTES = (
     Route("GET", _MANY, listing.list_objects, listing.PARAMETERS),
-    Route("GET", _ONE, get, _VERSION | {"projection"}),
+    Route("GET", _ONE, get, _VERSION | {"projection", "softDeleted"}),
     Route("GET", f"/download{_ONE}", download, _VERSION | {"projection"}),
     Route("PATCH", _ONE, patch, _CHANGE),
     Route("PUT", _ONE, update, _CHANGE),
+    Route("POST", f"{_ONE}/restore", restore, _VERSION | {"projection", "copySourceAcl"}),
     Route("DELETE", _ONE, delete, _VERSION | {"force"}),  # see listing.PARAMETERS
 )

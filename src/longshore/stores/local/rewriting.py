@@ -61,7 +61,7 @@ def rewrite(
 
 
 def restore(
-    transaction: Transaction, name: str, generation: int, *, check: Check, keep_acl: bool
+    transaction: Transaction, name: str, generation: int, *, check: Check, acl: str | None
 ) -> int:
     """Make a soft-deleted object live again, as a copy; the new generation.
 
@@ -71,7 +71,7 @@ def restore(
     if not soft_deleting.is_kept(transaction, key):
         raise rules.not_soft_deleted(rows.path(transaction, key[0]), generation)
     rows.look(transaction, name, ABSENT, check)
-    changes = {} if keep_acl else {"acl": ""}
+    changes = {} if acl is None else {"acl": acl}
     return _put_copy(transaction, key, key[0], changes, table="soft_deleted")
 
 

@@ -238,13 +238,13 @@ class LocalStore:
         name: str,
         generation: int,
         *,
-        keep_acl: bool,
+        acl: str | None,
         check: Check,
         columns: Sequence[str] = (),
     ) -> Batch:
         """Make one soft-deleted version live, if ``check`` lets it; gives the new one."""
         restore = partial(rewriting.restore, name=name, generation=generation)
-        make = partial(restore, check=check, keep_acl=keep_acl)
+        make = partial(restore, check=check, acl=acl)
         return await self._write(bucket, partial(_made, make, name, columns))
 
     async def rewrite_objects(

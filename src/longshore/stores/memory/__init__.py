@@ -270,7 +270,7 @@ class MemoryStore:
         name: str,
         generation: int,
         *,
-        keep_acl: bool,
+        acl: str | None,
         check: Check,
         columns: Sequence[str] = (),
     ) -> Batch:
@@ -279,7 +279,7 @@ class MemoryStore:
         if deleted is None:
             raise rules.not_soft_deleted(found.path(name), generation)
         found.ask(name, check)
-        if failure := found.restore(deleted, keep_acl=keep_acl):
+        if failure := found.restore(deleted, acl):
             raise rules.error_of(failure)
         return _batch([found.live[name]], columns)
 

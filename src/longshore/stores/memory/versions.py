@@ -181,12 +181,12 @@ class MemoryBucket:
         self._keep(version)
         return None
 
-    def restore(self, deleted: Version, *, keep_acl: bool) -> Failure | None:
+    def restore(self, deleted: Version, acl: str | None) -> Failure | None:
         """Make a copy of a soft-deleted version live; or what protects the one that is."""
         new = copy(deleted)
         new.soft_delete_time_us = new.hard_delete_time_us = 0
-        if not keep_acl:
-            new.acl = ""
+        if acl is not None:
+            new.acl = acl
         return self._put_copy(new)
 
     def move(self, version: Version, name: str) -> Failure | None:
