@@ -140,10 +140,7 @@ def refuse_change(
     """
     was_us, wanted_us = before["custom_time_us"], after["custom_time_us"]
     if was_us and (not wanted_us or wanted_us < was_us):
-        return _invalid(
-            f"The customTime of object '{path}' is {_time(was_us)}; it can be moved later only,"
-            " never back, and never be removed."
-        )
+        return custom_time_stays(path, was_us)
     if after["retention"] and after["event_based_hold"]:
         return _invalid(f"Object '{path}' cannot have an event-based hold and a retention at once.")
     if metadata_too_large(after["custom_metadata"]):
@@ -152,6 +149,14 @@ def refuse_change(
             f" {CUSTOM_METADATA_MAX_BYTES} bytes."
         )
     return _refuse_retention(path, before["retention"], after["retention"], override=override)
+
+
+def custom_time_stays(path: str, was_us: int) -> Failure:
+    """The failure for moving a custom time back, or for clearing it."""
+    return _invalid(
+        f"The customTime of object '{path}' is {_time(was_us)}; it can be moved later only,"
+        " never back, and never be removed."
+    )
 
 
 CHANGE_COLUMNS = ("custom_time_us", "event_based_hold", "custom_metadata", "retention")
@@ -191,7 +196,8 @@ def new_object(bucket: Bucket, metadata: Mapping[str, Any], now_us: int) -> dict
     """Every column that a writer sets of a new object in ``bucket``, given those in ``metadata``.
 
     A bucket with a default event-based hold places it on every new object but those with a
-    retention of their own, which excludes it. Raises InvalidArgument.
+    retention of their own, which excludes it, and those of which ``metadata`` says otherwise.
+    Raises InvalidArgument.
     """
     for name, value in metadata.items():
         check_known("column of an object", name, WRITE_COLUMNS)
@@ -201,7 +207,8 @@ def new_object(bucket: Bucket, metadata: Mapping[str, Any], now_us: int) -> dict
             )
     columns = {name: ZERO[name] for name in WRITE_COLUMNS} | dict(metadata)
     columns["storage_class"] = columns["storage_class"] or "STANDARD"
-    if bucket.default_event_based_hold and not columns["retention"]:
+    declined = metadata.get("event_based_hold") is False
+    if bucket.default_event_based_hold and not columns["retention"] and not declined:
         columns["event_based_hold"] = True
     retention = Retention.load(columns["retention"])
     reasons = (

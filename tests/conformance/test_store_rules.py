@@ -107,6 +107,8 @@ async def test_a_bucket_can_hold_every_new_object(bare: Shelf) -> None:
     await bare.write("a")
     assert await bare.column("a", "event_based_hold")
     assert denied(await bare.delete("a"), "Object 'shelf/a' is under active Event-Based hold")
+    await bare.write("b", event_based_hold=False)
+    assert not await bare.column("b", "event_based_hold")
 
 
 @promised(Promise.BUCKET_RULES)

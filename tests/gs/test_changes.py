@@ -343,3 +343,28 @@ async def test_what_is_read_now_does_not_stand_for_what_was_counted() -> None:
     (sent,) = changes(recorder)
     assert sent.parameters["ifMetagenerationMatch"] == "3"
     assert sent.json == {"contexts": {"custom": {"old": None, "new": {"value": "1"}}}}
+
+
+async def test_a_custom_time_that_is_there_is_not_cleared_and_nothing_is_sent() -> None:
+    """Cloud Storage would take null for it, change nothing, and call that done."""
+    quay = Quay(None)
+    quay.noncurrent = an_object(customTime="2026-01-01T00:00:00Z")
+    with recording(quay) as recorder:
+        async with store_at(recorder.url) as store:
+            patch = Patch(custom_time_us=0, content_language="en")
+            outcome = await store.patch_objects(BUCKET, named(), patch)
+    assert outcome.failures[0].code is Code.INVALID_ARGUMENT
+    assert "never be removed" in outcome.failures[0].message
+    assert [request.method for request in recorder.requests if request.method != "GET"] == []
+
+
+async def test_where_no_custom_time_is_there_is_none_to_clear() -> None:
+    quay = Quay(None)
+    quay.noncurrent = an_object(metageneration="3")
+    with recording(quay) as recorder:
+        async with store_at(recorder.url) as store:
+            patch = Patch(custom_time_us=0, content_language="en")
+            await store.patch_objects(BUCKET, named(), patch)
+    [sent] = [request for request in recorder.requests if request.method == "PATCH"]
+    assert sent.json == {"contentLanguage": "en"}
+    assert sent.parameters["ifMetagenerationMatch"] == "3"

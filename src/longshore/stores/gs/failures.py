@@ -34,7 +34,6 @@ _BY_REASON: Mapping[str, type[Error]] = {
     "rateLimitExceeded": ResourceExhausted,
     "userRateLimitExceeded": ResourceExhausted,
     "quotaExceeded": ResourceExhausted,
-    "dailyLimitExceeded": ResourceExhausted,
     "conditionNotMet": Aborted,
     "userProjectMissing": FailedPrecondition,
     "userProjectAccountProblem": FailedPrecondition,
@@ -52,9 +51,8 @@ _BY_STATUS: Mapping[int, type[Error]] = {
     429: ResourceExhausted,
     501: Unimplemented,
 }
-_HINTS: Mapping[str, str] = {
-    "userProjectMissing": "The bucket's requester pays: set user_project.",
-}
+_PAYS = "The bucket's requester pays: set user_project."
+_HINTS: Mapping[str, str] = {"userProjectMissing": _PAYS}
 _LINE_BYTES = 300
 _UNKNOWN = "Check key_file, or the Application Default Credentials."
 BUSY_SECONDS = 1.0
@@ -105,6 +103,9 @@ def error_for(status: int, body: bytes, verb: str, bucket: str, name: str = "") 
         kind = ObjectBusy
     if kind is Aborted and "public access prevention" in said.message.lower():
         kind = FailedPrecondition  # of the bucket, and no condition of ours
+    hint = _UNKNOWN if kind is Unauthenticated else _HINTS.get(said.reason, "")
+    if "requester pays bucket" in said.message:  # where the documented reason is not given
+        kind, hint = FailedPrecondition, _PAYS
     if kind is NotFound:
         missing_object = name and not said.message.startswith("The specified bucket does not exist")
         if missing_object:
@@ -116,7 +117,6 @@ def error_for(status: int, body: bytes, verb: str, bucket: str, name: str = "") 
         return kind(said.message)
     what = f"the object '{path}'" if name else f"the bucket '{path}'" if bucket else "the service"
     answer = ": ".join(filter(None, (said.reason, said.message or f"status {status}")))
-    hint = _UNKNOWN if kind is Unauthenticated else _HINTS.get(said.reason, "")
     return kind(f"The store answered {verb} of {what} with {answer.rstrip('.')}. {hint}".rstrip())
 
 

@@ -56,7 +56,8 @@ async def _patch(
 
     What the API merges is sent as it is. What it only replaces, as it does ACLs, is computed from
     what the batch has seen, or else from what is seen now, and sent on the condition that the
-    metageneration is still that.
+    metageneration is still that. So is it known that there is no custom time to be cleared: the API
+    takes null for one, and lets it be.
     """
     changes = patch.changes()
     replaced = [name for name, wanted in changes.items() if _is_replaced(name, wanted)]
@@ -70,6 +71,14 @@ async def _patch(
             index: rules.missing(f"{bucket}/{batch.names[index]}", live=True) for index in moved
         }
         asked = [index for index in asked if index not in moved]
+    if "custom_time_us" in replaced:
+        there = {i: us for i, us in enumerate(batch.columns["custom_time_us"]) if us}
+        failures |= {
+            index: rules.custom_time_stays(f"{bucket}/{batch.names[index]}", there[index])
+            for index in asked
+            if index in there
+        }
+        asked = [index for index in asked if index not in there]
     match = match_metageneration or bool(replaced)
     bodies = _bodies(batch, changes, asked, replaced)
     common: dict[str, str] = {"fields": "metageneration"}
@@ -107,8 +116,10 @@ def _condition(batch: Batch, index: int, *, match: bool) -> str:
 
 
 def _is_replaced(name: str, wanted: Any) -> bool:
-    """Whether the API cannot merge this change: it has lists for ACLs, and cannot clear a map and
-    set keys of it at once."""
+    """Whether the API cannot merge this change: it has lists for ACLs, cannot clear a map and set
+    keys of it at once, and never clears a custom time."""
+    if name == "custom_time_us":
+        return not wanted
     if not isinstance(wanted, MapPatch):
         return False
     return name == "acl" or bool(wanted.clear and wanted.updates)
@@ -142,7 +153,7 @@ def _bodies(
     merged = body_of({name: want for name, want in changes.items() if name not in replaced})
     if not replaced:
         return [orjson.dumps(merged)] * len(asked)
-    known: dict[tuple[str, ...], bytes] = {}
+    known: dict[tuple[Any, ...], bytes] = {}
     bodies = []
     for index in asked:
         before = tuple(batch.columns[name][index] for name in replaced)
@@ -155,8 +166,10 @@ def _bodies(
     return bodies
 
 
-def _new(name: str, before: str, wanted: MapPatch) -> list[tuple[str, Any]]:
-    """The field of a map that is computed from what was there."""
+def _new(name: str, before: Any, wanted: Any) -> list[tuple[str, Any]]:
+    """The field that is computed from what was there; none where nothing is to be done."""
+    if name == "custom_time_us":
+        return []
     after = load_map(wanted.apply(before))
     if name == "acl":
         return [("acl", [{"entity": entity, "role": role} for entity, role in after.items()])]
@@ -177,7 +190,7 @@ def body_of(changes: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "retention":
             body["retention"] = retention_body(wanted)
         elif name == "custom_time_us":
-            body["customTime"] = time_text(wanted) if wanted else None
+            body["customTime"] = time_text(wanted)
         elif name in HOLDS:
             body[HOLDS[name]] = wanted
         else:

@@ -157,7 +157,8 @@ def _body_of(metadata: Mapping[str, Any]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     for name, value in metadata.items():
         _check(name, value)
-        if not value or name == "kms_key":
+        declined = name == "event_based_hold" and value is False  # where a bucket has a default
+        if name == "kms_key" or not (value or declined):
             continue
         if name == "custom_metadata":
             body["metadata"] = load_map(value)
