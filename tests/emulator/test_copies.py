@@ -46,10 +46,11 @@ def test_preconditions_of_copies(bucket: storage.Bucket, source: storage.Blob) -
         {"if_generation_match": 0},
         {"if_source_generation_match": 1},
         {"if_source_metageneration_match": 2},
-        {"if_source_generation_not_match": source.generation},
     ):
         with pytest.raises(exceptions.PreconditionFailed):
             bucket.copy_blob(source, bucket, "b", **wrong)
+    with pytest.raises(exceptions.NotModified):
+        bucket.copy_blob(source, bucket, "b", if_source_generation_not_match=source.generation)
     with pytest.raises(exceptions.NotFound):
         bucket.copy_blob(source, bucket, "b", source_generation=1)
 

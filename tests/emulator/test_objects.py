@@ -83,7 +83,8 @@ def test_ranges(
         assert (answer.status_code, answer.content) == (status, content)
         assert answer.headers.get("content-range") == range_
         assert answer.headers["x-goog-generation"] == str(blob.generation)
-        assert answer.headers["x-goog-hash"] == f"crc32c={blob.crc32c},md5={blob.md5_hash}"
+        digests = f"crc32c={blob.crc32c},md5={blob.md5_hash}" if len(content) == 10 else None
+        assert answer.headers.get("x-goog-hash") == digests
 
 
 def test_a_range_behind_the_end(http: httpx.Client, bucket: storage.Bucket) -> None:
@@ -264,7 +265,7 @@ def test_preconditions_of_writes(bucket: storage.Bucket) -> None:
         plain.delete(if_generation_match=first)
     with pytest.raises(exceptions.PreconditionFailed):
         plain.patch(if_metageneration_match=2)
-    with pytest.raises(exceptions.PreconditionFailed):
+    with pytest.raises(exceptions.NotModified):
         plain.patch(if_metageneration_not_match=1)
     with pytest.raises(exceptions.NotFound):
         bucket.blob("c").delete(if_generation_match=1)

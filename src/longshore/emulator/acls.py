@@ -94,10 +94,8 @@ async def insert(shop: Shop, request: Request) -> Answer:
 
 
 async def set_(shop: Shop, request: Request) -> Answer:
-    """``objectAccessControls.patch`` and ``update``."""
-    entity = request.path[7]
-    _one(await _entries(shop, request), entity)
-    return await _grant(shop, request, entity, await request.json())
+    """``objectAccessControls.patch`` and ``update``, of an entry that may not be there yet."""
+    return await _grant(shop, request, request.path[7], await request.json())
 
 
 async def _grant(shop: Shop, request: Request, entity: str, body: dict[str, Any]) -> Answer:

@@ -202,6 +202,8 @@ def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool
         raise Lacking(f"the field {min(unknown)!r} of a bucket.")
     before = {} if whole else resource(bucket, "", full=True)
     after = merged(before, _with_one_name(body))
+    if body.get("labels") == {}:  # not merged: it removes them all
+        del after["labels"]
     known = Attributes.of(bucket)
     uniform, prevention = _access(after)
     period = _retention_period(after)
@@ -323,6 +325,12 @@ def _seconds(after: Mapping[str, Any], name: str, part: str) -> int:
 def _refuse_what_is_locked(
     known: Attributes, bucket: Bucket, period: int, now_us: int, *, uniform: bool
 ) -> None:
+    if known.retention_locked and not period:
+        raise Refused(
+            403,
+            "retentionPolicyNotMet",
+            f"Bucket '{bucket.name}' has a locked Retention Policy which cannot be removed.",
+        )
     if known.retention_locked and period < bucket.retention_period_seconds:
         raise Refused(
             403,

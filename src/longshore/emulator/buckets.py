@@ -88,6 +88,7 @@ async def update(shop: Shop, request: Request) -> Answer:
 
 async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
     body, conditions = await _body(request), request.conditions()
+    request.projection = "full"
 
     def change(bucket: Bucket) -> Bucket:
         _check(bucket, conditions)
@@ -111,6 +112,8 @@ async def lock_retention_policy(shop: Shop, request: Request) -> Answer:
         raise Refused(400, "required", "Required parameter: ifMetagenerationMatch")
 
     def lock(bucket: Bucket) -> Bucket:
+        if Attributes.of(bucket).retention_locked:
+            raise Refused(400, "invalid", f"Bucket '{bucket.name}' has been locked already.")
         _check(bucket, conditions)
         if not bucket.retention_period_seconds:
             raise Refused(

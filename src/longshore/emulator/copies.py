@@ -1,9 +1,11 @@
 """Objects made of others: copy, move, rewrite with tokens, compose.
 
-docs: cloud.google.com/storage/docs/json_api/v1/objects/{copy,move,rewrite,compose}. A body with
-metadata replaces all of that of the source, one without leaves it. Contexts persist unless the body
-has some (cloud.google.com/storage/docs/use-object-contexts); those of what is composed are merged.
-Holds, retentions and keys are not copied; class and ACL are those of a new object of the bucket.
+docs: cloud.google.com/storage/docs/json_api/v1/objects/{copy,move,rewrite,compose}. A body that
+says anything of the object says all of its metadata; without one it is the source's. Contexts stay
+either way (cloud.google.com/storage/docs/use-object-contexts), unless there are others, or
+``dropContextGroups`` says so; those of what is composed are merged. Holds, retentions and keys are
+not copied. A copy has the class and the ACL of a new object of the bucket, a composition the class
+of what it is made of.
 """
 
 from __future__ import annotations
@@ -95,14 +97,16 @@ async def _target(
 ) -> Target:
     """What is to be made at bucket and name ``at`` of ``source``, as ``body`` describes it."""
     bucket = await shop.store.get_bucket(at[0])
+    described = request.with_acl(body, "destinationPredefinedAcl")
+    object_resource.check_acl(bucket, described)
     may_retain = Attributes.of(bucket).object_retention
-    given = object_resource.new_columns(body, may_retain=may_retain)
-    kept = source.metadata() if given.keys().isdisjoint(_METADATA) else {}
+    given = object_resource.new_columns(described, may_retain=may_retain)
+    kept = {} if object_resource.describes(body) else source.metadata()
     key = request.query.get("destinationKmsKeyName") or request.query.get("kmsKeyName")
     columns = {
         **of_new_objects(bucket),
-        "contexts": source.contexts,
         **kept,
+        "contexts": _contexts(request, [source]),
         **given,
         **({"kms_key": key} if key else {}),
     }
@@ -137,7 +141,9 @@ async def _put(
 async def _both(shop: Shop, request: Request) -> tuple[Source, Target]:
     """Source and target of ``…/b/SB/o/SO/copyTo/b/DB/o/DO``."""
     path = request.path
-    body = request.with_acl(await request.json(), "destinationPredefinedAcl")
+    body = await request.json()
+    if "acl" in body:
+        request.projection = "full"
     source = await _source(
         shop,
         path[3],
@@ -222,13 +228,16 @@ async def compose(shop: Shop, request: Request) -> Answer:
         raise invalid(f"An object is composed of 1 to {COMPOSED_MAX} objects, not {len(parts)}.")
     sources = [await _component(shop, bucket, part) for part in parts]
     described = checked(body.get("destination") or {}, dict, "destination")
+    if "acl" in described:
+        request.projection = "full"
     resource = request.with_acl(described, "destinationPredefinedAcl")
     into = await shop.store.get_bucket(bucket)
+    object_resource.check_acl(into, resource)
     may_retain = Attributes.of(into).object_retention
-    contexts = [pair for source in sources for pair in load_map(source.contexts).items()]
     columns = {
         **of_new_objects(into),
-        "contexts": dump_map(dict(contexts)),
+        "storage_class": sources[0].batch.columns["storage_class"][0],
+        "contexts": _contexts(request, sources),
         **object_resource.new_columns(resource, may_retain=may_retain),
     }
     if key := request.query.get("kmsKeyName"):
@@ -236,6 +245,17 @@ async def compose(shop: Shop, request: Request) -> Answer:
     count = sum(source.digests.components or 1 for source in sources)
     target = Target(bucket, name, columns, request.conditions())
     return _reply(request, await _put(shop, request, target, sources, Digests(components=count)))
+
+
+def _contexts(request: Request, sources: list[Source]) -> str:
+    """The contexts that the sources hand down; of the same key, that of the last."""
+    groups = request.query.get("dropContextGroups", "")
+    if groups not in ("", "custom"):
+        raise invalid(f"Invalid value for parameter dropContextGroups: {groups[:50]!r}.")
+    if groups:
+        return ""
+    contexts = [pair for source in sources for pair in load_map(source.contexts).items()]
+    return dump_map(dict(contexts))
 
 
 async def _component(shop: Shop, bucket: str, part: Any) -> Source:
@@ -266,6 +286,7 @@ _PARAMETERS = (
     CONDITIONS
     | SOURCE_CONDITIONS
     | {"sourceGeneration", "projection", "destinationPredefinedAcl", "destinationKmsKeyName"}
+    | {"dropContextGroups"}
 )
 ROUTES = (
     Route("POST", f"{_ONE}/copyTo/{_TO}", copy, _PARAMETERS),
@@ -285,6 +306,6 @@ ROUTES = (
         "POST",
         f"{_ONE}/compose",
         compose,
-        CONDITIONS | {"kmsKeyName", "destinationPredefinedAcl"},
+        CONDITIONS | {"kmsKeyName", "destinationPredefinedAcl", "dropContextGroups"},
     ),
 )

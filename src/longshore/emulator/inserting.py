@@ -27,6 +27,8 @@ def described(request: Request, resource: Mapping[str, Any]) -> New:
         raise invalid(f"Invalid object name: {name[:100]!r}.")
     if key := request.query.get("kmsKeyName"):
         resource = {**resource, "kmsKeyName": key}
+    if "acl" in resource:
+        request.projection = "full"
     return New(bucket, name, request.with_acl(resource), request.conditions())
 
 
@@ -42,6 +44,7 @@ async def make(shop: Shop, new: New, incoming: Incoming) -> Batch:
     digests = incoming.digests()
     digests.check(object_resource.expected(new.resource))
     bucket = await shop.store.get_bucket(new.bucket)
+    object_resource.check_acl(bucket, new.resource)
     may_retain = Attributes.of(bucket).object_retention
     columns = {
         **of_new_objects(bucket),

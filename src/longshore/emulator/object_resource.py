@@ -179,7 +179,8 @@ def _grant(resource: Mapping[str, Any], entity: str, role: str) -> dict[str, Any
 
 def new_columns(body: Mapping[str, Any], *, may_retain: bool) -> dict[str, Any]:
     """The columns that a new object gets by its resource; raises Refused, InvalidArgument."""
-    changes = patch(body, may_retain=may_retain).changes()
+    said = {field: value for field, value in body.items() if value is not None}
+    changes = patch(said, may_retain=may_retain).changes()
     columns: dict[str, Any] = {}
     for name, value in changes.items():
         columns[name] = dump_map(value.updates) if isinstance(value, MapPatch) else value
@@ -188,6 +189,21 @@ def new_columns(body: Mapping[str, Any], *, may_retain: bool) -> dict[str, Any]:
     if key := _or_none(body.get("kmsKeyName"), str, "kmsKeyName"):
         columns["kms_key"] = key
     return columns
+
+
+def describes(body: Mapping[str, Any]) -> bool:
+    """Whether a resource says anything of the object that is to be made: then it is all that is
+    said of it, and nothing of a source is."""
+    return not body.keys().isdisjoint(_PATCHABLE | _FIXED)
+
+
+def check_acl(bucket: Bucket, body: Mapping[str, Any]) -> None:
+    """Raises Refused where access is uniform and a new object comes with an ACL, even an empty
+    one."""
+    if bucket.uniform_access and body.get("acl") is not None:
+        raise invalid(
+            "Cannot insert legacy ACL for an object when uniform bucket-level access is enabled."
+        )
 
 
 def expected(body: Mapping[str, Any]) -> Digests:
@@ -211,7 +227,8 @@ def patch(body: Mapping[str, Any], *, may_retain: bool, override: bool = False) 
         changes[_HOLDS[field]] = bool(_or_none(body[field], bool, field))
     if "customTime" in body:
         text = _or_none(body["customTime"], str, "customTime")
-        changes["custom_time_us"] = parse_time(text) if text else None
+        if text:  # once there, nothing clears it: null is taken and changes nothing
+            changes["custom_time_us"] = parse_time(text)
     if "metadata" in body:
         changes["custom_metadata"] = _map_patch(body["metadata"], "metadata")
     if "contexts" in body:

@@ -97,6 +97,7 @@ async def update(shop: Shop, request: Request) -> Answer:
 
 async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
     body = request.with_acl(await request.json())
+    request.projection = "full"
     bucket = await shop.store.get_bucket(request.path[3])
     make = object_resource.replacement if whole else object_resource.patch
     changed = await shop.store.patch_object(

@@ -71,7 +71,7 @@ def required(what: str) -> Refused:
 
 
 def condition_not_met() -> Refused:
-    """A precondition of a write, or one of a read that is no ``…NotMatch``."""
+    """A precondition that does not hold, and is no ``…NotMatch``."""
     return Refused(
         412,
         "conditionNotMet",
@@ -82,7 +82,7 @@ def condition_not_met() -> Refused:
 
 
 def not_modified() -> Refused:
-    """A ``…NotMatch`` of a read."""
+    """A ``…NotMatch`` that does not hold."""
     return Refused(304, "notModified", "Not Modified")
 
 

@@ -22,7 +22,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 class Conditions(NamedTuple):
     """Preconditions; None where there is none.
 
-    ``reads``: an object that ``…NotMatch`` rules out is "not modified"
+    What a ``…NotMatch`` rules out is "not modified", for writes as for reads
     (cloud.google.com/storage/docs/request-preconditions).
     """
 
@@ -32,7 +32,6 @@ class Conditions(NamedTuple):
     not_metageneration: int | None
     etags: frozenset[str] = frozenset()
     not_etags: frozenset[str] = frozenset()
-    reads: bool = False
 
     def check(self, generation: int, metageneration: int) -> None:
         """Raises Refused if they do not hold for what is there (ABSENT, 0: nothing)."""
@@ -44,12 +43,14 @@ class Conditions(NamedTuple):
         if self.etags and (generation == ABSENT or self.etags.isdisjoint((tag, "*"))):
             raise condition_not_met()
         there = generation != ABSENT
+        if self.not_generation is not None and not there:
+            raise condition_not_met()
         if (
             self.not_generation == generation
             or (there and self.not_metageneration == metageneration)
             or (there and not self.not_etags.isdisjoint((tag, "*")))
         ):
-            raise not_modified() if self.reads else condition_not_met()
+            raise not_modified()
 
 
 CONDITIONS = frozenset(
@@ -90,6 +91,7 @@ class Request:
             raise InvalidArgument("The path is not valid UTF-8.") from None
         read = parameters.read(raw_query)
         self.query: Mapping[str, str] = dict(read.parameters)
+        self.projection = "noAcl"
         self.system = read.system
         self.headers = headers
         self.receive = receive
@@ -104,8 +106,8 @@ class Request:
 
     @property
     def full(self) -> bool:
-        """Whether ACLs are wanted."""
-        return self.query.get("projection") == "full"
+        """Whether ACLs are wanted; where nobody says so, ``projection`` is that of the verb."""
+        return self.query.get("projection", self.projection) == "full"
 
     def number(self, name: str) -> int | None:
         """A parameter that is a number, or None; raises Refused."""
@@ -141,16 +143,14 @@ class Request:
         return {**body, field: [{"entity": entry[0], "role": entry[1]}] if entry else []}
 
     def conditions(self, prefix: str = "if", *, reads: bool = False) -> Conditions:
-        """The preconditions, ``prefix`` being ``if`` or ``ifSource``."""
-        own = prefix == "if"
+        """The preconditions, ``prefix`` being ``if`` or ``ifSource``; ETags are some of reads."""
         return Conditions(
             generation=self.number(f"{prefix}GenerationMatch"),
             not_generation=self.number(f"{prefix}GenerationNotMatch"),
             metageneration=self.number(f"{prefix}MetagenerationMatch"),
             not_metageneration=self.number(f"{prefix}MetagenerationNotMatch"),
-            etags=_etags(self.headers.get("if-match", "")) if own else frozenset(),
-            not_etags=_etags(self.headers.get("if-none-match", "")) if own else frozenset(),
-            reads=reads,
+            etags=_etags(self.headers.get("if-match", "")) if reads else frozenset(),
+            not_etags=_etags(self.headers.get("if-none-match", "")) if reads else frozenset(),
         )
 
     async def json(self) -> dict[str, Any]:
