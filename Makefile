@@ -17,7 +17,7 @@ SEEDS ?= 50000
 KILLS ?= 200
 DATABASE ?= sqlite
 
-.PHONY: help demo test test-services simulate plant chaos check format clean
+.PHONY: help demo test test-services gcs-live simulate plant chaos check format clean
 
 help:
 	@echo "make demo            a service, 20,000 objects and their story, in a minute"
@@ -25,6 +25,7 @@ help:
 	@echo "make check           style, types, architecture"
 	@echo "make format          rewrite the sources in the house's style"
 	@echo "make test-services   on PostgreSQL, which the tests start themselves; with gcloud and Node"
+	@echo "make gcs-live        what Cloud Storage is expected to answer, on a bucket of yours, BUCKET=…"
 	@echo "make simulate        so many simulated disasters, SEEDS=$(SEEDS)"
 	@echo "make plant           does the simulation find bugs? plants them in copies of the sources"
 	@echo "make chaos           so many kills of a working service, KILLS=$(KILLS) DATABASE=$(DATABASE)"
@@ -44,6 +45,11 @@ test-services: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -rs --database postgresql \
 		tests/database tests/api tests/crash tests/fuzz tests/runner/test_supervision.py
 	$(BIN)/python -m pytest -rs --database postgresql -m services tests/crash tests/fuzz
+
+# Asks Google, by the Application Default Credentials; see docs/emulator.md.
+gcs-live: $(DEVELOPMENT)
+	@test -n "$(BUCKET)" || { echo "Name a bucket that you may change: make gcs-live BUCKET=..."; exit 1; }
+	$(BIN)/python -m tests.conformance.gcs_live $(BUCKET)
 
 simulate: $(DEVELOPMENT)
 	$(BIN)/python -m tests.simulation --seeds 0:$(SEEDS)
