@@ -25,6 +25,7 @@ ENDPOINT = "https://storage.googleapis.com"
 SCOPE = "https://www.googleapis.com/auth/devstorage.full_control"
 AS_STORED = {"accept-encoding": "identity"}
 """httpx would take any encoding, and unpack it."""
+TRIES = 6
 
 
 async def run(http: httpx.AsyncClient, bucket: str) -> set[str]:
@@ -97,6 +98,23 @@ async def remove(service: Service) -> None:
             print(f"LEFT  {name}: {gone.status_code} {gone.text[:200]}")
 
 
+class Patient(httpx.AsyncHTTPTransport):
+    """What is asked too often is asked again: an object takes about one change a second."""
+
+    def __init__(self, first_seconds: float = 1) -> None:
+        super().__init__()
+        self._first_seconds = first_seconds
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        for tries in range(TRIES):
+            response = await super().handle_async_request(request)
+            if response.status_code not in (429, 503) or tries == TRIES - 1:
+                break
+            await response.aclose()
+            await asyncio.sleep(self._first_seconds * 2**tries)
+        return response
+
+
 class _Google(httpx.Auth):
     """Tokens of the Application Default Credentials."""
 
@@ -113,7 +131,7 @@ class _Google(httpx.Auth):
 
 async def _main(bucket: str) -> int:
     async with httpx.AsyncClient(
-        base_url=ENDPOINT, headers=AS_STORED, auth=_Google(), timeout=120
+        transport=Patient(), base_url=ENDPOINT, headers=AS_STORED, auth=_Google(), timeout=120
     ) as http:
         otherwise = await run(http, bucket)
     print(f"\n{len(otherwise)} of {len(entries())} entries are answered otherwise.")

@@ -57,7 +57,9 @@ def _reason(reason: Mapping[str, object]) -> Entry:
 async def emulator(folder: Path, clock: TurnedClock) -> AsyncIterator[httpx.AsyncClient]:
     async with (
         serving(MemoryStore(clock), clock, folder) as url,
-        httpx.AsyncClient(base_url=url, headers=gcs_live.AS_STORED, timeout=60) as http,
+        httpx.AsyncClient(
+            transport=gcs_live.Patient(0), base_url=url, headers=gcs_live.AS_STORED, timeout=60
+        ) as http,
     ):
         yield http
 
@@ -168,6 +170,7 @@ async def test_a_replay_on_a_bucket_skips_by_name_and_leaves_the_bucket_as_it_wa
             f"/upload{at}", params={"uploadType": "media", "name": "a"}, content=b"mine"
         )
         before = (await http.get(at, params={"versions": True})).json()
+        await http.post("/_emulator/faults", json={"method": "PATCH", "status": 429, "count": 3})
         answered_otherwise = await gcs_live.run(http, "theirs")
         after = (await http.get(at, params={"versions": True})).json()
     assert after == before
