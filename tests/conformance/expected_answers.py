@@ -62,7 +62,8 @@ class Entry:
 
     def bucket(self, name: str) -> Mapping[str, Any]:
         """The resource of a bucket for this entry, which has no more than it must."""
-        resource: dict[str, Any] = {"name": name}
+        at_once = {"retentionDurationSeconds": "0"}  # a bucket that does not say has seven days
+        resource: dict[str, Any] = {"name": name, "softDeletePolicy": at_once}
         for setting, part in SETTINGS.items():
             resource |= part if self.setting(setting) else {}
         return resource
