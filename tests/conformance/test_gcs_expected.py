@@ -164,7 +164,8 @@ async def test_a_replay_on_a_bucket_skips_by_name_and_leaves_the_bucket_as_it_wa
 ) -> None:
     """What `make gcs-live` does, with the emulator in place of Cloud Storage."""
     async with emulator(tmp_path, TurnedClock()) as http:
-        await http.post("/storage/v1/b", params={"project": "p"}, json={"name": "theirs"})
+        theirs = {"name": "theirs", "softDeletePolicy": {"retentionDurationSeconds": "0"}}
+        await http.post("/storage/v1/b", params={"project": "p"}, json=theirs)
         at = "/storage/v1/b/theirs/o"
         await http.post(
             f"/upload{at}", params={"uploadType": "media", "name": "a"}, content=b"mine"
