@@ -192,9 +192,9 @@ def new_columns(body: Mapping[str, Any], *, may_retain: bool) -> dict[str, Any]:
 
 
 def describes(body: Mapping[str, Any]) -> bool:
-    """Whether a resource says anything of the object that is to be made: then it is all that is
-    said of it, and nothing of a source is."""
-    return not body.keys().isdisjoint(_PATCHABLE | _FIXED)
+    """Whether a resource says anything of the object that is to be made but its contexts: then it
+    is all that is said of it, and nothing of a source is."""
+    return not body.keys().isdisjoint((_PATCHABLE | _FIXED) - {"contexts"})
 
 
 def check_acl(bucket: Bucket, body: Mapping[str, Any]) -> None:
