@@ -63,6 +63,8 @@ async def restore(shop: Shop, request: Request) -> Answer:
     generation, keep_acl = request.generation(), request.flag("copySourceAcl")
     if generation == ABSENT:
         raise required("generation")
+    if not bucket.soft_delete_seconds:
+        raise invalid("bucket soft delete policy must be set.")
     if keep_acl and bucket.uniform_access:
         raise invalid("Cannot copy an ACL when uniform bucket-level access is enabled.")
     restored = await shop.store.restore_object(
