@@ -9,6 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -93,11 +94,16 @@ class Attributes:
     @staticmethod
     def of(bucket: Bucket) -> Attributes:
         """Those of a bucket; one that was not made by the emulator has the defaults."""
-        return Attributes(**orjson.loads(bucket.attributes)) if bucket.attributes else Attributes()
+        return _attributes(bucket.attributes)
 
     def dump(self) -> str:
         """The text for ``Bucket.attributes``."""
         return orjson.dumps(self).decode()
+
+
+@lru_cache(maxsize=256)  # since nearly every call is about some bucket that is as it was
+def _attributes(text: str) -> Attributes:
+    return Attributes(**orjson.loads(text)) if text else Attributes()
 
 
 def of_new_objects(bucket: Bucket) -> dict[str, Any]:
