@@ -460,7 +460,9 @@ async def test_a_bucket_has_its_rules(bare: Shelf) -> None:
     assert made == Bucket(
         name=BUCKET,
         create_time_us=made.create_time_us,
-        location=made.location,  # which is made up where nobody says it
+        # Which are a service's own where nobody says them.
+        location=made.location,
+        soft_delete_seconds=made.soft_delete_seconds,
         versioning=True,
         retention_period_seconds=5,
         uniform_access=True,
@@ -513,7 +515,7 @@ async def test_buckets_are_listed_by_name(bare: Shelf) -> None:
         {"location": "EU"},
         {"labels": dump_map({"env": "prod"})},
         {"autoclass": True},
-        {"soft_delete_seconds": 60},
+        {"soft_delete_seconds": 604_800},
         {"attributes": "{}"},
     ],
 )
