@@ -278,7 +278,7 @@ async def test_every_writing_function_is_among_them() -> None:
     reads |= {"job_by_row_id", "count_jobs", "count_bucket_operations", "replayed"}
     reads |= {"who_leases", "worth_halving", "overdue", "expired", "shard_of", "open_jobs"}
     reads |= {"open_operations", "ended_jobs", "ended_operations"}
-    reads |= {"counted_jobs", "counted_operations"}
+    reads |= {"counted_jobs", "counted_operations", "is_awaited"}
     public = {
         name
         for module in (jobs, leases, retention, rollup, shards)
