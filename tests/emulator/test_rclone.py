@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from longshore.testing import Emulator
@@ -27,7 +29,20 @@ class Rclone:
 
     def run(self, *arguments: str, given: str = "") -> str:
         """What it prints; fails the test unless it succeeds."""
-        done = subprocess.run(
+        done = self._done(arguments, given)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """What it says of an error."""
+        done = self._done(arguments)
+        assert done.returncode != 0
+        return done.stderr
+
+    def _done(
+        self, arguments: tuple[str, ...], given: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
             [*self._command, *arguments],
             input=given,
             capture_output=True,
@@ -35,8 +50,6 @@ class Rclone:
             timeout=100,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
 
 @pytest.fixture
@@ -71,3 +84,51 @@ def test_a_folder_goes_up_and_comes_down(rclone: Rclone, tmp_path: Path) -> None
         assert (tmp_path / "down" / name).read_bytes() == (cargo / name).read_bytes()
     rclone.run("purge", BUCKET)
     assert "rclone-bucket" not in rclone.run("lsd", ":gcs:")
+
+
+@pytest.mark.services
+def test_folders_are_kept_alike_both_ways(rclone: Rclone, tmp_path: Path) -> None:
+    cargo, down = tmp_path / "cargo", tmp_path / "down"
+    for number in range(30):
+        one = cargo / f"d{number % 3}" / f"{number}.txt"
+        one.parent.mkdir(parents=True, exist_ok=True)
+        one.write_text(str(number))
+    (cargo / "large").write_bytes(bytes(range(256)) * 40_000)
+    there = f"{BUCKET}-alike"
+    rclone.run("copy", "--metadata", "--header-upload=Cache-Control: no-store", str(cargo), there)
+    rclone.run("check", "--download", str(cargo), there)
+    sums = rclone.run("hashsum", "MD5", there)
+    assert sorted(sums.split("\n")) == sorted(rclone.run("hashsum", "MD5", str(cargo)).split("\n"))
+    (seen,) = json.loads(rclone.run("lsjson", "--hash", f"{there}/large"))
+    assert (seen["Size"], len(seen["Hashes"]["md5"])) == (256 * 40_000, 32)
+    assert json.loads(rclone.run("size", "--json", there))["count"] == 31
+
+    rclone.run("copy", f"{there}/d0", f"{there}/e0")  # by the service itself
+    rclone.run("check", f"{there}/d0", f"{there}/e0")
+    rclone.run("move", f"{there}/e0", f"{there}/f0")
+    assert rclone.run("lsf", "--dirs-only", there).split() == ["d0/", "d1/", "d2/", "f0/"]
+    rclone.run("delete", "--include=1*.txt", f"{there}/d1")
+    assert "d1/4.txt" in rclone.run("lsf", "-R", there)
+    assert "d1/10.txt" not in rclone.run("lsf", "-R", there)
+
+    rclone.run("sync", there, str(down))
+    rclone.run("check", "--download", there, str(down))
+    (down / "d2" / "2.txt").write_text("other")
+    (down / "d2" / "5.txt").unlink()
+    rclone.run("sync", "--checksum", str(down), there)
+    assert rclone.run("cat", f"{there}/d2/2.txt") == "other"
+    rclone.run("check", str(down), there)
+    rclone.run("purge", there)
+
+
+@pytest.mark.services
+def test_what_is_held_stays(rclone: Rclone, longshore_emulator: Emulator) -> None:
+    there = f"{BUCKET}-held"
+    rclone.run("mkdir", there)
+    rclone.run("rcat", f"{there}/a", given="1")
+    hold = f"{longshore_emulator.url}/storage/v1/b/{there[5:]}/o/a"
+    httpx.patch(hold, json={"temporaryHold": True}).raise_for_status()
+    assert "under active Temporary hold" in rclone.refused("deletefile", f"{there}/a")
+    assert rclone.run("cat", f"{there}/a") == "1"
+    httpx.patch(hold, json={"temporaryHold": False}).raise_for_status()
+    rclone.run("purge", there)

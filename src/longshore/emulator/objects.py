@@ -139,5 +139,6 @@ ROUTES = (
     Route("PATCH", _ONE, patch, _CHANGE),
     Route("PUT", _ONE, update, _CHANGE),
     Route("POST", f"{_ONE}/restore", restore, _VERSION | {"projection", "copySourceAcl"}),
-    Route("DELETE", _ONE, delete, _VERSION | {"force"}),  # see listing.PARAMETERS
+    # deleteFiles of Node's client sends with each delete what it has listed by.
+    Route("DELETE", _ONE, delete, _VERSION | listing.PARAMETERS),
 )
