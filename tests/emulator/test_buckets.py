@@ -187,3 +187,8 @@ def test_wrong_values_are_refused(
     before = http.get(at).json()
     assert error_of(http.patch(at, json=body))[:2] == (400, "invalid")
     assert http.get(at).json() == before
+
+
+def test_a_storage_class_in_lower_case_is_one(http: httpx.Client, bucket: storage.Bucket) -> None:
+    changed = http.patch(f"/storage/v1/b/{bucket.name}", json={"storageClass": "nearline"})
+    assert changed.json()["storageClass"] == "NEARLINE"

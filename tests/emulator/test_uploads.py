@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 
@@ -103,6 +104,37 @@ def test_what_is_no_multipart(
     )
     assert error_of(answer)[:2] == (400, "invalid")
     assert list(bucket.list_blobs()) == []
+
+
+def test_a_multipart_body_that_is_packed_on_its_way(
+    http: httpx.Client, bucket: storage.Bucket
+) -> None:
+    content = bytes(1 << 20) + b"end"
+    packed = gzip.compress(related(b"\r\n", b"==", {"name": "a"}, content, b""))
+    headers = {"content-type": "multipart/related; boundary===", "content-encoding": "gzip"}
+    for body in (packed[:-20], b"plain", b""):
+        answer = http.post(
+            upload(bucket), params={"uploadType": "multipart"}, headers=headers, content=body
+        )
+        assert error_of(answer)[:2] == (400, "invalid")
+    assert list(bucket.list_blobs()) == []
+    http.post(upload(bucket), params={"uploadType": "multipart"}, headers=headers, content=packed)
+    assert bucket.blob("a").download_as_bytes() == content
+    assert bucket.get_blob("a").content_encoding is None
+
+
+def test_other_uploads_that_are_packed_are_refused(
+    http: httpx.Client, bucket: storage.Bucket
+) -> None:
+    headers = {"content-encoding": "gzip"}
+    begun = http.post(upload(bucket), params={"uploadType": "resumable", "name": "a"})
+    at = begun.headers["location"]
+    answers = [
+        http.put(at, headers=headers, content=gzip.compress(b"1")),
+        http.post(upload(bucket), params={"name": "a"}, headers=headers, content=b"1"),
+    ]
+    assert [answer.status_code for answer in answers] == [501, 501]
+    assert http.put(at, content=b"1").json()["size"] == "1"
 
 
 @pytest.mark.parametrize("size", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK])

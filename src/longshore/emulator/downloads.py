@@ -13,6 +13,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Iterator,
     Mapping,
     MutableMapping,
 )
@@ -150,12 +151,28 @@ async def _first(stream: AsyncIterator[bytes], count: int) -> AsyncIterator[byte
             await stream.aclose()
 
 
+class Gunzip:
+    """Unpacks a gzip that comes in pieces; ``unpack`` raises zlib.error for what is none."""
+
+    def __init__(self) -> None:
+        self._gzip = zlib.decompressobj(_GZIP_WINDOW)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all of it was there."""
+        return self._gzip.eof
+
+    def unpack(self, piece: bytes) -> Iterator[bytes]:
+        """What is in ``piece``, never much at once."""
+        while piece and not self.ended:
+            if data := self._gzip.decompress(piece, _UNPACKED_AT_ONCE):
+                yield data
+            piece = self._gzip.unconsumed_tail
+
+
 async def _unpacked(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The content of a gzip; what is none breaks off, as the header is sent already."""
-    gzip = zlib.decompressobj(_GZIP_WINDOW)
+    gzip = Gunzip()
     async for piece in stream:
-        rest = piece
-        while rest and not gzip.eof:
-            if data := gzip.decompress(rest, _UNPACKED_AT_ONCE):
-                yield data
-            rest = gzip.unconsumed_tail
+        for data in gzip.unpack(piece):
+            yield data

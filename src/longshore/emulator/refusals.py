@@ -110,10 +110,14 @@ STORAGE_CLASSES = frozenset(
 
 
 def storage_class(value: Any) -> str:
-    """``value`` if it is a storage class, or "" for the one that is the default."""
-    if value is not None and value not in ("", *STORAGE_CLASSES):
-        raise invalid(f"Invalid argument: {str(value)[:50]!r} is no storage class.")
-    return value or ""
+    """``value`` as it is kept if it is a storage class, or "" for the one that is the default. The
+    examples of gcloud have them in lower case, and it sends them so."""
+    if value is None:
+        return ""
+    kept = checked(value, str, "storageClass").upper()
+    if kept not in ("", *STORAGE_CLASSES):
+        raise invalid(f"Invalid argument: {value[:50]!r} is no storage class.")
+    return kept
 
 
 def checked(value: Any, kind: type | UnionType, field: str) -> Any:

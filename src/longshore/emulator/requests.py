@@ -11,7 +11,7 @@ import orjson
 
 from longshore.api import parameters
 from longshore.api.bodies import Body, ClientGone
-from longshore.emulator.refusals import condition_not_met, invalid, not_modified
+from longshore.emulator.refusals import Lacking, condition_not_met, invalid, not_modified
 from longshore.errors import InvalidArgument
 from longshore.store import ABSENT
 
@@ -171,6 +171,12 @@ class Request:
             self.body_read = not message.get("more_body", False)
             if piece := message.get("body", b""):
                 yield piece
+
+
+def refuse_packed(request: Request) -> None:
+    """Raises Lacking if the body is packed: what is kept would not be what was meant."""
+    if request.headers.get("content-encoding", "identity") not in ("", "identity"):
+        raise Lacking("uploads of this type whose body is packed on its way.")
 
 
 def parse_json(data: bytes) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from longshore.api.replies import Answer
 from longshore.emulator.incoming import Incoming, Session
 from longshore.emulator.inserting import described, finish
 from longshore.emulator.refusals import Lacking, Refused, invalid, of_error
-from longshore.emulator.requests import Request
+from longshore.emulator.requests import Request, refuse_packed
 from longshore.emulator.verbs import Shop
 from longshore.errors import Error, Unavailable
 from longshore.store import ABSENT
@@ -51,6 +51,7 @@ async def begin(shop: Shop, request: Request) -> Answer:
 
 async def resume(shop: Shop, request: Request) -> Answer:
     """A part of the content, or with ``bytes */…`` the question what has arrived."""
+    refuse_packed(request)
     session = _session(shop, request)
     async with session.turn:
         if session.finished is None:

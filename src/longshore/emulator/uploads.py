@@ -6,20 +6,24 @@ gcloud sends ``/resumable/upload``.
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import AsyncIterator
+
 from longshore.api.replies import Answer
 from longshore.emulator import multipart, resumable
+from longshore.emulator.downloads import Gunzip
 from longshore.emulator.incoming import Incoming
 from longshore.emulator.inserting import described, finish
-from longshore.emulator.refusals import Lacking, invalid
-from longshore.emulator.requests import CONDITIONS, Request, parse_json
+from longshore.emulator.refusals import invalid
+from longshore.emulator.requests import CONDITIONS, Request, parse_json, refuse_packed
 from longshore.emulator.verbs import Route, Shop
 
 
 async def insert(shop: Shop, request: Request) -> Answer:
     """``objects.insert``."""
-    if request.headers.get("content-encoding", "identity") not in ("", "identity"):
-        raise Lacking("uploads whose body is packed on its way.")
     kind = request.system.get("uploadType", "media")
+    if kind != "multipart":
+        refuse_packed(request)
     if kind == "media":
         return await _insert_media(shop, request)
     if kind == "multipart":
@@ -49,11 +53,31 @@ async def _insert_multipart(shop: Shop, request: Request) -> Answer:
     mark = multipart.boundary(request.headers.get("content-type", ""))
     incoming = Incoming(shop.folder)
     try:
-        read = await multipart.read(request.pieces(), mark, incoming)
+        read = await multipart.read(_pieces(request), mark, incoming)
         resource = {"contentType": read.content_type or None} | parse_json(read.resource)
         return await finish(shop, request, described(request, resource), incoming)
     finally:
         incoming.discard()
+
+
+def _pieces(request: Request) -> AsyncIterator[bytes]:
+    """The body, unpacked where gcloud has packed it for its way (``cp --gzip-in-flight``)."""
+    if request.headers.get("content-encoding") == "gzip":
+        return _unpacked(request.pieces())
+    refuse_packed(request)
+    return request.pieces()
+
+
+async def _unpacked(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    gzip = Gunzip()
+    try:
+        async for piece in pieces:
+            for data in gzip.unpack(piece):
+                yield data
+    except zlib.error as error:
+        raise invalid(f"The body is no gzip: {error}") from error
+    if not gzip.ended:
+        raise invalid("The body is no whole gzip.")
 
 
 _PARAMETERS = CONDITIONS | frozenset(
