@@ -89,8 +89,8 @@ def test_the_command_prints_where_it_listens_and_ends_by_a_signal() -> None:
     command = [sys.executable, "-m", "longshore", "emulator", "--port", "0", "--grpc-port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        told = [process.stdout.readline() for _ in range(7)]
-        exported = dict(re.findall(r"export (\w+)=(\S+)", "".join(told)))
+        told = "".join(iter(process.stdout.readline, "# Ctrl-C ends it.\n"))
+        exported = dict(re.findall(r"^export (\w+)=(\S+)$", told, re.MULTILINE))
         url = exported["STORAGE_EMULATOR_HOST"]
         assert httpx.get(f"{url}/storage/v1/b").json() == {"kind": "storage#buckets"}
         assert exported["LONGSHORE_SERVER"] == url

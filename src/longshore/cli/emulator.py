@@ -9,16 +9,15 @@ import typer
 
 from longshore.errors import FailedPrecondition
 
-EXAMPLE = "Example: [bold]longshore emulator --port 8080 --data ./emulated[/]"
+EXAMPLE = "Example: [bold]longshore emulator --data ./emulated --seed buckets.yaml[/]"
+
+_PORT = "Where Cloud Storage and REST listen. Default: 8080; 0: a free port."
+_GRPC_PORT = "Where batch operations listen for gRPC. Default: 8081; 0: a free port."
 
 
 def emulator(
-    port: Annotated[
-        int, typer.Option("--port", metavar="PORT", help="Where REST listens; 0: a free port.")
-    ] = 8080,
-    grpc_port: Annotated[
-        int, typer.Option("--grpc-port", metavar="PORT", help="Where gRPC listens.")
-    ] = 8081,
+    port: Annotated[int, typer.Option("--port", metavar="PORT", help=_PORT)] = 8080,
+    grpc_port: Annotated[int, typer.Option("--grpc-port", metavar="PORT", help=_GRPC_PORT)] = 8081,
     host: Annotated[
         str, typer.Option("--host", metavar="HOST", help="The address to listen on.")
     ] = "127.0.0.1",
@@ -30,20 +29,30 @@ def emulator(
     ] = False,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Keep everything in this directory."),
+        typer.Option(
+            "--data", metavar="DIR", help="Keep buckets, objects and jobs in this directory."
+        ),
     ] = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="Keep everything in memory: the default.")
     ] = False,
     seed: Annotated[
         Path | None,
-        typer.Option("--seed", metavar="FILE", help="Buckets and objects to begin with (YAML)."),
+        typer.Option(
+            "--seed", metavar="FILE", help="Buckets and objects to begin with (YAML or JSON)."
+        ),
     ] = None,
 ) -> int:
-    """Emulate Cloud Storage, and serve batch operations over what is in it, until Ctrl-C.
+    """Emulate Cloud Storage, and serve batch operations on what is in it, until Ctrl-C.
 
-    It asks nobody who they are, so it listens on 127.0.0.1. It prints the variables that lead
-    gcloud and Google's libraries to it.
+    For tests, and for trying things out: without an account, a network or a container. It prints
+    lines to paste into a shell; gcloud and Google's libraries go to it then. Holds, retention,
+    generations and preconditions are those of Cloud Storage, and what it does not do is an error
+    501, never a success.
+
+    It asks nobody who they are, so it listens on 127.0.0.1 only. Tests can have calls fail, be slow
+    or break off, and put its clock forward: requests below /_emulator/, which docs/emulator.md
+    shows, with pytest, GitHub Actions and docker compose.
     """
     if memory and data is not None:
         raise typer.BadParameter("Use --memory or --data, not both.")

@@ -114,7 +114,7 @@ def storage_class(value: Any) -> str:
     examples of gcloud have them in lower case, and it sends them so."""
     if value is None:
         return ""
-    kept = checked(value, str, "storageClass").upper()
+    kept: str = checked(value, str, "storageClass").upper()
     if kept not in ("", *STORAGE_CLASSES):
         raise invalid(f"Invalid argument: {value[:50]!r} is no storage class.")
     return kept

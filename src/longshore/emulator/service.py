@@ -40,6 +40,7 @@ from longshore.store import Store, Stores
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - only a folder of our own in it is used
 _STORE = "local"
 _ARRIVING = "arriving"
+_PROJECT = "local"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +90,7 @@ async def _run(options: Options) -> int:
     stop = asyncio.Event()
     async with running(options) as ports:
         app.stop_by_signals(stop)
-        sys.stdout.write(welcome(options.host, ports))
+        sys.stdout.write(welcome(options, ports))
         sys.stdout.flush()
         await stop.wait()
         telemetry.event("stopping")
@@ -99,25 +100,57 @@ async def _run(options: Options) -> int:
 def environment(host: str, ports: Ports) -> Mapping[str, str]:
     """The variables that lead clients to the emulator; docs/emulator.md says which one reads
     which."""
-    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{ports.rest}"  # noqa: S104
+    url = _url(host, ports)
     return {
         "STORAGE_EMULATOR_HOST": url,
+        "GOOGLE_CLOUD_PROJECT": _PROJECT,
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGE": f"{url}/",
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_STORAGEBATCHOPERATIONS": f"{url}/",
         "CLOUDSDK_AUTH_DISABLE_CREDENTIALS": "true",
-        "CLOUDSDK_CORE_PROJECT": "local",
+        "CLOUDSDK_CORE_PROJECT": _PROJECT,
+        "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         "LONGSHORE_SERVER": url,
     }
 
 
-def welcome(host: str, ports: Ports) -> str:
-    """What is printed once it listens: lines for a shell."""
-    lines = [
-        f"# Cloud Storage and batch operations: REST at {host}:{ports.rest},"
-        f" gRPC at {host}:{ports.grpc}",
-        *(f"export {name}={value}" for name, value in environment(host, ports).items()),
-    ]
-    return "\n".join(lines) + "\n"
+def _url(host: str, ports: Ports) -> str:
+    return f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{ports.rest}"  # noqa: S104
+
+
+_WELCOME = """\
+# Cloud Storage, and batch operations on what is in it: {url}
+# Batch operations by gRPC: {host}:{grpc}
+# Buckets, objects and jobs are kept {kept}.
+#
+# Paste this into another shell:
+
+{exports}
+
+# Then these need no account, no key and no other setting:
+#
+#   gcloud   gcloud storage buckets create gs://cargo
+#            gcloud storage batch-operations jobs list
+#   Python   storage.Client()
+#   Node     new Storage()
+#   Go       storage.NewClient(ctx, storage.WithJSONReads())
+#   Java     StorageOptions.newBuilder().setHost(System.getenv("STORAGE_EMULATOR_HOST"))
+#                .setCredentials(NoCredentials.getInstance()).build().getService()
+#
+# The rest is in docs/emulator.md: gcsfs, rclone, pytest, faults, what is missing.
+# Ctrl-C ends it.
+"""
+
+
+def welcome(options: Options, ports: Ports) -> str:
+    """What is printed once it listens: lines for a shell, and for who reads them."""
+    variables = environment(options.host, ports)
+    return _WELCOME.format(
+        url=_url(options.host, ports),
+        host=options.host,
+        grpc=ports.grpc,
+        kept="in memory, until it ends" if options.data is None else f"in {options.data}",
+        exports="\n".join(f"export {name}={value}" for name, value in variables.items()),
+    )
 
 
 @asynccontextmanager
