@@ -8,7 +8,7 @@ is there, and is the one that was named, *before* it asks for these (reference 5
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
@@ -281,11 +281,10 @@ def check_bucket_changes(changes: Mapping[str, Any]) -> None:
             raise InvalidArgument(f"The rule {name!r} of a bucket takes {types[name]}: {value!r}.")
 
 
-def check_known(what: str, name: str, known: Iterable[str]) -> None:
+def check_known(what: str, name: str, known: Collection[str]) -> None:
     """Raises InvalidArgument that names the nearest known one if ``name`` is not ``known``."""
-    known = sorted(known)
     if name not in known:
-        nearest = get_close_matches(name, known, 1, 0)
+        nearest = get_close_matches(name, sorted(known), 1, 0)
         raise InvalidArgument(f"There is no {what} named {name!r}; did you mean {nearest[0]!r}?")
 
 

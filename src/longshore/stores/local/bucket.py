@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from longshore.clock import Clock
 from longshore.stores.local import contents, schema, soft_deleting
@@ -17,6 +18,8 @@ from longshore.stores.local.failures import Gone, to_its_end, translate
 from longshore.stores.local.transaction import Transaction
 
 T = TypeVar("T")
+_ROUND_SECONDS = 0.001
+"""For how long answers are gathered before they are handed over."""
 _VACUUM_PAGES = 256
 _VACUUM_SECONDS = 0.5
 
@@ -34,6 +37,7 @@ class OpenBucket:
         self.name = name
         self.home = home
         self.users = 0
+        self._content = home / schema.CONTENT
         self._clock = clock
         self._reader = _Thread(name, home, read_only=True)
         self._writer = _Thread(name, home, read_only=False)
@@ -41,7 +45,7 @@ class OpenBucket:
 
     async def read(self, work: Callable[[Transaction], T]) -> T:
         """What ``work`` gives, in a transaction that sees one state of the bucket."""
-        return await self._reader.run(lambda: self._transact(self._reader, "BEGIN", work))
+        return await self._reader.run_in_round(lambda: self._transact(self._reader, "BEGIN", work))
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """What ``work`` gives, once its changes are durable; none are made if it raises."""
@@ -97,9 +101,36 @@ class OpenBucket:
             connection=connection,
             bucket=bucket,
             now_us=self._clock.now_us(),
-            content=self.home / schema.CONTENT,
+            content=self._content,
             map_patches=thread.map_patches,
         )
+
+
+class _Asked(NamedTuple):
+    work: Callable[[], Any]
+    answer: asyncio.Future[Any]
+
+
+class _Answered(NamedTuple):
+    answer: asyncio.Future[Any]
+    value: Any
+    error: BaseException | None
+
+
+def _hand_over(answers: list[_Answered]) -> None:
+    """Give answers to who waits for them, in the threads of their loops."""
+    for loop in {one.answer.get_loop() for one in answers}:
+        theirs = [one for one in answers if one.answer.get_loop() is loop]
+        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            loop.call_soon_threadsafe(_settle, theirs)
+
+
+def _settle(answers: list[_Answered]) -> None:
+    for answer, value, error in answers:
+        if error is None:
+            answer.set_result(value)
+        else:
+            answer.set_exception(error)
 
 
 class _Thread:
@@ -112,6 +143,9 @@ class _Thread:
         self._connection: sqlite3.Connection | None = None
         self._closed = False
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"bucket-{bucket}")
+        self._lock = threading.Lock()
+        self._waiting: list[_Asked] = []
+        self._at_work = False
         self.map_patches: dict[str, Callable[[str], str | None]] = {}
 
     async def run(self, work: Callable[[], T]) -> T:
@@ -119,6 +153,43 @@ class _Thread:
         if self._closed:
             raise Gone
         return await to_its_end(self._submit(work))
+
+    async def run_in_round(self, work: Callable[[], T]) -> T:
+        """The same, where many ask at about the same time: who has asked while the thread did
+        something else is answered together. To go to a thread and back costs more than to look at
+        an object."""
+        if self._closed:
+            raise Gone
+        answer = asyncio.get_running_loop().create_future()
+        with self._lock:
+            self._waiting.append(_Asked(work, answer))
+            idle, self._at_work = not self._at_work, True
+        if idle:
+            self._executor.submit(self._rounds)
+        answered: T = await to_its_end(answer)
+        return answered
+
+    def _rounds(self) -> None:
+        while True:
+            with self._lock:
+                asked, self._waiting = self._waiting, []
+                if not asked:
+                    self._at_work = False
+                    return
+            begun = time.monotonic()
+            answers: list[_Answered] = []
+            for index, one in enumerate(asked):
+                answers.append(self._answer(one))
+                # Nobody waits for what takes others long, as a page of a listing does.
+                if index == len(asked) - 1 or time.monotonic() - begun > _ROUND_SECONDS:
+                    _hand_over(answers)
+                    begun, answers = time.monotonic(), []
+
+    def _answer(self, asked: _Asked) -> _Answered:
+        try:
+            return _Answered(asked.answer, self._call(asked.work), None)
+        except BaseException as error:  # it is for who has asked
+            return _Answered(asked.answer, None, error)
 
     def _submit(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._executor, self._call, work)
