@@ -180,7 +180,7 @@ class _Thread:
             answers: list[_Answered] = []
             for index, one in enumerate(asked):
                 answers.append(self._answer(one))
-                # Nobody waits for what takes others long, as a page of a listing does.
+                # So nobody waits for more than one that takes long, as a page of a listing does.
                 if index == len(asked) - 1 or time.monotonic() - begun > _ROUND_SECONDS:
                     _hand_over(answers)
                     begun, answers = time.monotonic(), []
