@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from http import HTTPStatus
+from http.client import HTTPConnection
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
@@ -34,6 +36,15 @@ class Emulator:
     url: str
     grpc: str
     environment: Mapping[str, str]
+
+    def reset(self) -> None:
+        """Forget buckets with all that is held in them, jobs, uploads and faults; the clock is the
+        machine's again."""
+        with closing(HTTPConnection(self.url.removeprefix("http://"), timeout=60)) as connection:
+            connection.request("POST", "/_emulator/reset")
+            reply = connection.getresponse()
+            if reply.status != HTTPStatus.NO_CONTENT:
+                raise RuntimeError(f"The emulator was not reset: {reply.read().decode()}")
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from google.api_core import exceptions
 from google.cloud import storage
 
 from longshore.errors import InvalidArgument
-from longshore.testing import emulator
+from longshore.testing import Emulator, emulator
 from tests.emulator.conftest import error_of
 
 pytestmark = pytest.mark.parametrize("emulated", ["memory"], indirect=True, scope="session")
@@ -176,3 +176,11 @@ def test_seeds_that_are_none(text: str, tmp_path: Path) -> None:
     file.write_text(text)
     with pytest.raises(InvalidArgument), emulator(seed=file):
         pass
+
+
+def test_a_test_begins_anew(http: httpx.Client, emulated: Emulator, bucket: storage.Bucket) -> None:
+    bucket.blob("held").upload_from_string(b"1")
+    held = http.patch(f"/storage/v1/b/{bucket.name}/o/held", json={"temporaryHold": True})
+    assert held.json()["temporaryHold"] is True
+    emulated.reset()
+    assert http.get("/storage/v1/b").json() == NOTHING
