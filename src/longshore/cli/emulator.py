@@ -11,8 +11,8 @@ from longshore.errors import FailedPrecondition
 
 EXAMPLE = "Example: [bold]longshore emulator --data ./emulated --seed buckets.yaml[/]"
 
-_PORT = "Where Cloud Storage and REST listen. Default: 8080; 0: a free port."
-_GRPC_PORT = "Where batch operations listen for gRPC. Default: 8081; 0: a free port."
+_PORT = "Where Cloud Storage and REST listen. Default: 8080; 0: any."
+_GRPC_PORT = "Where batch operations listen for gRPC. Default: 8081; 0: any."
 
 
 def emulator(

@@ -11,7 +11,7 @@ const {after, before, test} = require('node:test');
 const {Storage} = require('@google-cloud/storage');
 
 const LARGE = Buffer.alloc(3 << 20, 'abcdefghijk');
-const storage = new Storage({projectId: 'local', retryOptions: {autoRetry: false}});
+const storage = new Storage({retryOptions: {autoRetry: false}});
 const bucket = storage.bucket('node-bucket');
 
 function refused(code, pattern) {
