@@ -42,8 +42,10 @@ def emulator(*options: str) -> Iterator[tuple[int, int, float]]:
         told = "".join(iter(process.stdout.readline, LAST_LINE))
         took = time.monotonic() - begun
         _, _, rest = told.partition("STORAGE_EMULATOR_HOST=http://127.0.0.1:")
-        yield int(rest.split()[0]), process.pid, took
-        process.terminate()
+        try:
+            yield int(rest.split()[0]), process.pid, took
+        finally:
+            process.terminate()
 
 
 def request(verb: str, path: str, body: bytes = b"", content_type: str = "text/plain") -> bytes:
@@ -118,6 +120,8 @@ def measure(options: list[str], given: argparse.Namespace) -> None:
             os.sched_setaffinity(int(thread.name), {0})
         with socket.create_connection(("127.0.0.1", port)) as connection:
             ask(connection, request("POST", "/storage/v1/b", BUCKET))
+            for number in range(NAMES):
+                ask(connection, multipart(number))
         for name, make in KINDS.items():
             found = [
                 rates(port, pid, make, given.seconds, given.connections)
