@@ -15,7 +15,7 @@ from longshore.emulator.app import EmulatorApp
 from longshore.emulator.control import Clock as TurnedForward
 from longshore.emulator.control import Control
 from longshore.emulator.faults import Faults
-from longshore.emulator.verbs import Shop
+from longshore.emulator.verbs import Backend
 from longshore.stores.gs.store import GsStore
 from tests.gs.asking import store_at
 
@@ -31,7 +31,7 @@ async def serving(kept: OneAtATime, clock: Clock, folder: Path) -> AsyncIterator
         raise AssertionError
 
     control = Control(clock=TurnedForward(), faults=Faults(), forget_jobs=forget_jobs)
-    app = EmulatorApp(Shop(store=kept, clock=clock, folder=folder), nothing_else, control)
+    app = EmulatorApp(Backend(store=kept, clock=clock, folder=folder), nothing_else, control)
     server = make_server(app, "127.0.0.1", 0)
     running = asyncio.create_task(server.serve())
     try:

@@ -17,7 +17,7 @@ from longshore.emulator import object_resource
 from longshore.emulator.bucket_resource import Attributes, grants
 from longshore.emulator.refusals import Refused, checked, invalid
 from longshore.emulator.requests import Conditions, Request, bucket_etag
-from longshore.emulator.verbs import Route, Shop, no_content, of_json
+from longshore.emulator.verbs import Backend, Route, no_content, of_json
 from longshore.patch import MapPatch, Patch, dump_map, load_map
 from longshore.store import ABSENT, Batch, Bucket
 
@@ -25,8 +25,8 @@ _ROLES = ("OWNER", "READER")
 _BUCKET_ROLES = ("OWNER", "WRITER", "READER")
 
 
-async def _bucket(shop: Shop, request: Request) -> Bucket:
-    bucket = await shop.store.get_bucket(request.path[3])
+async def _bucket(backend: Backend, request: Request) -> Bucket:
+    bucket = await backend.store.get_bucket(request.path[3])
     _refuse_uniform(bucket)
     return bucket
 
@@ -39,10 +39,10 @@ def _refuse_uniform(bucket: Bucket) -> None:
         )
 
 
-async def _entries(shop: Shop, request: Request) -> list[dict[str, Any]]:
-    bucket = await _bucket(shop, request)
+async def _entries(backend: Backend, request: Request) -> list[dict[str, Any]]:
+    bucket = await _bucket(backend, request)
     name = request.path[5]
-    batch = await shop.store.read_objects(
+    batch = await backend.store.read_objects(
         bucket.name, [name], [request.generation()], columns=object_resource.COLUMNS
     )
     if batch.generations == [ABSENT]:
@@ -63,9 +63,9 @@ def _one(entries: list[dict[str, Any]], entity: str) -> dict[str, Any]:
     raise Refused(404, "notFound", f"The ACL has no entry for {entity[:100]!r}.")
 
 
-async def _change(shop: Shop, request: Request, change: MapPatch) -> list[dict[str, Any]]:
-    bucket = await _bucket(shop, request)
-    batch = await shop.store.patch_object(
+async def _change(backend: Backend, request: Request, change: MapPatch) -> list[dict[str, Any]]:
+    bucket = await _bucket(backend, request)
+    batch = await backend.store.patch_object(
         bucket.name,
         request.path[5],
         request.generation(),
@@ -76,31 +76,31 @@ async def _change(shop: Shop, request: Request, change: MapPatch) -> list[dict[s
     return _of(bucket, batch, request)
 
 
-async def list_(shop: Shop, request: Request) -> Answer:
+async def list_(backend: Backend, request: Request) -> Answer:
     """``objectAccessControls.list``."""
-    entries = await _entries(shop, request)
+    entries = await _entries(backend, request)
     return of_json(request, {"kind": "storage#objectAccessControls", "items": entries})
 
 
-async def get(shop: Shop, request: Request) -> Answer:
+async def get(backend: Backend, request: Request) -> Answer:
     """``objectAccessControls.get``."""
-    return of_json(request, _one(await _entries(shop, request), request.path[7]))
+    return of_json(request, _one(await _entries(backend, request), request.path[7]))
 
 
-async def insert(shop: Shop, request: Request) -> Answer:
+async def insert(backend: Backend, request: Request) -> Answer:
     """``objectAccessControls.insert``."""
     body = await request.json()
-    return await _grant(shop, request, checked(body.get("entity"), str, "entity"), body)
+    return await _grant(backend, request, checked(body.get("entity"), str, "entity"), body)
 
 
-async def set_(shop: Shop, request: Request) -> Answer:
+async def set_(backend: Backend, request: Request) -> Answer:
     """``objectAccessControls.patch`` and ``update``, of an entry that may not be there yet."""
-    return await _grant(shop, request, request.path[7], await request.json())
+    return await _grant(backend, request, request.path[7], await request.json())
 
 
-async def _grant(shop: Shop, request: Request, entity: str, body: dict[str, Any]) -> Answer:
+async def _grant(backend: Backend, request: Request, entity: str, body: dict[str, Any]) -> Answer:
     change = _granted(entity, body, _ROLES)
-    return of_json(request, _one(await _change(shop, request, change), entity))
+    return of_json(request, _one(await _change(backend, request, change), entity))
 
 
 def _granted(entity: str, body: dict[str, Any], roles: Sequence[str]) -> MapPatch:
@@ -110,11 +110,11 @@ def _granted(entity: str, body: dict[str, Any], roles: Sequence[str]) -> MapPatc
     return MapPatch(updates={entity: role})
 
 
-async def delete(shop: Shop, request: Request) -> Answer:
+async def delete(backend: Backend, request: Request) -> Answer:
     """``objectAccessControls.delete``."""
     entity = request.path[7]
-    _one(await _entries(shop, request), entity)
-    await _change(shop, request, MapPatch(updates={}, removals=frozenset({entity})))
+    _one(await _entries(backend, request), entity)
+    await _change(backend, request, MapPatch(updates={}, removals=frozenset({entity})))
     return no_content()
 
 
@@ -127,39 +127,39 @@ class OfBucket:
         self._kind = kind
         self._roles = roles
 
-    async def list_(self, shop: Shop, request: Request) -> Answer:
+    async def list_(self, backend: Backend, request: Request) -> Answer:
         """``list``."""
-        entries = self._of(await _bucket(shop, request), request)
+        entries = self._of(await _bucket(backend, request), request)
         return of_json(request, {"kind": f"{self._kind}s", "items": entries})
 
-    async def get(self, shop: Shop, request: Request) -> Answer:
+    async def get(self, backend: Backend, request: Request) -> Answer:
         """``get``."""
-        entries = self._of(await _bucket(shop, request), request)
+        entries = self._of(await _bucket(backend, request), request)
         return of_json(request, _one(entries, request.path[5]))
 
-    async def insert(self, shop: Shop, request: Request) -> Answer:
+    async def insert(self, backend: Backend, request: Request) -> Answer:
         """``insert``."""
         body = await request.json()
         entity = checked(body.get("entity"), str, "entity")
         change = _granted(entity, body, self._roles)
-        return of_json(request, _one(await self._change(shop, request, change), entity))
+        return of_json(request, _one(await self._change(backend, request, change), entity))
 
-    async def set_(self, shop: Shop, request: Request) -> Answer:
+    async def set_(self, backend: Backend, request: Request) -> Answer:
         """``patch`` and ``update``."""
         entity = request.path[5]
         change = _granted(entity, await request.json(), self._roles)
-        entries = await self._change(shop, request, change, there=entity)
+        entries = await self._change(backend, request, change, there=entity)
         return of_json(request, _one(entries, entity))
 
-    async def delete(self, shop: Shop, request: Request) -> Answer:
+    async def delete(self, backend: Backend, request: Request) -> Answer:
         """``delete``."""
         entity = request.path[5]
         change = MapPatch(updates={}, removals=frozenset({entity}))
-        await self._change(shop, request, change, there=entity)
+        await self._change(backend, request, change, there=entity)
         return no_content()
 
     async def _change(
-        self, shop: Shop, request: Request, change: MapPatch, there: str = ""
+        self, backend: Backend, request: Request, change: MapPatch, there: str = ""
     ) -> list[dict[str, Any]]:
         """The ACL after ``change``; raises Refused unless it has had the entity ``there``."""
 
@@ -174,11 +174,11 @@ class OfBucket:
                 known,
                 kept={**known.kept, self._field: acl},
                 metageneration=known.metageneration + 1,
-                updated_us=shop.clock.now_us(),
+                updated_us=backend.clock.now_us(),
             )
             return replace(bucket, attributes=attributes.dump())
 
-        return self._of(await shop.store.change_bucket(request.path[3], changed), request)
+        return self._of(await backend.store.change_bucket(request.path[3], changed), request)
 
     def _of(self, bucket: Bucket, request: Request) -> list[dict[str, Any]]:
         at = f"{request.base}/storage/v1/b/{bucket.name}/{self._field}"

@@ -13,7 +13,7 @@ from longshore.emulator.control import Control
 from longshore.emulator.refusals import Refused
 from longshore.emulator.requests import Request
 from longshore.emulator.routes import Routes
-from longshore.emulator.verbs import Shop
+from longshore.emulator.verbs import Backend
 from longshore.errors import Error
 
 BATCH_OPERATIONS = ("/v1/", "/healthz", "/readyz", "/metrics", "/$discovery/", "/discovery/")
@@ -33,8 +33,8 @@ ROUTES = (
 class EmulatorApp:
     """Both APIs at one address."""
 
-    def __init__(self, shop: Shop, batch_operations: AsgiApp, control: Control) -> None:
-        self._shop = shop
+    def __init__(self, backend: Backend, batch_operations: AsgiApp, control: Control) -> None:
+        self._backend = backend
         self._batch_operations = batch_operations
         self._faults = control.faults
         self._routes = Routes(
@@ -70,7 +70,7 @@ class EmulatorApp:
                 headers,
                 receive,
             )
-            answer = await self._routes.answer(self._shop, request)
+            answer = await self._routes.answer(self._backend, request)
         except ClientGone:
             telemetry.event("client_gone", verb=scope["method"], path=scope["path"])
             return

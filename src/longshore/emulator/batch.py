@@ -17,7 +17,7 @@ from longshore.api.replies import Answer
 from longshore.emulator.refusals import invalid
 from longshore.emulator.requests import Request
 from longshore.emulator.routes import Routes
-from longshore.emulator.verbs import Route, Shop
+from longshore.emulator.verbs import Backend, Route
 from longshore.errors import Error
 
 CALLS_MAX = 1000
@@ -29,13 +29,13 @@ _BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
 def routes_of(routes: Routes) -> tuple[Route, ...]:
     """The endpoint, whose calls are found in ``routes``."""
 
-    async def run(shop: Shop, request: Request) -> Answer:
-        return await _run(shop, request, routes)
+    async def run(backend: Backend, request: Request) -> Answer:
+        return await _run(backend, request, routes)
 
     return (Route("POST", "/batch/storage/v1", run), Route("POST", "/batch", run))
 
 
-async def _run(shop: Shop, request: Request, routes: Routes) -> Answer:
+async def _run(backend: Backend, request: Request, routes: Routes) -> Answer:
     content_type = request.headers.get("content-type", "")
     match = _BOUNDARY.search(content_type)
     if not content_type.lower().startswith("multipart/mixed") or match is None:
@@ -51,12 +51,12 @@ async def _run(shop: Shop, request: Request, routes: Routes) -> Answer:
     mark = f"batch_{uuid4().hex}"
     reply = bytearray()
     for call in calls:
-        reply += f"--{mark}\r\n".encode() + await _part(shop, routes, bytes(call), request)
+        reply += f"--{mark}\r\n".encode() + await _part(backend, routes, bytes(call), request)
     reply += f"--{mark}--\r\n".encode()
     return Answer(200, bytes(reply), f"multipart/mixed; boundary={mark}")
 
 
-async def _part(shop: Shop, routes: Routes, call: bytes, batch: Request) -> bytes:
+async def _part(backend: Backend, routes: Routes, call: bytes, batch: Request) -> bytes:
     outer, _, rest = call.strip(b"\n").partition(b"\n\n")
     head, _, body = rest.lstrip(b"\n").partition(b"\n\n")
     start, *lines = head.decode("latin-1").split("\n")
@@ -66,7 +66,7 @@ async def _part(shop: Shop, routes: Routes, call: bytes, batch: Request) -> byte
     headers = {**_headers(lines), "host": batch.headers.get("host", "")}
     headers["content-length"] = str(len(body))
     content_id = _headers(outer.decode("latin-1").split("\n")).get("content-id", "")
-    answer = await _answer(shop, routes, words, headers, body)
+    answer = await _answer(backend, routes, words, headers, body)
     own = ["Content-Type: application/http"]
     if content_id:
         own.append(f"Content-ID: <response-{content_id.strip('<>')}>")
@@ -77,7 +77,7 @@ async def _part(shop: Shop, routes: Routes, call: bytes, batch: Request) -> byte
 
 
 async def _answer(
-    shop: Shop, routes: Routes, words: list[str], headers: dict[str, str], body: bytes
+    backend: Backend, routes: Routes, words: list[str], headers: dict[str, str], body: bytes
 ) -> Answer:
     url = urlsplit(words[1])
     if not url.path.startswith("/storage/v1/") or "alt=media" in url.query:
@@ -86,7 +86,7 @@ async def _answer(
         request = Request(words[0], url.path, url.query, headers, _once(body))
     except Error as error:
         return invalid(error.message).answer()
-    return await routes.answer(shop, request)
+    return await routes.answer(backend, request)
 
 
 def _once(body: bytes) -> Any:

@@ -11,7 +11,7 @@ from longshore.emulator import bucket_resource, listing
 from longshore.emulator.bucket_resource import Attributes
 from longshore.emulator.refusals import Lacking, Refused
 from longshore.emulator.requests import Conditions, Request
-from longshore.emulator.verbs import Route, Shop, etag_header, no_content, of_json
+from longshore.emulator.verbs import Backend, Route, etag_header, no_content, of_json
 from longshore.store import ABSENT, Bucket
 
 _PREDEFINED = frozenset({"predefinedAcl", "predefinedDefaultObjectAcl"})
@@ -33,32 +33,32 @@ async def _body(request: Request) -> Mapping[str, Any]:
     return request.with_acl(body, "predefinedDefaultObjectAcl", "defaultObjectAcl")
 
 
-async def insert(shop: Shop, request: Request) -> Answer:
+async def insert(backend: Backend, request: Request) -> Answer:
     """``buckets.insert``."""
     bucket = bucket_resource.new(
         await _body(request),
         request.query.get("project", ""),
         object_retention=request.flag("enableObjectRetention"),
-        now_us=shop.clock.now_us(),
+        now_us=backend.clock.now_us(),
     )
-    return _reply(request, await shop.store.create_bucket(bucket))
+    return _reply(request, await backend.store.create_bucket(bucket))
 
 
-async def get(shop: Shop, request: Request) -> Answer:
+async def get(backend: Backend, request: Request) -> Answer:
     """``buckets.get``."""
-    bucket = await shop.store.get_bucket(request.path[3])
+    bucket = await backend.store.get_bucket(request.path[3])
     _check(bucket, request.conditions(reads=True))
     return _reply(request, bucket)
 
 
-async def list_(shop: Shop, request: Request) -> Answer:
+async def list_(backend: Backend, request: Request) -> Answer:
     """``buckets.list``: those of the project, and those that were made elsewhere for none."""
     if request.flag("softDeleted"):
         raise Lacking("soft-deleted buckets.")
     project, prefix = request.query.get("project", ""), request.query.get("prefix", "")
     after, limit = request.query.get("pageToken", ""), listing.limit(request)
     found: list[Bucket] = []
-    async for bucket in shop.store.list_buckets():
+    async for bucket in backend.store.list_buckets():
         owner = Attributes.of(bucket).project
         ours = not project or owner in ("", project)
         if ours and bucket.name.startswith(prefix) and bucket.name > after:
@@ -76,36 +76,36 @@ async def list_(shop: Shop, request: Request) -> Answer:
     return of_json(request, reply)
 
 
-async def patch(shop: Shop, request: Request) -> Answer:
+async def patch(backend: Backend, request: Request) -> Answer:
     """``buckets.patch``."""
-    return await _change(shop, request, whole=False)
+    return await _change(backend, request, whole=False)
 
 
-async def update(shop: Shop, request: Request) -> Answer:
+async def update(backend: Backend, request: Request) -> Answer:
     """``buckets.update``."""
-    return await _change(shop, request, whole=True)
+    return await _change(backend, request, whole=True)
 
 
-async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
+async def _change(backend: Backend, request: Request, *, whole: bool) -> Answer:
     body, conditions = await _body(request), request.conditions()
     request.projection = "full"
 
     def change(bucket: Bucket) -> Bucket:
         _check(bucket, conditions)
-        return bucket_resource.changed(bucket, body, shop.clock.now_us(), whole=whole)
+        return bucket_resource.changed(bucket, body, backend.clock.now_us(), whole=whole)
 
-    return _reply(request, await shop.store.change_bucket(request.path[3], change))
+    return _reply(request, await backend.store.change_bucket(request.path[3], change))
 
 
-async def delete(shop: Shop, request: Request) -> Answer:
+async def delete(backend: Backend, request: Request) -> Answer:
     """``buckets.delete``."""
     name = request.path[3]
-    _check(await shop.store.get_bucket(name), request.conditions())
-    await shop.store.delete_bucket(name)
+    _check(await backend.store.get_bucket(name), request.conditions())
+    await backend.store.delete_bucket(name)
     return no_content()
 
 
-async def lock_retention_policy(shop: Shop, request: Request) -> Answer:
+async def lock_retention_policy(backend: Backend, request: Request) -> Answer:
     """``buckets.lockRetentionPolicy``: for good."""
     conditions = request.conditions()
     if conditions.metageneration is None:
@@ -124,16 +124,16 @@ async def lock_retention_policy(shop: Shop, request: Request) -> Answer:
             known,
             retention_locked=True,
             metageneration=known.metageneration + 1,
-            updated_us=shop.clock.now_us(),
+            updated_us=backend.clock.now_us(),
         )
         return replace(bucket, attributes=locked.dump())
 
-    return _reply(request, await shop.store.change_bucket(request.path[3], lock))
+    return _reply(request, await backend.store.change_bucket(request.path[3], lock))
 
 
-async def storage_layout(shop: Shop, request: Request) -> Answer:
+async def storage_layout(backend: Backend, request: Request) -> Answer:
     """``buckets.getStorageLayout``: no bucket has folders of its own."""
-    bucket = await shop.store.get_bucket(request.path[3])
+    bucket = await backend.store.get_bucket(request.path[3])
     location = bucket.location or "US"
     reply = {
         "kind": "storage#storageLayout",
@@ -145,9 +145,9 @@ async def storage_layout(shop: Shop, request: Request) -> Answer:
     return of_json(request, reply)
 
 
-async def list_managed_folders(shop: Shop, request: Request) -> Answer:
+async def list_managed_folders(backend: Backend, request: Request) -> Answer:
     """``managedFolders.list``: there are none, since making one is not done here."""
-    await shop.store.get_bucket(request.path[3])
+    await backend.store.get_bucket(request.path[3])
     return of_json(request, {"kind": "storage#managedFolders"})
 
 

@@ -16,7 +16,7 @@ from longshore.emulator.incoming import Incoming, New
 from longshore.emulator.inserting import make
 from longshore.emulator.refusals import checked, invalid
 from longshore.emulator.requests import Conditions, Request
-from longshore.emulator.verbs import Route, Shop, no_content, of_json
+from longshore.emulator.verbs import Backend, Route, no_content, of_json
 from longshore.errors import AlreadyExists
 
 FORWARD_MAX_SECONDS = 200 * 365 * 86_400
@@ -41,50 +41,50 @@ class Control:
     faults: Faults
     forget_jobs: Callable[[], Awaitable[None]]
 
-    async def add_fault(self, _shop: Shop, request: Request) -> Answer:
+    async def add_fault(self, _backend: Backend, request: Request) -> Answer:
         """Have the next calls of a kind meet a fault."""
         fault = Fault.of(await request.json())
         self.faults.waiting.append(fault)
         return of_json(request, fault.show())
 
-    async def show_faults(self, _shop: Shop, request: Request) -> Answer:
+    async def show_faults(self, _backend: Backend, request: Request) -> Answer:
         """Those that nobody has met yet."""
         return of_json(request, {"faults": [fault.show() for fault in self.faults.waiting]})
 
-    async def clear_faults(self, _shop: Shop, _request: Request) -> Answer:
+    async def clear_faults(self, _backend: Backend, _request: Request) -> Answer:
         """Forget them."""
         self.faults.waiting.clear()
         return no_content()
 
-    async def forward(self, shop: Shop, request: Request) -> Answer:
+    async def forward(self, backend: Backend, request: Request) -> Answer:
         """Put the clock forward: retentions end, request ids are forgotten."""
         body = await request.json()
         seconds = checked(body.get("forwardSeconds"), int | float, "forwardSeconds")
         if not 0 <= seconds <= FORWARD_MAX_SECONDS:
             raise invalid(f"The clock goes forward by 0 to {FORWARD_MAX_SECONDS} seconds.")
         self.clock.ahead_us += int(seconds * 1_000_000)
-        return await self.show_clock(shop, request)
+        return await self.show_clock(backend, request)
 
-    async def show_clock(self, _shop: Shop, request: Request) -> Answer:
+    async def show_clock(self, _backend: Backend, request: Request) -> Answer:
         """What time it is here."""
         return of_json(request, {"now": times.text(self.clock.now_us())})
 
-    async def reset(self, shop: Shop, _request: Request) -> Answer:
+    async def reset(self, backend: Backend, _request: Request) -> Answer:
         """Forget everything: buckets with what is in them, held or not, jobs, uploads, faults; the
         clock is the machine's again."""
         self.faults.waiting.clear()
-        for session in shop.sessions.values():
+        for session in backend.sessions.values():
             session.incoming.discard()
-        shop.sessions.clear()
+        backend.sessions.clear()
         await self.forget_jobs()
-        for bucket in [bucket async for bucket in shop.store.list_buckets()]:
-            await shop.store.discard_bucket(bucket.name)
+        for bucket in [bucket async for bucket in backend.store.list_buckets()]:
+            await backend.store.discard_bucket(bucket.name)
         self.clock.ahead_us = 0
         return no_content()
 
-    async def seed(self, shop: Shop, request: Request) -> Answer:
+    async def seed(self, backend: Backend, request: Request) -> Answer:
         """Make buckets and objects."""
-        await sow(shop, await request.json())
+        await sow(backend, await request.json())
         return no_content()
 
     def routes(self) -> tuple[Route, ...]:
@@ -100,7 +100,7 @@ class Control:
         )
 
 
-async def sow(shop: Shop, seed: Any) -> None:
+async def sow(backend: Backend, seed: Any) -> None:
     """Make the buckets of ``seed``, each a resource with ``objects``: resources with their
     ``content`` as text, or ``contentBase64``. A bucket that is there is left as it is.
 
@@ -116,26 +116,28 @@ async def sow(shop: Shop, seed: Any) -> None:
             bucket,
             project,
             object_retention=bool(bucket.get("objectRetention")),
-            now_us=shop.clock.now_us(),
+            now_us=backend.clock.now_us(),
         )
         try:
-            await shop.store.create_bucket(made)
+            await backend.store.create_bucket(made)
         except AlreadyExists:
             continue
         for one in objects:
-            await _sow_object(shop, made.name, dict(checked(one, dict, "buckets.objects")))
+            await _sow_object(backend, made.name, dict(checked(one, dict, "buckets.objects")))
 
 
-async def _sow_object(shop: Shop, bucket: str, resource: dict[str, Any]) -> None:
+async def _sow_object(backend: Backend, bucket: str, resource: dict[str, Any]) -> None:
     text = checked(resource.pop("content", ""), str, "content")
     packed = checked(resource.pop("contentBase64", ""), str, "contentBase64")
     name = checked(resource.get("name"), str, "name")
-    incoming = Incoming(shop.folder)
+    incoming = Incoming(backend.folder)
     try:
         try:
             incoming.write(base64.b64decode(packed, validate=True) if packed else text.encode())
         except (binascii.Error, ValueError):
             raise invalid(f"The contentBase64 of {name[:100]!r} is no base64.") from None
-        await make(shop, New(bucket, name, resource, Conditions(None, None, None, None)), incoming)
+        await make(
+            backend, New(bucket, name, resource, Conditions(None, None, None, None)), incoming
+        )
     finally:
         incoming.discard()

@@ -31,7 +31,7 @@ from longshore.emulator.requests import (
     Conditions,
     Request,
 )
-from longshore.emulator.verbs import Route, Shop, etag_header, of_json
+from longshore.emulator.verbs import Backend, Route, etag_header, of_json
 from longshore.patch import dump_map, load_map
 from longshore.store import ABSENT, Batch, NewObject
 
@@ -81,9 +81,9 @@ class Target(NamedTuple):
 
 
 async def _source(
-    shop: Shop, bucket: str, name: str, generation: int, conditions: Conditions
+    backend: Backend, bucket: str, name: str, generation: int, conditions: Conditions
 ) -> Source:
-    batch = await shop.store.read_objects(
+    batch = await backend.store.read_objects(
         bucket, [name], [generation], columns=object_resource.COLUMNS
     )
     if batch.generations == [ABSENT]:
@@ -93,10 +93,10 @@ async def _source(
 
 
 async def _target(
-    shop: Shop, request: Request, at: tuple[str, str], body: Mapping[str, Any], source: Source
+    backend: Backend, request: Request, at: tuple[str, str], body: Mapping[str, Any], source: Source
 ) -> Target:
     """What is to be made at bucket and name ``at`` of ``source``, as ``body`` describes it."""
-    bucket = await shop.store.get_bucket(at[0])
+    bucket = await backend.store.get_bucket(at[0])
     described = request.with_acl(body, "destinationPredefinedAcl")
     object_resource.check_acl(bucket, described)
     may_retain = Attributes.of(bucket).object_retention
@@ -114,19 +114,19 @@ async def _target(
 
 
 async def _put(
-    shop: Shop, request: Request, target: Target, sources: list[Source], digests: Digests
+    backend: Backend, request: Request, target: Target, sources: list[Source], digests: Digests
 ) -> dict[str, Any]:
     """Make ``target`` of the contents of ``sources``; of ``digests`` what is known is kept."""
-    incoming = Incoming(shop.folder)
+    incoming = Incoming(backend.folder)
     try:
         for source in sources:
             name, generation = source.batch.names[0], source.batch.generations[0]
-            async for piece in shop.store.read_bytes(source.bucket, name, generation):
+            async for piece in backend.store.read_bytes(source.bucket, name, generation):
                 incoming.write(piece)
         known = incoming.digests()
         if digests.components:
             known = Digests(known.crc32c, "", digests.components)
-        made = await shop.store.put_object(
+        made = await backend.store.put_object(
             target.bucket,
             NewObject(target.name, incoming.content(), {**target.columns, "digests": known.dump()}),
             check=target.conditions.check,
@@ -134,40 +134,40 @@ async def _put(
         )
     finally:
         incoming.discard()
-    bucket = await shop.store.get_bucket(target.bucket)
+    bucket = await backend.store.get_bucket(target.bucket)
     return object_resource.resource(bucket, made, request.base, full=request.full)
 
 
-async def _both(shop: Shop, request: Request) -> tuple[Source, Target]:
+async def _both(backend: Backend, request: Request) -> tuple[Source, Target]:
     """Source and target of ``…/b/SB/o/SO/copyTo/b/DB/o/DO``."""
     path = request.path
     body = await request.json()
     if "acl" in body:
         request.projection = "full"
     source = await _source(
-        shop,
+        backend,
         path[3],
         path[5],
         request.generation("sourceGeneration"),
         request.conditions("ifSource"),
     )
-    return source, await _target(shop, request, (path[8], path[10]), body, source)
+    return source, await _target(backend, request, (path[8], path[10]), body, source)
 
 
-async def copy(shop: Shop, request: Request) -> Answer:
+async def copy(backend: Backend, request: Request) -> Answer:
     """``objects.copy``."""
-    source, target = await _both(shop, request)
-    return _reply(request, await _put(shop, request, target, [source], source.digests))
+    source, target = await _both(backend, request)
+    return _reply(request, await _put(backend, request, target, [source], source.digests))
 
 
 def _reply(request: Request, resource: dict[str, Any]) -> Answer:
     return of_json(request, resource, [etag_header(resource)])
 
 
-async def move(shop: Shop, request: Request) -> Answer:
+async def move(backend: Backend, request: Request) -> Answer:
     """``objects.move``, within a bucket, in one step: all of the object goes with it."""
-    bucket = await shop.store.get_bucket(request.path[3])
-    moved = await shop.store.move_object(
+    bucket = await backend.store.get_bucket(request.path[3])
+    moved = await backend.store.move_object(
         bucket.name,
         request.path[5],
         request.path[8],
@@ -178,12 +178,12 @@ async def move(shop: Shop, request: Request) -> Answer:
     return reply(request, bucket, moved)
 
 
-async def rewrite(shop: Shop, request: Request) -> Answer:
+async def rewrite(backend: Backend, request: Request) -> Answer:
     """``objects.rewrite``: at once, unless ``maxBytesRewrittenPerCall`` is less than there is.
 
     The token says how far it is and of what; the object is made by the last call.
     """
-    source, target = await _both(shop, request)
+    source, target = await _both(backend, request)
     size, most = source.batch.sizes[0], request.number("maxBytesRewrittenPerCall")
     if most is not None and (most == 0 or most % REWRITTEN_UNIT_BYTES):
         raise invalid("maxBytesRewrittenPerCall must be a multiple of 1 MiB.")
@@ -199,7 +199,7 @@ async def rewrite(shop: Shop, request: Request) -> Answer:
     if after < size:
         answer["rewriteToken"] = base64.urlsafe_b64encode(orjson.dumps([after, *about])).decode()
         return of_json(request, answer)
-    made = await _put(shop, request, target, [source], source.digests)
+    made = await _put(backend, request, target, [source], source.digests)
     return of_json(request, {**answer, "resource": made})
 
 
@@ -217,7 +217,7 @@ def _rewritten(token: str, about: list[Any]) -> int:
     return before
 
 
-async def compose(shop: Shop, request: Request) -> Answer:
+async def compose(backend: Backend, request: Request) -> Answer:
     """``objects.compose``: one of up to 32 objects of the same bucket."""
     body = await request.json()
     if unknown := body.keys() - {"kind", "sourceObjects", "destination"}:
@@ -226,12 +226,12 @@ async def compose(shop: Shop, request: Request) -> Answer:
     parts = checked(body.get("sourceObjects") or [], list, "sourceObjects")
     if not 1 <= len(parts) <= COMPOSED_MAX:
         raise invalid(f"An object is composed of 1 to {COMPOSED_MAX} objects, not {len(parts)}.")
-    sources = [await _component(shop, bucket, part) for part in parts]
+    sources = [await _component(backend, bucket, part) for part in parts]
     described = checked(body.get("destination") or {}, dict, "destination")
     if "acl" in described:
         request.projection = "full"
     resource = request.with_acl(described, "destinationPredefinedAcl")
-    into = await shop.store.get_bucket(bucket)
+    into = await backend.store.get_bucket(bucket)
     object_resource.check_acl(into, resource)
     may_retain = Attributes.of(into).object_retention
     columns = {
@@ -244,7 +244,7 @@ async def compose(shop: Shop, request: Request) -> Answer:
         columns["kms_key"] = key
     count = sum(source.digests.components or 1 for source in sources)
     target = Target(bucket, name, columns, request.conditions())
-    return _reply(request, await _put(shop, request, target, sources, Digests(components=count)))
+    return _reply(request, await _put(backend, request, target, sources, Digests(components=count)))
 
 
 def _contexts(request: Request, sources: list[Source]) -> str:
@@ -258,13 +258,13 @@ def _contexts(request: Request, sources: list[Source]) -> str:
     return dump_map(dict(contexts))
 
 
-async def _component(shop: Shop, bucket: str, part: Any) -> Source:
+async def _component(backend: Backend, bucket: str, part: Any) -> Source:
     named = checked(part, dict, "sourceObjects")
     name = checked(named.get("name"), str, "sourceObjects.name")
     generation = _number(named.get("generation"))
     conditions = checked(named.get("objectPreconditions") or {}, dict, "objectPreconditions")
     wanted = _number(conditions.get("ifGenerationMatch"))
-    source = await _source(shop, bucket, name, generation or ABSENT, _ANY)
+    source = await _source(backend, bucket, name, generation or ABSENT, _ANY)
     if wanted is not None and wanted != source.batch.generations[0]:
         raise condition_not_met()
     return source

@@ -24,7 +24,7 @@ from longshore.api.replies import Answer
 from longshore.emulator.digests import Digests
 from longshore.emulator.refusals import Refused
 from longshore.emulator.requests import Request, etag
-from longshore.emulator.verbs import Shop
+from longshore.emulator.verbs import Backend
 from longshore.store import Batch
 
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)", re.ASCII)
@@ -62,14 +62,14 @@ class Streamed(Answer):
         await send({"type": "http.response.body", "body": b""})
 
 
-def of_content(shop: Shop, request: Request, bucket: str, batch: Batch) -> Answer:
+def of_content(backend: Backend, request: Request, bucket: str, batch: Batch) -> Answer:
     """The content of the first object of ``batch``, or the range of it that is asked for."""
     name, generation, size = batch.names[0], batch.generations[0], batch.sizes[0]
     row = {column: values[0] for column, values in batch.columns.items()}
     headers = _headers(batch, row)
     packed = row["content_encoding"] == "gzip" and "no-transform" not in row["cache_control"]
     if packed and not accepts_gzip(request.headers.get("accept-encoding", "")):
-        pieces = _unpacked(shop.store.read_bytes(bucket, name, generation))
+        pieces = _unpacked(backend.store.read_bytes(bucket, name, generation))
         headers.append((b"warning", b"214 UploadServer gunzipped"))
         return Streamed(200, headers, pieces)
     if row["content_encoding"]:
@@ -84,7 +84,7 @@ def of_content(shop: Shop, request: Request, bucket: str, batch: Batch) -> Answe
         headers = [header for header in headers if header[0] != b"x-goog-hash"]
     if part.start == part.end:
         return Streamed(200, headers, _nothing())
-    stream = shop.store.read_bytes(bucket, name, generation, start=part.start)
+    stream = backend.store.read_bytes(bucket, name, generation, start=part.start)
     return Streamed(200 if part.whole else 206, headers, _first(stream, part.end - part.start))
 
 

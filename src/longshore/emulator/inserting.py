@@ -13,7 +13,7 @@ from longshore.emulator.incoming import Incoming, New
 from longshore.emulator.objects import reply
 from longshore.emulator.refusals import checked, invalid, required
 from longshore.emulator.requests import Request
-from longshore.emulator.verbs import Shop
+from longshore.emulator.verbs import Backend
 from longshore.store import Batch, NewObject
 
 
@@ -32,18 +32,18 @@ def described(request: Request, resource: Mapping[str, Any]) -> New:
     return New(bucket, name, request.with_acl(resource), request.conditions())
 
 
-async def finish(shop: Shop, request: Request, new: New, incoming: Incoming) -> Answer:
+async def finish(backend: Backend, request: Request, new: New, incoming: Incoming) -> Answer:
     """Make the object, if what the writer says of its content is true, and send its resource."""
     incoming.digests().check(from_header(request.headers.get("x-goog-hash", "")))
-    made = await make(shop, new, incoming)
-    return reply(request, await shop.store.get_bucket(new.bucket), made)
+    made = await make(backend, new, incoming)
+    return reply(request, await backend.store.get_bucket(new.bucket), made)
 
 
-async def make(shop: Shop, new: New, incoming: Incoming) -> Batch:
+async def make(backend: Backend, new: New, incoming: Incoming) -> Batch:
     """The object that is made of a content; raises Refused where the resource says otherwise."""
     digests = incoming.digests()
     digests.check(object_resource.expected(new.resource))
-    bucket = await shop.store.get_bucket(new.bucket)
+    bucket = await backend.store.get_bucket(new.bucket)
     object_resource.check_acl(bucket, new.resource)
     may_retain = Attributes.of(bucket).object_retention
     columns = {
@@ -51,7 +51,7 @@ async def make(shop: Shop, new: New, incoming: Incoming) -> Batch:
         **object_resource.new_columns(new.resource, may_retain=may_retain),
         "digests": digests.dump(),
     }
-    return await shop.store.put_object(
+    return await backend.store.put_object(
         new.bucket,
         NewObject(new.name, incoming.content(), columns),
         check=new.conditions.check,

@@ -2,8 +2,8 @@
 
 docs: cloud.google.com/storage/docs/json_api/v1/objects/list. ``startOffset`` is included,
 ``endOffset`` is not; items and prefixes count together for ``maxResults``. Of the versions of a
-name the oldest comes first (which no page of the documentation says, but ``gsutil ls -a`` shows);
-the store gives the newest first.
+name the oldest comes first here, while the store gives the newest first; the documentation promises
+no order among them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from longshore.api.replies import Answer
 from longshore.emulator import glob, object_resource
 from longshore.emulator.refusals import invalid
 from longshore.emulator.requests import INT64_MAX, Request
-from longshore.emulator.verbs import Shop, of_json
+from longshore.emulator.verbs import Backend, of_json
 from longshore.store import Batch
 
 MAX_RESULTS = 1000
@@ -77,11 +77,11 @@ class Page:
     more: bool = False
 
 
-async def list_objects(shop: Shop, request: Request) -> Answer:
+async def list_objects(backend: Backend, request: Request) -> Answer:
     """``objects.list``."""
-    bucket = await shop.store.get_bucket(request.path[3])
+    bucket = await backend.store.get_bucket(request.path[3])
     wanted = _wanted(request)
-    page = await _fill(shop, bucket.name, wanted)
+    page = await _fill(backend, bucket.name, wanted)
     reply: dict[str, Any] = {"kind": "storage#objects"}
     if page.more and page.last is not None:
         reply["nextPageToken"] = _token(page.last)
@@ -124,12 +124,12 @@ def _wanted(request: Request) -> Wanted:
     )
 
 
-async def _fill(shop: Shop, bucket: str, wanted: Wanted) -> Page:
+async def _fill(backend: Backend, bucket: str, wanted: Wanted) -> Page:
     page = Page()
     after, inside = _begin(wanted)
     while True:
         jump = None
-        pages = _pages(shop, bucket, wanted, after, inside)
+        pages = _pages(backend, bucket, wanted, after, inside)
         async for batch in _oldest_first(pages) if wanted.versions else pages:
             _take(page, batch, wanted)
             if page.more:
@@ -143,11 +143,11 @@ async def _fill(shop: Shop, bucket: str, wanted: Wanted) -> Page:
 
 
 def _pages(
-    shop: Shop, bucket: str, wanted: Wanted, after: str, inside: int | None
+    backend: Backend, bucket: str, wanted: Wanted, after: str, inside: int | None
 ) -> AsyncIterator[Batch]:
     page_size = min(MAX_RESULTS, wanted.limit + 1)
     if wanted.soft_deleted:
-        return shop.store.list_soft_deleted(
+        return backend.store.list_soft_deleted(
             bucket,
             prefix=wanted.prefix,
             after=after,
@@ -156,7 +156,7 @@ def _pages(
             columns=object_resource.SOFT_DELETED_COLUMNS,
             page_size=page_size,
         )
-    return shop.store.list_objects(
+    return backend.store.list_objects(
         bucket,
         prefix=wanted.prefix,
         after=after,

@@ -7,15 +7,15 @@ from longshore.emulator import downloads, listing, object_resource
 from longshore.emulator.bucket_resource import Attributes, of_new_objects
 from longshore.emulator.refusals import Refused, invalid, required
 from longshore.emulator.requests import CONDITIONS, Request
-from longshore.emulator.verbs import Route, Shop, etag_header, no_content, of_json
+from longshore.emulator.verbs import Backend, Route, etag_header, no_content, of_json
 from longshore.object_rules import not_soft_deleted
 from longshore.store import ABSENT, Batch, Bucket
 
 
-async def found(shop: Shop, request: Request, bucket: str, name: str) -> Batch:
+async def found(backend: Backend, request: Request, bucket: str, name: str) -> Batch:
     """The version that ``request`` means, with the columns of a resource; raises Refused."""
     generation, conditions = request.generation(), request.conditions(reads=True)
-    batch = await shop.store.read_objects(
+    batch = await backend.store.read_objects(
         bucket, [name], [generation], columns=object_resource.COLUMNS
     )
     if batch.generations == [ABSENT]:
@@ -30,25 +30,25 @@ def reply(request: Request, bucket: Bucket, batch: Batch) -> Answer:
     return of_json(request, resource, [etag_header(resource)])
 
 
-async def get(shop: Shop, request: Request) -> Answer:
+async def get(backend: Backend, request: Request) -> Answer:
     """``objects.get``: the resource, or with ``alt=media`` the content."""
-    bucket = await shop.store.get_bucket(request.path[3])
+    bucket = await backend.store.get_bucket(request.path[3])
     if request.flag("softDeleted"):
-        return await _get_soft_deleted(shop, request, bucket)
-    batch = await found(shop, request, bucket.name, request.path[5])
+        return await _get_soft_deleted(backend, request, bucket)
+    batch = await found(backend, request, bucket.name, request.path[5])
     if request.system.get("alt") == "media":
-        return downloads.of_content(shop, request, bucket.name, batch)
+        return downloads.of_content(backend, request, bucket.name, batch)
     return reply(request, bucket, batch)
 
 
-async def _get_soft_deleted(shop: Shop, request: Request, bucket: Bucket) -> Answer:
+async def _get_soft_deleted(backend: Backend, request: Request, bucket: Bucket) -> Answer:
     generation, conditions = request.generation(), request.conditions(reads=True)
     if generation == ABSENT:
         raise required("generation")
     if request.system.get("alt") == "media":
         raise invalid("The content of a soft-deleted object cannot be read: restore it.")
     name = request.path[5]
-    batch = await shop.store.read_soft_deleted(
+    batch = await backend.store.read_soft_deleted(
         bucket.name, name, generation, columns=object_resource.SOFT_DELETED_COLUMNS
     )
     if batch.generations == [ABSENT]:
@@ -57,9 +57,9 @@ async def _get_soft_deleted(shop: Shop, request: Request, bucket: Bucket) -> Ans
     return reply(request, bucket, batch)
 
 
-async def restore(shop: Shop, request: Request) -> Answer:
+async def restore(backend: Backend, request: Request) -> Answer:
     """``objects.restore``: makes a copy of a soft-deleted object live."""
-    bucket = await shop.store.get_bucket(request.path[3])
+    bucket = await backend.store.get_bucket(request.path[3])
     generation, keep_acl = request.generation(), request.flag("copySourceAcl")
     if generation == ABSENT:
         raise required("generation")
@@ -67,7 +67,7 @@ async def restore(shop: Shop, request: Request) -> Answer:
         raise invalid("bucket soft delete policy must be set.")
     if keep_acl and bucket.uniform_access:
         raise invalid("Cannot copy an ACL when uniform bucket-level access is enabled.")
-    restored = await shop.store.restore_object(
+    restored = await backend.store.restore_object(
         bucket.name,
         request.path[5],
         generation,
@@ -80,29 +80,29 @@ async def restore(shop: Shop, request: Request) -> Answer:
     return of_json(request, resource, [etag_header(resource)])
 
 
-async def download(shop: Shop, request: Request) -> Answer:
+async def download(backend: Backend, request: Request) -> Answer:
     """The same at the address of a ``mediaLink``."""
     bucket, name = request.path[4], request.path[6]
-    batch = await found(shop, request, bucket, name)
-    return downloads.of_content(shop, request, bucket, batch)
+    batch = await found(backend, request, bucket, name)
+    return downloads.of_content(backend, request, bucket, batch)
 
 
-async def patch(shop: Shop, request: Request) -> Answer:
+async def patch(backend: Backend, request: Request) -> Answer:
     """``objects.patch``."""
-    return await _change(shop, request, whole=False)
+    return await _change(backend, request, whole=False)
 
 
-async def update(shop: Shop, request: Request) -> Answer:
+async def update(backend: Backend, request: Request) -> Answer:
     """``objects.update``."""
-    return await _change(shop, request, whole=True)
+    return await _change(backend, request, whole=True)
 
 
-async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
+async def _change(backend: Backend, request: Request, *, whole: bool) -> Answer:
     body = request.with_acl(await request.json())
     request.projection = "full"
-    bucket = await shop.store.get_bucket(request.path[3])
+    bucket = await backend.store.get_bucket(request.path[3])
     make = object_resource.replacement if whole else object_resource.patch
-    changed = await shop.store.patch_object(
+    changed = await backend.store.patch_object(
         bucket.name,
         request.path[5],
         request.generation(),
@@ -117,9 +117,9 @@ async def _change(shop: Shop, request: Request, *, whole: bool) -> Answer:
     return reply(request, bucket, changed)
 
 
-async def delete(shop: Shop, request: Request) -> Answer:
+async def delete(backend: Backend, request: Request) -> Answer:
     """``objects.delete``: without a generation the live one, which a versioned bucket keeps."""
-    await shop.store.delete_object(
+    await backend.store.delete_object(
         request.path[3],
         request.path[5],
         request.generation(),

@@ -15,7 +15,7 @@ from longshore.emulator.incoming import Incoming, Session
 from longshore.emulator.inserting import described, finish
 from longshore.emulator.refusals import Lacking, Refused, invalid, of_error
 from longshore.emulator.requests import Request, refuse_packed
-from longshore.emulator.verbs import Shop
+from longshore.emulator.verbs import Backend
 from longshore.errors import Error, Unavailable
 from longshore.store import ABSENT
 
@@ -25,7 +25,7 @@ ENDED_MAX = 1000
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+|\*)|\*)/(\d+|\*)", re.ASCII)
 
 
-async def begin(shop: Shop, request: Request) -> Answer:
+async def begin(backend: Backend, request: Request) -> Answer:
     """Open a session for a content that comes in later requests.
 
     Preconditions are looked at now, so that nobody sends a content in vain, and when it is there.
@@ -34,34 +34,34 @@ async def begin(shop: Shop, request: Request) -> Answer:
     if content_type := request.headers.get("x-upload-content-type"):
         resource = {"contentType": content_type} | resource
     new = described(request, resource)
-    there = await shop.store.read_objects(new.bucket, [new.name], [ABSENT])
+    there = await backend.store.read_objects(new.bucket, [new.name], [ABSENT])
     new.conditions.check(there.generations[0], there.metagenerations[0])
     length = request.headers.get("x-upload-content-length", "")
     session = Session(
         id=uuid4().hex,
         new=new,
-        incoming=Incoming(shop.folder),
+        incoming=Incoming(backend.folder),
         total=int(length) if length.isdecimal() else None,
     )
-    shop.sessions[session.id] = session
+    backend.sessions[session.id] = session
     at = f"{request.base}{request.raw_path}?uploadType=resumable&upload_id={session.id}"
     headers = [(b"location", at.encode()), (b"x-guploader-uploadid", session.id.encode())]
     return Answer(200, b"", headers=headers)
 
 
-async def resume(shop: Shop, request: Request) -> Answer:
+async def resume(backend: Backend, request: Request) -> Answer:
     """A part of the content, or with ``bytes */…`` the question what has arrived."""
     refuse_packed(request)
-    session = _session(shop, request)
+    session = _session(backend, request)
     async with session.turn:
         if session.finished is None:
-            return await _go_on(shop, request, session)
+            return await _go_on(backend, request, session)
     async for _ in request.pieces():  # sent again by who has not heard that it has ended
         pass
     return session.finished
 
 
-async def _go_on(shop: Shop, request: Request, session: Session) -> Answer:
+async def _go_on(backend: Backend, request: Request, session: Session) -> Answer:
     start, total, last = _content_range(request.headers.get("content-range", ""), session)
     if total is not None and session.total not in (None, total):
         raise invalid("The size of the upload differs from what was said before.")
@@ -70,17 +70,17 @@ async def _go_on(shop: Shop, request: Request, session: Session) -> Answer:
         await _receive(session, request, start, last=last)
     if session.total is None or session.incoming.size < session.total:
         return _incomplete(session)
-    session.finished = await _finished(shop, request, session)
+    session.finished = await _finished(backend, request, session)
     session.incoming.discard()
-    _forget_the_oldest(shop)
+    _forget_the_oldest(backend)
     return session.finished
 
 
-async def _finished(shop: Shop, request: Request, session: Session) -> Answer:
+async def _finished(backend: Backend, request: Request, session: Session) -> Answer:
     """The last reply of an upload, good or bad; raises Unavailable where the store is: that may be
     asked again."""
     try:
-        return await finish(shop, request, session.new, session.incoming)
+        return await finish(backend, request, session.new, session.incoming)
     except (Refused, Lacking) as refused:
         return refused.answer()
     except Unavailable:
@@ -89,12 +89,12 @@ async def _finished(shop: Shop, request: Request, session: Session) -> Answer:
         return of_error(error)
 
 
-def _forget_the_oldest(shop: Shop) -> None:
+def _forget_the_oldest(backend: Backend) -> None:
     """Of the uploads that have ended so many are remembered, for who asks again."""
-    if len(shop.sessions) > ENDED_MAX:
-        ended = [one.id for one in shop.sessions.values() if one.finished is not None]
+    if len(backend.sessions) > ENDED_MAX:
+        ended = [one.id for one in backend.sessions.values() if one.finished is not None]
         for upload_id in ended[: len(ended) - ENDED_MAX // 2]:
-            del shop.sessions[upload_id]
+            del backend.sessions[upload_id]
 
 
 async def _receive(session: Session, request: Request, start: int, *, last: bool) -> None:
@@ -135,19 +135,19 @@ def _content_range(header: str, session: Session) -> tuple[int | None, int | Non
     return (None if first is None else int(first)), total, end == "*"
 
 
-async def cancel(shop: Shop, request: Request) -> Answer:
+async def cancel(backend: Backend, request: Request) -> Answer:
     """Give a session up: 499, as Cloud Storage answers."""
-    session = _session(shop, request)
+    session = _session(backend, request)
     session.incoming.discard()
-    del shop.sessions[session.id]
+    del backend.sessions[session.id]
     return Answer(499, b"")
 
 
-def _session(shop: Shop, request: Request) -> Session:
+def _session(backend: Backend, request: Request) -> Session:
     upload_id = request.query.get("upload_id", "")
-    if upload_id not in shop.sessions:
+    if upload_id not in backend.sessions:
         raise Refused(404, "notFound", f"There is no upload {upload_id[:100]!r}.")
-    return shop.sessions[upload_id]
+    return backend.sessions[upload_id]
 
 
 def _incomplete(session: Session) -> Answer:

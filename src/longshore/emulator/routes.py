@@ -9,7 +9,7 @@ from longshore.api.status import Refusal
 from longshore.emulator import refusals
 from longshore.emulator.refusals import Lacking, Refused
 from longshore.emulator.requests import Request
-from longshore.emulator.verbs import Route, Shop
+from longshore.emulator.verbs import Backend, Route
 from longshore.errors import Error
 
 _CUSTOMER_KEYS = ("x-goog-encryption-", "x-goog-copy-source-encryption-")
@@ -39,10 +39,10 @@ class Routes:
                 return route
         raise Lacking(f"{request.verb} {request.raw_path}")
 
-    async def answer(self, shop: Shop, request: Request) -> Answer:
+    async def answer(self, backend: Backend, request: Request) -> Answer:
         """What a request is answered; raises ClientGone."""
         try:
-            return await self.find(request).verb(shop, request)
+            return await self.find(request).verb(backend, request)
         except (Refused, Lacking) as refused:
             return refused.answer()
         except Refusal as refusal:  # a body that is too large, or too slow

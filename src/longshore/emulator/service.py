@@ -29,7 +29,7 @@ from longshore.emulator.app import EmulatorApp
 from longshore.emulator.control import Clock, Control, sow
 from longshore.emulator.faults import Faults
 from longshore.emulator.refusals import Lacking, Refused
-from longshore.emulator.verbs import Shop
+from longshore.emulator.verbs import Backend
 from longshore.emulator.worker import InProcess
 from longshore.errors import InvalidArgument
 from longshore.housekeeping import end_what_is_old, record_ends
@@ -204,10 +204,10 @@ async def _serving(
         folder.mkdir(exist_ok=True)
         for left in folder.iterdir():  # by an emulator that was killed
             left.unlink()
-        shop = Shop(store=store, clock=clock, folder=folder)
+        backend = Backend(store=store, clock=clock, folder=folder)
         if seed is not None:
-            await _sow(shop, seed)
-        async with _listening(settings, database, shop, clock) as ports:
+            await _sow(backend, seed)
+        async with _listening(settings, database, backend, clock) as ports:
             yield ports
     finally:
         await store.close()
@@ -215,9 +215,9 @@ async def _serving(
 
 @asynccontextmanager
 async def _listening(
-    settings: Settings, database: Database, shop: Shop, clock: Clock
+    settings: Settings, database: Database, backend: Backend, clock: Clock
 ) -> AsyncIterator[Ports]:
-    runner = InProcess(settings, database, OneStore(settings, shop.store), clock)
+    runner = InProcess(settings, database, OneStore(settings, backend.store), clock)
     methods = Methods(database, clock, Auth.fixed(settings, clock))
 
     async def ready() -> Mapping[str, bool]:
@@ -228,7 +228,7 @@ async def _listening(
 
     control = Control(clock=clock, faults=Faults(), forget_jobs=forget_jobs)
     metrics = MetricsPage(database, clock, runner.measured)
-    both = EmulatorApp(shop, App(methods, database, ready, metrics), control)
+    both = EmulatorApp(backend, App(methods, database, ready, metrics), control)
     with app.listening(settings.rest, "--port"):
         server = make_server(both, *settings.rest.address)
     grpc = GrpcServer(methods, *settings.grpc.address, None)
@@ -249,11 +249,11 @@ async def _listening(
             server.should_exit = True
 
 
-async def _sow(shop: Shop, seed: Path) -> None:
+async def _sow(backend: Backend, seed: Path) -> None:
     """Raises InvalidArgument for what is no seed."""
     try:
         loaded = yaml.safe_load(await asyncio.to_thread(seed.read_bytes))
-        await sow(shop, {} if loaded is None else loaded)
+        await sow(backend, {} if loaded is None else loaded)
     except (Refused, Lacking, yaml.YAMLError) as error:
         raise InvalidArgument(f"{seed} is no seed: {error}") from error
 

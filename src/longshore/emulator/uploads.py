@@ -16,46 +16,46 @@ from longshore.emulator.incoming import Incoming
 from longshore.emulator.inserting import described, finish
 from longshore.emulator.refusals import invalid
 from longshore.emulator.requests import CONDITIONS, Request, parse_json, refuse_packed
-from longshore.emulator.verbs import Route, Shop
+from longshore.emulator.verbs import Backend, Route
 
 
-async def insert(shop: Shop, request: Request) -> Answer:
+async def insert(backend: Backend, request: Request) -> Answer:
     """``objects.insert``."""
     kind = request.system.get("uploadType", "media")
     if kind != "multipart":
         refuse_packed(request)
     if kind == "media":
-        return await _insert_media(shop, request)
+        return await _insert_media(backend, request)
     if kind == "multipart":
-        return await _insert_multipart(shop, request)
+        return await _insert_multipart(backend, request)
     if kind == "resumable" and "upload_id" in request.query:  # gcsfs sends its parts by POST
-        return await resumable.resume(shop, request)
+        return await resumable.resume(backend, request)
     if kind == "resumable":
-        return await resumable.begin(shop, request)
+        return await resumable.begin(backend, request)
     raise invalid(f"Invalid value for parameter uploadType: {kind[:50]!r}.")
 
 
-async def _insert_media(shop: Shop, request: Request) -> Answer:
+async def _insert_media(backend: Backend, request: Request) -> Answer:
     resource = {"contentType": request.headers.get("content-type")}
     if "contentEncoding" in request.query:
         resource["contentEncoding"] = request.query["contentEncoding"]
     new = described(request, resource)
-    incoming = Incoming(shop.folder)
+    incoming = Incoming(backend.folder)
     try:
         async for piece in request.pieces():
             incoming.write(piece)
-        return await finish(shop, request, new, incoming)
+        return await finish(backend, request, new, incoming)
     finally:
         incoming.discard()
 
 
-async def _insert_multipart(shop: Shop, request: Request) -> Answer:
+async def _insert_multipart(backend: Backend, request: Request) -> Answer:
     mark = multipart.boundary(request.headers.get("content-type", ""))
-    incoming = Incoming(shop.folder)
+    incoming = Incoming(backend.folder)
     try:
         read = await multipart.read(_pieces(request), mark, incoming)
         resource = {"contentType": read.content_type or None} | parse_json(read.resource)
-        return await finish(shop, request, described(request, resource), incoming)
+        return await finish(backend, request, described(request, resource), incoming)
     finally:
         incoming.discard()
 

@@ -18,7 +18,7 @@ from longshore.emulator.requests import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shop:
+class Backend:
     """What the verbs share. ``folder``: where contents lie that are arriving; it is there."""
 
     store: OneAtATime
@@ -27,7 +27,7 @@ class Shop:
     sessions: dict[str, Session] = field(default_factory=dict)
 
 
-Verb = Callable[[Shop, Request], Awaitable[Answer]]
+Verb = Callable[[Backend, Request], Awaitable[Answer]]
 
 
 class Route(NamedTuple):
