@@ -28,6 +28,7 @@ NOW_SECONDS: Final = 1e-6
 SPACED_BELOW: Final = 8.0
 """Where a store refuses calls, and a worker may have fewer at once than this, fractions count:
 calls are spaced."""
+_OBJECTS, _CHANGES, _REQUESTS = Unit  # an attribute of an Enum is slow to read
 LOOK: Final = "look"
 """The verb of what a dry run does to objects."""
 
@@ -62,7 +63,7 @@ class Gate:
         """Of how many objects a call should be at most, so that progress under a cap is smooth."""
         size: float = PAGE_SIZE
         for rate, unit in self._rates:
-            if unit is Unit.OBJECTS:
+            if unit is _OBJECTS:
                 size = min(size, (rate.value or rate.cap) / BATCHES_PER_SECOND)
         return max(1, int(size))
 
@@ -168,9 +169,9 @@ class Gate:
         if now > self._good_until:
             start = math.inf
         for rate, unit in self._rates:
-            if unit is Unit.CHANGES and not call.changes:
+            if unit is _CHANGES and not call.changes:
                 continue
-            opens = rate.opens(1 if unit is Unit.REQUESTS else call.objects, now)
+            opens = rate.opens(1 if unit is _REQUESTS else call.objects, now)
             if opens > start:
                 start = opens
         for cap in self._permits:
@@ -180,8 +181,8 @@ class Gate:
                 start = math.inf
         if start < math.inf:
             for rate, unit in self._rates:
-                if unit is not Unit.CHANGES or call.changes:
-                    rate.take(1 if unit is Unit.REQUESTS else call.objects, start, now)
+                if unit is not _CHANGES or call.changes:
+                    rate.take(1 if unit is _REQUESTS else call.objects, start, now)
             for cap in self._permits:
                 cap.busy += 1
                 cap.leave_line(self)
@@ -191,8 +192,8 @@ class Gate:
         """What was taken for a call that is not sent, or not yet."""
         if call.counts:
             for rate, unit in self._rates:
-                if unit is not Unit.CHANGES or call.changes:
-                    rate.give_back(1 if unit is Unit.REQUESTS else call.objects)
+                if unit is not _CHANGES or call.changes:
+                    rate.give_back(1 if unit is _REQUESTS else call.objects)
         self._spacing.give_back(1)
         self._free(call)
 
