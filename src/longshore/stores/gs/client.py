@@ -209,7 +209,9 @@ def _granted(call: Call, reply: Reply) -> Reply:
 
 def _refuses_token(reply: Reply) -> bool:
     """Whether a reply says so, or is of many calls of which one does."""
-    return reply.status == 401 or (reply.status == 200 and _REFUSED_CALL in reply.body)
+    if reply.status == 200 and _REFUSED_CALL in reply.body:
+        return reply.header("content-type").lower().startswith("multipart/")  # and no content
+    return reply.status == 401
 
 
 class _Free:
