@@ -4,8 +4,7 @@
 
 Builds a server that makes its answers up (s3_stub.c), and runs the real service with one worker
 against it, and each peer for the same act, one after the other: server on one core, client on the
-other. CPU is user + system, of all of the service's processes from the creation of a job to its
-end, or of the peer's whole process. s5cmd and rclone are found on PATH or by --s5cmd and --rclone.
+other: see paired. s5cmd and rclone are found on PATH or by --s5cmd and --rclone.
 """
 
 from __future__ import annotations
@@ -13,34 +12,38 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import resource
 import shutil
 import sqlite3
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import httpx
-import trustme
-from bench.cancel import answers, free_port, until
+from bench.paired import (
+    BUCKET,
+    HEAD,
+    PREFIX,
+    SERVER_CORE,
+    Cost,
+    Costs,
+    Product,
+    Stub,
+    build,
+    calls_of,
+    cost_of,
+    product,
+    row,
+    stub,
+)
 
 from longshore.stores.s3.features import Feature
 from tests.s3.asking import client_of
 from tests.services.ceph import running
 
-FOLDER = Path(__file__).parent
-BUCKET = "bench"
-PREFIX = "logs/"
-SERVER_CORE, CLIENT_CORE = 0, 1
-TICKS = os.sysconf("SC_CLK_TCK")
 LATENCY_MS = 30
 CONCURRENCY = 64
 LIMIT = 750
@@ -72,16 +75,12 @@ PEERS: dict[tuple[str, str], list[str]] = {
 }
 """What each is told, behind its name and the endpoint."""
 CASES = [*ACTS, "latency", "limit", "ceph"]
-SERVED = ("list", "head", "delete", "copy", "other")
-HEAD = (
-    "| act | who | objects | CPU, s | µs an object | wall, s | our CPU / theirs | goal | wall |\n"
-    "|---|---|---|---|---|---|---|---|---|"
-)
 SLOW = 10
 """boto3 gets so many times fewer objects."""
 
 BOTO3 = """
 import sys, boto3
+from botocore.config import Config
 from concurrent.futures import ThreadPoolExecutor
 act, url = sys.argv[1:]
 s3 = boto3.client("s3", endpoint_url=url, config=Config(max_pool_connections=64))
@@ -99,13 +98,6 @@ with ThreadPoolExecutor(64) as pool:
         elif act == "metadata":
             list(pool.map(copy, names))
 """
-
-
-class Cost(NamedTuple):
-    """Seconds of CPU and of the wall clock."""
-
-    cpu: float
-    wall: float
 
 
 class Endpoint(NamedTuple):
@@ -134,128 +126,26 @@ class Endpoint(NamedTuple):
         return {**os.environ, **known}
 
 
-class Stub:
-    """The server that makes its answers up."""
-
-    def __init__(
-        self, folder: Path, *, objects: int, tls: bool = True, latency_ms: float = 0, rate: int = 0
-    ) -> None:
-        port = free_port()
-        scheme = "https" if tls else "http"
-        ca = folder / "ca.pem"
-        self.endpoint = Endpoint(
-            f"{scheme}://127.0.0.1:{port}", "bench", "secret", ca if tls else None
-        )
-        numbers = [str(one) for one in (port, objects, latency_ms, rate)]
-        pem = [str(folder / "server.pem")] if tls else []
-        self._process = subprocess.Popen(
-            [str(folder / "s3_stub"), *numbers, *pem], preexec_fn=on_core(SERVER_CORE)
-        )
-        self._http = httpx.Client(base_url=self.endpoint.url, verify=str(ca) if tls else True)
-        until(self._answers)
-
-    def _answers(self) -> bool:
-        try:
-            return self._http.get("/-/reset").status_code == 200
-        except httpx.TransportError:
-            return False
-
-    def counts(self) -> dict[str, int]:
-        """What it was asked, by kind, since the last ``reset``."""
-        found: dict[str, int] = self._http.get("/-/counts").json()
-        return found
-
-    def reset(self) -> None:
-        self._http.get("/-/reset")
-
-    def cpu(self) -> float:
-        return cpu_of(self._process.pid)
-
-    def close(self) -> None:
-        self._http.close()
-        self._process.terminate()
-        self._process.wait()
+def settings_of(endpoint: Endpoint, more: str = "") -> str:
+    """The lines of our settings for it."""
+    ca = f'ca_file = "{endpoint.ca}"\n' if endpoint.ca else ""
+    return (
+        f'kind = "s3"\nendpoint = "{endpoint.url}"\naccess_key = "{endpoint.access_key}"\n'
+        f'secret_key = "{endpoint.secret_key}"\n{ca}{more}'
+    )
 
 
-class Product:
-    """``longshore serve`` with one worker on a store of kind "s3"."""
+def endpoint_of(server: Stub) -> Endpoint:
+    return Endpoint(server.url, "bench", "secret", server.ca)
 
-    def __init__(self, directory: Path, endpoint: Endpoint, settings: str = "") -> None:
-        port = free_port()
-        self._data = directory / "data"
-        config = directory / "longshore.toml"
-        ca = f'ca_file = "{endpoint.ca}"\n' if endpoint.ca else ""
-        config.write_text(
-            f'data_dir = "{self._data}"\nworkers = 1\n'
-            f'[rest]\nlisten = "127.0.0.1:{port}"\n[grpc]\nlisten = "127.0.0.1:0"\n'
-            f'[stores.s3]\nkind = "s3"\nbuckets = ["*"]\nendpoint = "{endpoint.url}"\n'
-            f'access_key = "{endpoint.access_key}"\nsecret_key = "{endpoint.secret_key}"\n'
-            f"{ca}{settings}"
-        )
-        self._log = (directory / "serve.log").open("wb")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "longshore", "serve", "--config", str(config)],
-            preexec_fn=on_core(CLIENT_CORE),
-            stdout=self._log,
-            stderr=self._log,
-        )
-        self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
-        until(lambda: answers(port))
-        until(lambda: len(self.pids()) == 2)
-        until(self._rests)  # else what the worker still imports is taken for the job's
-        self.start_up = self.cpu()
 
-    def pids(self) -> list[int]:
-        pid = self._process.pid
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return [pid, *map(int, children)]
-
-    def cpu(self) -> float:
-        return sum(map(cpu_of, self.pids()))
-
-    def _rests(self) -> bool:
-        before = self.cpu()
-        time.sleep(0.5)
-        return self.cpu() - before < 0.03
-
-    def trust(self, endpoint: Endpoint) -> None:
-        """Note that the service was proven to do every call, as any job but the first finds it."""
-        now_us = time.time_ns() // 1000
-        rows = [(endpoint.url, "AmazonS3", feature, "WORKS", "", now_us) for feature in Feature]
-        with contextlib.closing(sqlite3.connect(self._data / "longshore.sqlite")) as database:
-            database.executemany("INSERT INTO proofs VALUES (?, ?, ?, ?, ?, ?)", rows)
-            database.commit()
-
-    def create(self, what: Mapping[str, Any]) -> str:
-        """The name of a job over all objects."""
-        source = {"bucket": BUCKET, "prefixList": {"includedObjectPrefixes": [PREFIX]}}
-        job = {"bucketList": {"buckets": [source]}, **what}
-        made = self._http.post("/v1/projects/p/locations/global/jobs", json=job)
-        name: str = made.raise_for_status().json()["metadata"]["job"]["name"]
-        return name
-
-    def job(self, name: str) -> dict[str, Any]:
-        found: dict[str, Any] = self._http.get(f"/v1/{name}").raise_for_status().json()
-        return found
-
-    def run(self, what: Mapping[str, Any], objects: int, seconds: float = 600) -> Cost:
-        """What a job costs that does ``what`` to all objects."""
-        before = self.cpu()
-        name = self.create(what)
-        deadline = time.monotonic() + seconds
-        while "completeTime" not in (job := self.job(name)):
-            assert time.monotonic() < deadline, job
-            time.sleep(0.1)
-        cpu = self.cpu() - before
-        counted = int(job["counters"]["totalObjectCount"])
-        assert (job["state"], counted) == ("SUCCEEDED", objects), job
-        return Cost(cpu, moment(job["completeTime"]) - moment(job["createTime"]))
-
-    def close(self) -> None:
-        self._http.close()
-        self._process.terminate()
-        self._process.wait()
-        self._log.close()
+def trust(service: Product, endpoint: Endpoint) -> None:
+    """Note that the service was proven to do every call, as any job but the first finds it."""
+    now_us = time.time_ns() // 1000
+    rows = [(endpoint.url, "AmazonS3", feature, "WORKS", "", now_us) for feature in Feature]
+    with contextlib.closing(sqlite3.connect(service.data / "longshore.sqlite")) as database:
+        database.executemany("INSERT INTO proofs VALUES (?, ?, ?, ?, ?, ?)", rows)
+        database.commit()
 
 
 class Peers:
@@ -278,128 +168,56 @@ class Peers:
         else:
             more = ["--endpoint-url", endpoint.url] if name == "s5cmd" else ["-q"]
             command = [program, *more, *PEERS[act, name]]
-        before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        subprocess.run(
-            command,
-            check=True,
-            env=endpoint.environment(),
-            preexec_fn=on_core(CLIENT_CORE),
-            stdout=subprocess.DEVNULL,
-        )
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        return Cost(cpu, time.monotonic() - began)
-
-
-def on_core(core: int) -> Callable[[], None]:
-    """For ``preexec_fn``: whoever is started stays there."""
-    return lambda: os.sched_setaffinity(0, {core})
-
-
-def cpu_of(pid: int) -> float:
-    """Seconds, user and system, of a process and of its children that have ended."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return sum(map(int, fields[11:15])) / TICKS
-
-
-def moment(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
-
-
-def build(folder: Path) -> None:
-    """The stub, and a certificate for it, of the kind that costs it least."""
-    source = str(FOLDER / "s3_stub.c")
-    command = ["cc", "-O2", "-Wall", "-Wextra", "-o", str(folder / "s3_stub"), source]
-    subprocess.run([*command, "-lssl", "-lcrypto", "-lm"], check=True)
-    ca = trustme.CA()
-    ca.cert_pem.write_to_path(str(folder / "ca.pem"))
-    ca.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
-        str(folder / "server.pem")
-    )
-
-
-@contextmanager
-def stub(folder: Path, **how: Any) -> Iterator[Stub]:
-    """A running one."""
-    server = Stub(folder, **how)
-    try:
-        yield server
-    finally:
-        server.close()
-
-
-@contextmanager
-def product(endpoint: Endpoint, settings: str = "") -> Iterator[Product]:
-    """A running service that nobody has used yet."""
-    with tempfile.TemporaryDirectory(prefix="longshore-bench-") as name:
-        service = Product(Path(name), endpoint, settings)
-        try:
-            yield service
-        finally:
-            service.close()
+        return cost_of(command, endpoint.environment())
 
 
 def compare(folder: Path, act: str, objects: int, peers: Peers, repeat: int) -> None:
     """Print what the act costs us and the others, over TLS, by turns."""
-    ours: list[Cost] = []
-    others: dict[str, list[Cost]] = {name: [] for name in peers.names(act)}
-    starts, asked, server = [], {}, 0.0
-    with stub(folder, objects=objects) as whole, stub(folder, objects=objects // SLOW) as part:
+    ours = Costs(objects, [])
+    others = {
+        name: Costs(objects // SLOW if name == "boto3" else objects, [])
+        for name in peers.names(act)
+    }
+    starts, asked, cpu = [], {}, 0.0
+    with (
+        stub(folder, "s3", objects=objects) as whole,
+        stub(folder, "s3", objects=objects // SLOW) as part,
+    ):
+        endpoint = endpoint_of(whole)
         for _ in range(repeat):
-            with product(whole.endpoint) as service:
-                service.trust(whole.endpoint)
+            with product(settings_of(endpoint)) as service:
+                trust(service, endpoint)
                 whole.reset()
                 before = whole.cpu()
-                ours.append(service.run(ACTS[act], objects))
-                server, asked = whole.cpu() - before, whole.counts()
+                ours.each.append(service.run(ACTS[act], objects))
+                cpu, asked = whole.cpu() - before, calls_of(whole.counts())
                 starts.append(service.start_up)
             for name, costs in others.items():
-                fewer = name == "boto3"
-                cost = peers.run(act, name, (part if fewer else whole).endpoint)
-                costs.append(Cost(*(one * SLOW for one in cost)) if fewer else cost)
-    row(act, "longshore", objects, ours)
+                server = part if name == "boto3" else whole
+                costs.each.append(peers.run(act, name, endpoint_of(server)))
+    row(act, "longshore", ours, None, None)
     for name, costs in others.items():
-        row(act, name, objects, costs, ours)
-    requests = sum(asked[kind] for kind in SERVED)
-    kinds = ", ".join(f"{kind} {asked[kind]:,}" for kind in asked if asked[kind])
+        row(act, name, costs, ours, GOALS.get((act, name)))
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in asked.items())
     print(
-        f"\n{act}: {requests / objects:.4f} requests an object ({kinds}); start-up"
-        f" {statistics.median(starts):.2f} s of CPU; the server took {server / objects * 1e6:.2f}"
+        f"\n{act}: {sum(asked.values()) / objects:.4f} requests an object ({kinds}); start-up"
+        f" {statistics.median(starts):.2f} s of CPU; the server took {cpu / objects * 1e6:.2f}"
         " µs an object for ours.\n",
         flush=True,
     )
 
 
-def row(
-    act: str, name: str, objects: int, costs: list[Cost], ours: list[Cost] | None = None
-) -> None:
-    cpu = statistics.median(one.cpu for one in costs)
-    wall = statistics.median(one.wall for one in costs)
-    cells = [act, name, f"{objects:,}", f"{cpu:.2f}", f"{cpu / objects * 1e6:.2f}", f"{wall:.2f}"]
-    if ours is not None:
-        pairs = list(zip(ours, costs, strict=True))
-        goal = GOALS.get((act, name))
-        cells += [
-            f"**{statistics.median(mine.cpu / other.cpu for mine, other in pairs):.3f}**",
-            f"{goal:.2f}" if goal else "",
-            f"{statistics.median(mine.wall / other.wall for mine, other in pairs):.3f}",
-        ]
-    else:
-        cells += ["", "", ""]
-    print(f"| {' | '.join(cells)} |", flush=True)
-
-
 def under_latency(folder: Path, objects: int) -> None:
     """Print how much of the concurrency that is allowed is used, when each answer takes a while."""
     with (
-        stub(folder, objects=objects, latency_ms=LATENCY_MS) as server,
-        product(server.endpoint, f"max_concurrency = {CONCURRENCY}\n") as service,
+        stub(folder, "s3", objects=objects, latency_ms=LATENCY_MS) as server,
+        product(settings_of(endpoint_of(server), f"max_concurrency = {CONCURRENCY}\n")) as service,
     ):
-        service.trust(server.endpoint)
+        trust(service, endpoint_of(server))
         server.reset()
         cost = service.run(ACTS["metadata"], objects)
         asked = server.counts()
-    requests = sum(asked[kind] for kind in SERVED)
+    requests = sum(calls_of(asked).values())
     used = requests * LATENCY_MS / 1000 / cost.wall
     print(
         f"latency: {requests:,} requests of {LATENCY_MS} ms in {cost.wall:.1f} s, {used:.1f} at a"
@@ -413,10 +231,10 @@ def under_limit(folder: Path, seconds: float) -> None:
     """Print how much of what a server allows is used, and how much is refused."""
     objects = int(LIMIT * seconds / 3)
     with (
-        stub(folder, objects=objects, latency_ms=LATENCY_MS, rate=LIMIT) as server,
-        product(server.endpoint) as service,
+        stub(folder, "s3", objects=objects, latency_ms=LATENCY_MS, rate=LIMIT) as server,
+        product(settings_of(endpoint_of(server))) as service,
     ):
-        service.trust(server.endpoint)
+        trust(service, endpoint_of(server))
         server.reset()
         name = service.create(ACTS["metadata"])
         time.sleep(WARM_SECONDS)
@@ -425,7 +243,8 @@ def under_limit(folder: Path, seconds: float) -> None:
             last, ended = server.counts(), time.monotonic()
             time.sleep(0.25)
     took = ended - began
-    served, refused = (sum(last[k] - warm[k] for k in kinds) for kinds in (SERVED, ("refused",)))
+    served = sum(calls_of(last).values()) - sum(calls_of(warm).values())
+    refused = last["refused"] - warm["refused"]
     failed = job["counters"].get("failedObjectCount", 0)
     print(
         f"limit: {served / took:,.0f} requests a second were served of {LIMIT} allowed after"
@@ -448,7 +267,7 @@ def on_ceph(objects: int, peers: Peers, repeat: int) -> None:
             ours, theirs = [], []
             for _ in range(repeat):
                 fill(s3, objects)
-                with product(endpoint) as service:
+                with product(settings_of(endpoint)) as service:
                     ours.append(service.run(ACTS[act], objects).wall)
                 fill(s3, objects)
                 theirs.append(peers.run(act, "s5cmd", endpoint).wall)
@@ -499,7 +318,7 @@ def main() -> None:
     os.sched_setaffinity(0, {SERVER_CORE})
     with tempfile.TemporaryDirectory(prefix="longshore-s3-") as name:
         folder = Path(name)
-        build(folder)
+        build(folder, "s3")
         acts = [act for act in ACTS if act in given.cases]
         if acts:
             print(HEAD)

@@ -1,22 +1,10 @@
-// An S3 server that makes its answers up, to measure clients against; one thread.
-//
-//   s3_stub PORT OBJECTS LATENCY_MS REQUESTS_A_SECOND [PEM]
-//
-// 0 requests a second: as many as come; else what is above, and above a tenth of a second's at
-// once, is refused by 503. PEM: key and certificate, for TLS. All buckets hold the same objects; a
-// delete or a copy is answered as if it had been done. GET /-/counts tells what was asked since
-// the last GET /-/reset. No client sends a request before it has its answer.
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <math.h>
-#include <netinet/tcp.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <sys/epoll.h>
-#include <sys/queue.h>
-#include <time.h>
+// An S3 server that makes its answers up, to measure clients against: see stub.h.
+#define OWN_COUNTS "list", "head", "delete", "copy", "keys deleted"
+#define BODY_TYPE "application/xml"
+#define SLOW_DOWN "503 SlowDown"
+#define HEADERS "x-amz-id-2: 8Ys1mKqR4vN7wXzB2cLdFgHjPtUiOeAoT5n6E3rSfVyWkQxMhZbJaCuVfRyW=\r\n" \
+    "Server: AmazonS3\r\nx-amz-request-id: 4Z5KQ7M2X8PBRVN1\r\nDate: %s GMT\r\n"
+#include "stub.h"
 #define XML(root) "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<" root \
     " xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\">"
 #define COPIED XML("CopyObjectResult") "<LastModified>2026-11-24T%s.000Z</LastModified>" \
@@ -24,13 +12,7 @@
 #define METADATA "ETag: \"%s\"\r\nLast-Modified: Tue, 24 Nov 2026 %s GMT\r\n" \
     "Content-Length: %s\r\nContent-Type: application/json\r\nCache-Control: max-age=3600\r\n" \
     "Accept-Ranges: bytes\r\nx-amz-meta-owner: data-platform\r\nx-amz-meta-batch: 2026-11-25\r\n"
-#define HEADERS "x-amz-id-2: 8Ys1mKqR4vN7wXzB2cLdFgHjPtUiOeAoT5n6E3rSfVyWkQxMhZbJaCuVfRyW=\r\n" \
-    "Server: AmazonS3\r\nx-amz-request-id: 4Z5KQ7M2X8PBRVN1\r\nDate: %s GMT\r\n"
-#define SAY(buffer, ...) ((buffer)->size += sprintf(grow(buffer, 4096), __VA_ARGS__))
-enum { NAME = 60, PAGE = 1000, KEY = 1100 };
-enum { LIST, HEAD, DELETE, COPY, OTHER, REFUSED, KEYS, CONNECTIONS, MOST_IN_FLIGHT, COUNTS };
-static const char *const COUNTED[] = {"list", "head", "delete", "copy", "other", "refused",
-                                      "keys deleted", "connections", "most in flight"};
+enum { LIST = OWN, HEAD, DELETE, COPY, KEYS };
 static const struct { const char *name, *status, *body; } SUBRESOURCES[] = {
     {"versioning", "200 OK", XML("VersioningConfiguration") "</VersioningConfiguration>"},
     {"location", "200 OK", XML("LocationConstraint") "</LocationConstraint>"},
@@ -38,103 +20,7 @@ static const struct { const char *name, *status, *body; } SUBRESOURCES[] = {
     {"ownershipControls", "200 OK", XML("OwnershipControls") "<Rule><ObjectOwnership>"
      "BucketOwnerEnforced</ObjectOwnership></Rule></OwnershipControls>"},
 };
-typedef struct { char *data; size_t size, room; } Buffer;
-typedef struct { char method, key[KEY]; const char *query, *headers, *body; size_t size;
-                 bool of_control; } Request;
-typedef struct Connection {
-    BIO *io;  // NULL: it is closed, but an answer still waits for its time
-    Buffer in, out;
-    size_t sent;
-    double due;
-    bool waits;
-    STAILQ_ENTRY(Connection) next;
-} Connection;
-static STAILQ_HEAD(, Connection) waiting = STAILQ_HEAD_INITIALIZER(waiting);
-static long objects, epoll, counts[COUNTS], in_flight;
-static double latency, rate, tokens, filled;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec + t.tv_nsec * 1e-9;
-}
-static inline char *grow(Buffer *b, size_t more) {  // where so many bytes more may be written
-    if (b->size + more > b->room)
-        if (!(b->data = realloc(b->data, b->room = 2 * (b->size + more)))) abort();
-    return b->data + b->size;
-}
-static inline void put(Buffer *b, const char *text, size_t size) {
-    memcpy(grow(b, size), text, size), b->size += size;
-}
-static inline void say(Buffer *b, const char *text) { put(b, text, strlen(text)); }
-
-// The objects: all there is to know of one follows from its number, in the order of their names.
-static void digits(char *at, unsigned long value, int width) {
-    while (width--) at[width] = '0' + value % 10, value /= 10;
-}
-static void hex(char *at, unsigned long seed, int width) {
-    seed = (seed + 1) * 0x9e3779b97f4a7c15, seed = (seed ^ seed >> 29) * 0xbf58476d1ce4e5b9;
-    for (seed ^= seed >> 32; width--; seed >>= 4) at[width] = "0123456789abcdef"[seed & 15];
-}
-static void name(char *at, long i) {
-    memcpy(at, "logs/2026/11/25/node-0000/000000000000-0123456789abc.json.gz", NAME);
-    digits(at + 21, i / 10000, 4), digits(at + 26, i, 12), hex(at + 39, i, 13);
-}
-static void size(char *at, long i) { digits(at, 1000000 + i * 7919 % 1000000, 7); }
 static void etag(char *at, long i) { hex(at, ~i, 16), hex(at + 16, i << 20, 16); }
-static void modified(char *at, long i) {  // within an hour
-    memcpy(at, "10:00:00", 8), digits(at + 3, i / 60 % 60, 2), digits(at + 6, i % 60, 2);
-}
-static inline void tell(Buffer *b, void (*what)(char *, long), int width, long i) {
-    what(grow(b, width), i), b->size += width;
-}
-static long position(const char *text, size_t width, bool past) {
-    long low = 0, high = objects;  // of the first name whose beginning is not below (or above) it
-    while (low < high) {
-        char at[NAME + 1] = "";
-        long middle = (low + high) / 2;
-        name(at, middle);
-        if (strncmp(at, text, width) < past) low = middle + 1;
-        else high = middle;
-    }
-    return low;
-}
-static long number(const char *key) {  // -1: no object is called so
-    char text[NAME + 1] = "";
-    long i = strlen(key) == NAME ? atol(key + 26) : -1;
-    if (i >= 0 && i < objects) name(text, i);
-    return *text && !strcmp(text, key) ? i : -1;
-}
-
-// Requests.
-static void decode(char to[KEY], const char *from, size_t length) {
-    for (const char *stop = from + length, *end = to + KEY - 1; from < stop && to < end; from++) {
-        bool coded = from[0] == '%' && from + 2 < stop;
-        *to++ = coded ? strtol((char[]){from[1], from[2], 0}, NULL, 16) : *from;
-        if (coded) from += 2;
-    }
-    *to = 0;
-}
-static bool asked(const Request *r, const char *parameter, char value[KEY]) {
-    size_t width = strlen(parameter), length;
-    if (value) *value = 0;
-    for (const char *at = r->query; *at; at += length + (at[length] == '&')) {
-        length = strcspn(at, "&");
-        if (strncmp(at, parameter, width) || (length > width && at[width] != '=')) continue;
-        if (value && length > width) decode(value, at + width + 1, length - width - 1);
-        return !value || *value;
-    }
-    return false;
-}
-static const char *header(const char *headers, const char *wanted) {
-    size_t width = strlen(wanted);
-    for (const char *at = headers; *at && *at != '\r'; at = strstr(at, "\r\n") + 2)
-        if (!strncasecmp(at, wanted, width) && at[width] == ':')
-            return at + width + 1 + strspn(at + width + 1, " ");
-    return NULL;
-}
-
-// Answers: a status, and what is put into the body or the head.
 static const char *list(Buffer *out, const Request *r) {
     char prefix[KEY], text[KEY];
     long at = 0, end = objects, page = asked(r, "max-keys", text) ? atol(text) : PAGE;
@@ -168,10 +54,11 @@ static const char *delete_keys(Buffer *out, const Request *r) {
         if (!quiet) SAY(out, "<Deleted>%.*s</Deleted>", (int)strcspn(at + 5, "<") + 11, at);
     return say(out, "</DeleteResult>"), "200 OK";
 }
-static const char *head_or_copy(Buffer *head, Buffer *body, const Request *r, const char *source) {
-    char key[KEY], tag[33] = "", time[9] = "", length[8] = "";
-    if (source) source += *source == '/', decode(key, source, strcspn(source, "?\r"));
-    long i = number(source ? key + strcspn(key, "/") + 1 : r->key);
+static const char *head_or_copy(Buffer *head, Buffer *body, const Request *r, const char *key,
+                                const char *source) {
+    char from[KEY], tag[33] = "", time[9] = "", length[8] = "";
+    if (source) source += *source == '/', decode(from, source, strcspn(source, "?\r"));
+    long i = number(source ? from + strcspn(from, "/") + 1 : key);
     if (i < 0) return "404 NoSuchKey";
     etag(tag, i), modified(time, i), size(length, i);
     const char *match = header(r->headers, "x-amz-copy-source-if-match");
@@ -181,119 +68,21 @@ static const char *head_or_copy(Buffer *head, Buffer *body, const Request *r, co
     return "200 OK";
 }
 static const char *decide(Buffer *head, Buffer *body, const Request *r, int *kind) {
-    const char *source = header(r->headers, "x-amz-copy-source");
+    const char *source = header(r->headers, "x-amz-copy-source"), *slash = strchr(r->path, '/');
+    char key[KEY] = "";
+    if (slash) decode(key, slash + 1, strlen(slash + 1));
     for (size_t i = 0; i < sizeof SUBRESOURCES / sizeof *SUBRESOURCES; i++)
         if (*kind = OTHER, asked(r, SUBRESOURCES[i].name, NULL)) {
-            if (r->method != 'G') return "200 OK";
+            if (*r->method != 'G') return "200 OK";
             return say(body, SUBRESOURCES[i].body), SUBRESOURCES[i].status;
         }
     if (asked(r, "delete", NULL)) return *kind = DELETE, delete_keys(body, r);
-    if (!*r->key && r->method == 'G') return *kind = LIST, list(body, r);
-    if (*r->key && r->method == 'H') return *kind = HEAD, head_or_copy(head, body, r, NULL);
-    if (*r->key && r->method == 'D') return *kind = DELETE, counts[KEYS]++, "204 No Content";
-    if (source) return *kind = COPY, head_or_copy(head, body, r, source);
-    return r->method == 'H' ? "200 OK" : "501 No";
+    if (!*key && *r->method == 'G') return *kind = LIST, list(body, r);
+    if (*key && *r->method == 'H') return *kind = HEAD, head_or_copy(head, body, r, key, NULL);
+    if (*key && *r->method == 'D') return *kind = DELETE, counts[KEYS]++, "204 No Content";
+    if (source) return *kind = COPY, head_or_copy(head, body, r, key, source);
+    return *r->method == 'H' ? "200 OK" : "501 No";
 }
-static const char *control(Buffer *body, const Request *r) {
-    if (!strcmp(r->key, "reset")) memset(counts, 0, sizeof counts);
-    for (int i = 0; i < COUNTS; i++)
-        SAY(body, "%c\"%s\":%ld", i ? ',' : '{', COUNTED[i], counts[i]);
-    return say(body, "}\n"), "200 OK";
-}
-static void answer(Connection *c, const Request *r) {
-    static Buffer head, body;
-    const char *status = "503 SlowDown";
-    char date[32];
-    int kind = REFUSED;
-    double came = now();
-    tokens = fmin(rate / 10, tokens + (came - filled) * rate);
-    filled = came, head.size = body.size = 0;
-    if (r->of_control) status = control(&body, r);
-    else if (!rate || tokens >= 1) status = decide(&head, &body, r, &kind), tokens--;
-    counts[kind] += !r->of_control;
-    if (*status > '3') SAY(&body, XML("Error") "<Code>%s</Code></Error>", status + 4);
-    if (r->method == 'H') body.size = 0;
-    strftime(date, sizeof date, "%a, %d %b %Y %T", gmtime(&(time_t){time(NULL)}));
-    SAY(&c->out, "HTTP/1.1 %s\r\n" HEADERS, status, date);
-    if (body.size) say(&c->out, "Content-Type: application/xml\r\n");
-    if (!head.size) SAY(&head, "Content-Length: %zu\r\n", body.size);
-    put(&c->out, head.data, head.size), say(&c->out, "\r\n"), put(&c->out, body.data, body.size);
-    c->due = latency && !r->of_control ? came + latency : 0;
-}
-
-// Connections.
-static bool gone(Connection *c) {  // whether it is, now that no bytes could be moved
-    if (BIO_should_retry(c->io)) return false;
-    BIO_free_all(c->io), ERR_clear_error(), free(c->in.data), free(c->out.data), c->io = NULL;
-    if (!c->waits) free(c);
-    return true;
-}
-static bool flush(Connection *c) {  // false: it is gone
-    for (int n; c->sent < c->out.size; c->sent += n) {
-        n = BIO_write(c->io, c->out.data + c->sent, c->out.size - c->sent);
-        if (n <= 0) return !gone(c);
-    }
-    return c->sent = c->out.size = 0, true;
-}
-static bool parse(Connection *c, Request *r) {  // false: it is not whole
-    *grow(&c->in, 1) = 0;
-    char *data = c->in.data, *stop = strstr(data, "\r\n\r\n"), *path, *query;
-    if (!stop) return false;
-    r->method = *data, r->headers = strstr(data, "\r\n") + 2, r->body = stop + 4;
-    const char *length = header(r->headers, "content-length");
-    r->size = length ? atol(length) : 0;
-    if (c->in.size < r->body - data + r->size) return false;
-    path = strchr(data, ' ') + 2, *strpbrk(path, " \r") = 0;
-    if ((query = strchr(path, '?'))) *query = 0;
-    r->query = query ? query + 1 : "", r->of_control = !strncmp(path, "-/", 2);
-    path += strcspn(path, "/"), path += *path == '/';
-    return decode(r->key, path, strlen(path)), true;
-}
-static void receive(Connection *c) {
-    static Request r;
-    if (!c->waits && !flush(c)) return;
-    for (int n; (n = BIO_read(c->io, grow(&c->in, 65536), 65536)) > 0;) c->in.size += n;
-    if (gone(c) || c->waits || !parse(c, &r)) return;
-    answer(c, &r), c->in.size = 0;
-    if (!c->due) return (void)flush(c);
-    if (++in_flight > counts[MOST_IN_FLIGHT]) counts[MOST_IN_FLIGHT] = in_flight;
-    STAILQ_INSERT_TAIL(&waiting, c, next);
-    c->waits = true;
-}
-static void take(int listener, SSL_CTX *tls) {
-    for (int fd; (fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0; counts[CONNECTIONS]++) {
-        Connection *c = calloc(1, sizeof *c);
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-        c->io = BIO_new_socket(fd, BIO_CLOSE);
-        if (tls) c->io = BIO_push(BIO_new_ssl(tls, false), c->io);
-        struct epoll_event e = {EPOLLIN | EPOLLOUT | EPOLLET, {c}};
-        epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &e);
-    }
-}
-int main(int count, char **words) {
-    if (count < 5) return 2;
-    struct sockaddr_in at = {AF_INET, htons(atoi(words[1])), {htonl(INADDR_LOOPBACK)}, {0}};
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    SSL_CTX *tls = count > 5 ? SSL_CTX_new(TLS_server_method()) : NULL;
-    objects = atol(words[2]), latency = atof(words[3]) / 1000, rate = atof(words[4]);
-    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-    if (bind(listener, (struct sockaddr *)&at, sizeof at) || listen(listener, 4096) ||
-        (tls && (SSL_CTX_use_certificate_chain_file(tls, words[5]) != 1 ||
-                 SSL_CTX_use_PrivateKey_file(tls, words[5], SSL_FILETYPE_PEM) != 1))) return 1;
-    signal(SIGPIPE, SIG_IGN), epoll = epoll_create1(0);
-    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &(struct epoll_event){.events = EPOLLIN});
-    for (struct epoll_event events[256];;) {
-        double wait = STAILQ_EMPTY(&waiting) ? 1 : fmax(STAILQ_FIRST(&waiting)->due - now(), 0);
-        struct timespec limit = {wait, fmod(wait, 1) * 1e9};
-        for (int i = 0, n = epoll_pwait2(epoll, events, 256, &limit, NULL); i < n; i++) {
-            if (events[i].data.ptr) receive(events[i].data.ptr);
-            else take(listener, tls);
-        }
-        for (Connection *c; (c = STAILQ_FIRST(&waiting)) && c->due <= now();) {
-            STAILQ_REMOVE_HEAD(&waiting, next);
-            c->waits = false, in_flight--;
-            if (!c->io) free(c);
-            else flush(c);
-        }
-    }
+static void refuse(Buffer *body, const char *status) {
+    SAY(body, XML("Error") "<Code>%s</Code></Error>", status + 4);
 }
