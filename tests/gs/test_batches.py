@@ -11,7 +11,7 @@ from longshore.errors import Code, Error, NotFound, Unavailable
 from longshore.patch import MapPatch, Patch
 from longshore.store import Batch
 from longshore.stores.gs import multipart
-from longshore.stores.gs.multipart import Answer, Inner
+from longshore.stores.gs.multipart import Answer
 from longshore.transport.http import Reply
 from tests.gs.asking import BUCKET, an_object, parts_of, refused, said, store_at, together
 from tests.gs.recorder import Answered, Recorder, Request, recording
@@ -39,14 +39,23 @@ def part(number: int | str, status: int = 200, body: str = "{}") -> bytes:
 
 
 def test_calls_are_written_as_the_documentation_has_them() -> None:
-    kind, body = multipart.encode([Inner("DELETE", "/a?b=c"), Inner("PATCH", "/d", b'{"e":1}')])
+    kind, body = multipart.encode("DELETE", ["/a?b", "/c?d"], (), "&e=f")
     boundary = kind.partition("boundary=")[2]
     assert body.decode() == (
         f"--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <0@longshore>\r\n\r\n"
-        "DELETE /a?b=c HTTP/1.1\r\n\r\n\r\n"
+        "DELETE /a?b&e=f HTTP/1.1\r\n\r\n\r\n"
         f"--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <1@longshore>\r\n\r\n"
-        "PATCH /d HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 7\r\n\r\n"
-        f'{{"e":1}}\r\n--{boundary}--\r\n'
+        f"DELETE /c?d&e=f HTTP/1.1\r\n\r\n\r\n--{boundary}--\r\n"
+    )
+
+
+def test_bodies_are_written_with_their_length() -> None:
+    kind, body = multipart.encode("PATCH", ["/a"], ['{"b":"ü"}'.encode()])
+    boundary = kind.partition("boundary=")[2]
+    assert body.decode() == (
+        f"--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <0@longshore>\r\n\r\n"
+        "PATCH /a HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 10\r\n\r\n"
+        f'{{"b":"ü"}}\r\n--{boundary}--\r\n'
     )
 
 

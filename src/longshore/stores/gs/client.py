@@ -66,13 +66,14 @@ class Service:
         common = {"prettyPrint": "false"}
         if settings.user_project:
             common["userProject"] = settings.user_project
-        self._common = query(common)
+        self.common = query(common)
+        """The parameters that all calls have."""
 
     def target(self, call: Call) -> str:
         """Path and query of a call, with what all calls have in common."""
         if call.parameters:
-            return f"{call.path}?{call.parameters}&{self._common}"
-        return f"{call.path}?{self._common}"
+            return f"{call.path}?{call.parameters}&{self.common}"
+        return f"{call.path}?{self.common}"
 
     async def send(self, call: Call, token: str = "") -> Reply:
         """Whatever is answered to whoever has the token."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from longshore.errors import Error
 from longshore.store import Batch, Outcome
 from longshore.stores.gs import reading, targets
-from longshore.stores.gs.batching import change_each
-from longshore.stores.gs.client import Call, Client
+from longshore.stores.gs.batching import Calls, change_each
+from longshore.stores.gs.client import Client
 from longshore.stores.gs.failures import failure_of
 
 
@@ -16,22 +15,21 @@ async def delete(client: Client, bucket: str, batch: Batch, *, permanent: bool) 
     A version that is named by ``generation`` goes for good. What is live is named by its name, and
     goes only if ``ifGenerationMatch`` finds it to be what was seen; a versioned bucket keeps it.
     """
-    name_it = "generation" if permanent else "ifGenerationMatch"
+    which = "generation" if permanent else "ifGenerationMatch"
     asked, failures = reading.askable(bucket, batch)
     path = targets.objects_path(bucket)
-    calls = [
-        Call(
-            "objects.delete",
-            "DELETE",
-            f"{path}/{targets.quoted(batch.names[index])}",
-            f"{name_it}={batch.generations[index]}",
-            bucket=bucket,
-            name=batch.names[index],
-        )
-        for index in asked
-    ]
-    results = await change_each(client, calls)
-    for index, result in zip(asked, results, strict=True):
-        if isinstance(result, Error):
-            failures[index] = failure_of(result)
+    names = [batch.names[index] for index in asked]
+    generations = [batch.generations[index] for index in asked]
+    calls = Calls(
+        "objects.delete",
+        "DELETE",
+        bucket,
+        names,
+        [
+            f"{path}/{segment}?{which}={generation}"
+            for segment, generation in zip(targets.all_quoted(names), generations, strict=True)
+        ],
+    )
+    for place, error in (await change_each(client, calls)).items():
+        failures[asked[place]] = failure_of(error)
     return Outcome(failures=await reading.explain(client, bucket, batch, failures))

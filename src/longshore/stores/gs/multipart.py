@@ -4,8 +4,8 @@ docs.cloud.google.com/storage/docs/batch has it."""
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from longshore.transport.http import Reply
@@ -14,7 +14,11 @@ MAX_CALLS = 100
 MAX_BYTES = 8_000_000
 """Of all calls together; the API takes less than 10 MB."""
 PART_BYTES = 200
-"""About how much a call has around its path and its body."""
+"""About how much a call has around its target and its body."""
+_OURS = "batch_of_longshore"
+_TYPE = f"multipart/mixed; boundary={_OURS}"
+_LONGEST_BYTES = 100_000
+"""Of an answer after which the beginnings of others are made."""
 _BOUNDARY = re.compile(r"multipart/mixed\b.*?\bboundary=(?:\"([^\"]+)\"|([^\s;\"]+))", re.I)
 _ANSWER = re.compile(
     rb"[ \t]*\r\n(?:[^\r\n]+\r\n)*?Content-ID:[ \t]*<response-(\d{1,9})@longshore>[ \t]*\r\n"
@@ -24,14 +28,6 @@ _ANSWER = re.compile(
 """The head of a part, and the first line of the reply that is in it."""
 
 
-class Inner(NamedTuple):
-    """One of the calls: ``target`` is path and query, ``body`` is JSON."""
-
-    method: str
-    target: str
-    body: bytes = b""
-
-
 class Answer(NamedTuple):
     """What is answered to one of them."""
 
@@ -39,25 +35,83 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def encode(calls: Sequence[Inner]) -> tuple[str, bytes]:
-    """The content type and the body of a request that makes these calls."""
-    boundary = f"longshore{secrets.token_hex(16)}"
-    begin = f"--{boundary}\r\nContent-Type: application/http\r\nContent-ID: <"
-    pieces = [
-        b"%s%d@longshore>\r\n\r\n%s %s HTTP/1.1\r\n%s\r\n"
-        % (begin.encode(), number, method.encode(), target.encode(), _content(body))
-        for number, (method, target, body) in enumerate(calls)
-    ]
-    pieces.append(f"--{boundary}--\r\n".encode())
-    return f"multipart/mixed; boundary={boundary}", b"".join(pieces)
+def encode(
+    method: str, targets: Sequence[str], bodies: Sequence[bytes], end: str = ""
+) -> tuple[str, bytes]:
+    """The content type and the body of a request that makes these calls: ``targets`` are path and
+    query of each, which ``end`` ends; ``bodies`` is JSON for each, or empty.
+
+    No line of a call can be a boundary: targets are percent-encoded, and JSON has no line in which
+    it could stand.
+    """
+    heads = _heads(method)[: len(targets)]
+    line = f"{end} HTTP/1.1\r\n"
+    if bodies:
+        rests = {body: line + _rest(body) for body in set(bodies)}
+        parts = [
+            f"{head}{target}{rests[body]}"
+            for head, target, body in zip(heads, targets, bodies, strict=True)
+        ]
+    else:
+        line = f"{line}\r\n\r\n"
+        parts = [f"{head}{target}{line}" for head, target in zip(heads, targets, strict=True)]
+    parts.append(f"--{_OURS}--\r\n")
+    return _TYPE, "".join(parts).encode()
 
 
-def _content(body: bytes) -> bytes:
+@lru_cache(maxsize=16)
+def _heads(method: str) -> tuple[str, ...]:
+    """What stands before the target of each of as many calls as there may be."""
+    begin = f"--{_OURS}\r\nContent-Type: application/http\r\nContent-ID: <"
+    return tuple(f"{begin}{n}@longshore>\r\n\r\n{method} " for n in range(MAX_CALLS))
+
+
+def _rest(body: bytes) -> str:
     """What follows the request line of a call."""
-    if not body:
-        return b"\r\n"
-    head = b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body)
-    return head + body
+    head = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return f"{head}{body.decode()}\r\n"
+
+
+def granted(reply: Reply, count: int, *, bodies: bool) -> list[bytes] | None:
+    """The bodies of the answers to ``count`` calls, or without ``bodies`` as many empty ones, if
+    every call is granted, all by the same status and in the order of the calls, as they usually
+    are. None: ``decode`` is to look, which would say the same where this says anything."""
+    boundary = _boundary(reply)
+    if boundary is None:
+        return None
+    _, *pieces = (b"\r\n" + reply.body).split(b"\r\n--" + boundary)
+    if len(pieces) != count + 1 or not pieces.pop().startswith(b"--"):
+        return None
+    first = pieces[0]
+    found = _ANSWER.match(first)
+    if found is None or found[2][:1] != b"2" or not found.end() < len(first) < _LONGEST_BYTES:
+        return None
+    # The others are to begin as the first does, number apart, up to what follows the status.
+    number, end = found.span(1)
+    beginnings = _beginnings(first[:number], first[end : found.end() + 1])
+    if not all(map(bytes.startswith, pieces, beginnings)):
+        return None
+    if not bodies:
+        return [b""] * count
+    starts = map(len, beginnings)
+    return [_content(piece, start - 1) for piece, start in zip(pieces, starts, strict=False)]
+
+
+@lru_cache(maxsize=16)
+def _beginnings(before: bytes, after: bytes) -> tuple[bytes, ...]:
+    """How the answers to as many calls as there may be begin."""
+    return tuple(b"%s%d%s" % (before, number, after) for number in range(MAX_CALLS))
+
+
+def _content(piece: bytes, start: int) -> bytes:
+    """The body of an answer of which ``start`` is behind the status."""
+    end = piece.find(b"\r\n\r\n", start)
+    return piece[end + 4 :].rstrip(b"\r\n") if end >= 0 else b""
+
+
+def _boundary(reply: Reply) -> bytes | None:
+    match = _BOUNDARY.match(reply.header("content-type"))
+    return (match[1] or match[2]).encode("latin-1") if match else None
 
 
 def decode(reply: Reply, count: int) -> list[Answer | None] | None:
@@ -67,10 +121,9 @@ def decode(reply: Reply, count: int) -> list[Answer | None] | None:
     Servers answer in any order, so what is answered to which call is said by its number alone. An
     answer that is not ended by another boundary may not be whole.
     """
-    match = _BOUNDARY.match(reply.header("content-type"))
-    if match is None:
+    boundary = _boundary(reply)
+    if boundary is None:
         return None
-    boundary = (match[1] or match[2]).encode("latin-1")
     _, *pieces = (b"\r\n" + reply.body).split(b"\r\n--" + boundary)
     if pieces and not pieces[-1].startswith(b"--"):
         del pieces[-1]
@@ -82,8 +135,7 @@ def decode(reply: Reply, count: int) -> list[Answer | None] | None:
             continue
         index = int(found[1])
         if index < count:
-            end = piece.find(b"\r\n\r\n", found.end())
-            body = piece[end + 4 :].rstrip(b"\r\n") if end >= 0 else b""
-            answers[index] = None if index in seen else Answer(int(found[2]), body)
+            answer = Answer(int(found[2]), _content(piece, found.end()))
+            answers[index] = None if index in seen else answer
             seen.add(index)
     return answers

@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 
 from longshore import object_rules as rules
-from longshore.errors import Code, Error
+from longshore.errors import Code
 from longshore.patch import MapPatch, Patch, Retention, load_map
 from longshore.store import ABSENT, Batch, Outcome
 from longshore.stores.gs import reading, targets
-from longshore.stores.gs.batching import change_each
-from longshore.stores.gs.client import Call, Client
+from longshore.stores.gs.batching import Calls, change_each
+from longshore.stores.gs.client import Client
 from longshore.stores.gs.failures import failure_of
 from longshore.stores.gs.resources import HOLDS, TEXTS, time_text
 
@@ -84,35 +84,41 @@ async def _patch(
     common: dict[str, str] = {"fields": "metageneration"}
     if "retention" in changes and patch.override_unlocked_retention:
         common["overrideUnlockedRetention"] = "true"
-    path = targets.objects_path(bucket)
-    parameters = targets.query(common)
-    calls = [
-        Call(
-            "objects.patch",
-            "PATCH",
-            f"{path}/{targets.quoted(batch.names[index])}",
-            f"{_condition(batch, index, match=match)}&{parameters}",
-            body,
-            bucket=bucket,
-            name=batch.names[index],
-        )
-        for index, body in zip(asked, bodies, strict=True)
-    ]
-    results = await change_each(client, calls)
-    for index, result in zip(asked, results, strict=True):
-        if isinstance(result, Error):
-            failures[index] = failure_of(result)
+    names = [batch.names[index] for index in asked]
+    named = _named(batch, asked, match=match)
+    path, parameters = targets.objects_path(bucket), targets.query(common)
+    calls = Calls(
+        "objects.patch",
+        "PATCH",
+        bucket,
+        names,
+        [
+            f"{path}/{segment}?{which}&{parameters}"
+            for segment, which in zip(targets.all_quoted(names), named, strict=True)
+        ],
+        bodies,
+    )
+    for place, error in (await change_each(client, calls)).items():
+        failures[asked[place]] = failure_of(error)
     return Outcome(failures=await reading.explain(client, bucket, batch, failures))
 
 
-def _condition(batch: Batch, index: int, *, match: bool) -> str:
+def _named(batch: Batch, asked: Sequence[int], *, match: bool) -> list[str]:
     """The parameters that say which version is meant: the one that was live, as long as it is, or
-    the noncurrent one that the batch names as such."""
-    live = batch.columns.get("live")
-    is_live = live is None or live[index]
-    which = "ifGenerationMatch" if is_live else "generation"
-    named = f"{which}={batch.generations[index]}"
-    return f"{named}&ifMetagenerationMatch={batch.metagenerations[index]}" if match else named
+    the noncurrent one that the batch names as such; with ``match``, at which metageneration."""
+    live, generations = batch.columns.get("live"), batch.generations
+    if live is None or all(live):
+        named = [f"ifGenerationMatch={generations[index]}" for index in asked]
+    else:
+        which = ("generation", "ifGenerationMatch")
+        named = [f"{which[live[index]]}={generations[index]}" for index in asked]
+    if not match:
+        return named
+    metagenerations = [batch.metagenerations[index] for index in asked]
+    return [
+        f"{one}&ifMetagenerationMatch={metageneration}"
+        for one, metageneration in zip(named, metagenerations, strict=True)
+    ]
 
 
 def _is_replaced(name: str, wanted: Any) -> bool:

@@ -8,7 +8,7 @@ from longshore import object_rules as rules
 from longshore.errors import Aborted, Code, InvalidArgument, NotFound, OutOfRange
 from longshore.store import ABSENT, Batch, Failure
 from longshore.stores.gs import listing, resources, targets
-from longshore.stores.gs.batching import read_each
+from longshore.stores.gs.batching import Calls, read_each
 from longshore.stores.gs.client import Call, Client
 from longshore.stores.gs.listing import Range
 from longshore.stores.gs.resources import Resource
@@ -43,17 +43,13 @@ async def resources_of(
     """The objects as the API has them; None where there is none."""
     asked = [index for index, name in enumerate(names) if targets.is_possible(name)]
     path = targets.objects_path(bucket)
-    calls = [
-        Call(
-            "objects.get",
-            "GET",
-            f"{path}/{targets.quoted(names[index])}",
-            targets.query({**_of(generations[index]), **parameters}),
-            bucket=bucket,
-            name=names[index],
-        )
-        for index in asked
+    asked_names = [names[index] for index in asked]
+    common = targets.query(parameters)
+    asked_targets = [
+        f"{path}/{segment}?{_of(generations[index])}{common}"
+        for index, segment in zip(asked, targets.all_quoted(asked_names), strict=True)
     ]
+    calls = Calls("objects.get", "GET", bucket, asked_names, asked_targets)
     bodies = await read_each(client, calls)
     if None in bodies or len(asked) < len(names):
         await demand_bucket(client, bucket)
@@ -63,8 +59,10 @@ async def resources_of(
     return found
 
 
-def askable(bucket: str, batch: Batch) -> tuple[list[int], dict[int, Failure]]:
+def askable(bucket: str, batch: Batch) -> tuple[Sequence[int], dict[int, Failure]]:
     """The places of those objects that can be asked for, and the failures of the others."""
+    if batch.names and ABSENT not in batch.generations and targets.are_plain(batch.names):
+        return range(len(batch)), {}
     asked = []
     failures = {}
     for index, (name, generation) in enumerate(zip(batch.names, batch.generations, strict=True)):
@@ -81,8 +79,8 @@ async def demand_bucket(client: Client, bucket: str) -> None:
     await listing.page(client, bucket, Range(), False, (), 1)
 
 
-def _of(generation: int) -> dict[str, str]:
-    return {} if generation == ABSENT else {"generation": str(generation)}
+def _of(generation: int) -> str:
+    return "" if generation == ABSENT else f"generation={generation}&"
 
 
 async def explain(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import orjson
@@ -12,7 +12,7 @@ from longshore.errors import Error, Internal
 from longshore.patch import Retention
 from longshore.store import ABSENT, Batch, Failure, Outcome
 from longshore.stores.gs import buckets, reading, resources, targets
-from longshore.stores.gs.batching import change_each
+from longshore.stores.gs.batching import Calls, change_each
 from longshore.stores.gs.client import Call, Client
 from longshore.stores.gs.failures import failure_of
 from longshore.stores.gs.patching import retention_body
@@ -55,11 +55,12 @@ class _Rewriting:
         for index, source in (await self._sources()).items():
             small = int(source["size"]) <= TOGETHER_BYTES
             (together if small else alone)[index] = self._call(index, source)
-        results = await change_each(self._client, list(together.values()))
-        for (index, call), result in zip(together.items(), results, strict=True):
-            if isinstance(result, Error):
-                self.failures[index] = failure_of(result)
-            elif token := _token(result):
+        bodies: list[bytes] = []
+        errors = await change_each(self._client, self._as_columns(together.values()), bodies)
+        for place, (index, call) in enumerate(together.items()):
+            if place in errors:
+                self.failures[index] = failure_of(errors[place])
+            elif token := _token(bodies[place]):
                 alone[index] = _next(call, token)
         await self._client.in_lanes(list(alone.items()), self._in_steps)
 
@@ -114,6 +115,16 @@ class _Rewriting:
             orjson.dumps(self._kept(source)),
             bucket=self._bucket,
             name=name,
+        )
+
+    def _as_columns(self, calls: Collection[Call]) -> Calls:
+        return Calls(
+            "objects.rewrite",
+            "POST",
+            self._bucket,
+            [call.name for call in calls],
+            [f"{call.path}?{call.parameters}" for call in calls],
+            [call.body for call in calls],
         )
 
     def _kept(self, source: Resource) -> Mapping[str, Any]:

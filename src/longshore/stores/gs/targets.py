@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+import string
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from longshore import object_rules as rules
@@ -12,6 +13,7 @@ from longshore.names import is_bucket_name
 API = "/storage/v1"
 _PLAIN = re.compile(r"[A-Za-z0-9._~/-]*", re.ASCII)
 _NEVER = re.compile(r"[\0\r\n]|\A\.{1,2}\Z")
+_PLAIN_LINES = (string.ascii_letters + string.digits + "._~/-\n").encode()
 _QUERY_SAFE = "-._~/,():"
 """What stands for itself in a query, so that ``fields`` can be read."""
 
@@ -33,6 +35,26 @@ def quoted(name: str) -> str:
     if _PLAIN.fullmatch(name):
         return name.replace("/", "%2F")
     return quote(name, safe="")
+
+
+def are_plain(names: Sequence[str]) -> bool:
+    """Whether all names are possible and have no character but those that most names have; True
+    for most columns of names, and had for less than to look at each."""
+    lines = "\n".join(names)
+    return (
+        lines.isascii()
+        and not lines.encode().translate(None, _PLAIN_LINES)
+        and lines.count("\n") == len(names) - 1
+        and len(min(names, key=len)) > len("..")
+        and len(max(names, key=len)) <= rules.NAME_MAX_BYTES
+    )
+
+
+def all_quoted(names: Sequence[str]) -> list[str]:
+    """Each name as one segment of a path."""
+    if are_plain(names):
+        return "\n".join(names).replace("/", "%2F").split("\n")
+    return list(map(quoted, names))
 
 
 def bucket_path(bucket: str) -> str:
