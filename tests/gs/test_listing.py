@@ -39,6 +39,13 @@ async def test_pages_follow_each_other() -> None:
     assert {one["maxResults"] for one in asked} == {"2"}
 
 
+async def test_who_counts_versions_is_told_their_generations() -> None:
+    with recording(replies([an_object("a", 1), an_object("a", 2)])) as recorder:
+        async with store_at(recorder.url) as store:
+            found = await names_of(store.list_objects(BUCKET, versions=True, columns=None))
+    assert found == [[("a", 2), ("a", 1)]]
+
+
 async def test_bounds_hold_where_a_service_does_not_know_them() -> None:
     with recording(replies([an_object(name) for name in "abcde"])) as recorder:
         async with store_at(recorder.url) as store:
@@ -93,18 +100,19 @@ async def test_what_is_out_of_order_is_refused(pages: tuple[list[str], ...]) -> 
 async def test_only_what_is_looked_at_is_asked_for() -> None:
     with recording(replies([])) as recorder:
         async with store_at(recorder.url) as store:
-            for columns in (None, ("temporary_hold", "live"), ("acl", "checksum")):
+            for columns in (None, (), ("temporary_hold", "live"), ("acl", "checksum")):
                 await names_of(store.list_objects(BUCKET, columns=columns))
             with pytest.raises(InvalidArgument):
                 await names_of(store.list_objects(BUCKET, columns=("colour",)))
     always = "name,generation,metageneration,size"
     asked = [request.parameters for request in recorder.taken()]
     assert [one["fields"] for one in asked] == [
+        "nextPageToken,items(name,size)",
         f"nextPageToken,items({always})",
         f"nextPageToken,items({always},temporaryHold,timeDeleted)",
         f"nextPageToken,items({always},acl(entity,role),crc32c)",
     ]
-    assert [one.get("projection") for one in asked] == [None, None, "full"]
+    assert [one.get("projection") for one in asked] == [None, None, None, "full"]
 
 
 async def test_every_column_is_read() -> None:

@@ -29,6 +29,24 @@ class Calls(NamedTuple):
     targets: Sequence[str]
     bodies: Sequence[bytes] = ()
 
+    @classmethod
+    def about(
+        cls,
+        verb: str,
+        method: str,
+        bucket: str,
+        names: Sequence[str],
+        parameters: Sequence[str],
+        bodies: Sequence[bytes] = (),
+    ) -> Calls:
+        """Those about the objects themselves, with the parameters of each, encoded."""
+        path = targets.objects_path(bucket)
+        ways = [
+            f"{path}/{segment}?{given}"
+            for segment, given in zip(targets.all_quoted(names), parameters, strict=True)
+        ]
+        return cls(verb, method, bucket, names, ways, bodies)
+
     def part(self, places: range) -> Calls:
         """Those at ``places``, which are one after another."""
         start, stop = places.start, places.stop

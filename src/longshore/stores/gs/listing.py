@@ -32,11 +32,13 @@ async def pages(
     names: Range,
     *,
     versions: bool,
-    columns: Sequence[str],
+    columns: Sequence[str] | None,
     page_size: int,
 ) -> AsyncIterator[Batch]:
     """Pages as of ``Store.list_objects``."""
-    resources.check_columns(columns)
+    if versions:
+        columns = columns or ()  # whose generations count
+    resources.check_columns(columns or ())
     held: Batch | None = None
     async for listed, last in _ranged(
         client, bucket, names, versions, columns, min(page_size, MAX_RESULTS)
@@ -60,7 +62,7 @@ async def _ranged(
     bucket: str,
     names: Range,
     versions: bool,
-    columns: Sequence[str],
+    columns: Sequence[str] | None,
     max_results: int,
 ) -> AsyncIterator[tuple[Batch, bool]]:
     """What lies in the range, reply by reply, and whether it is the last."""
@@ -83,16 +85,17 @@ async def page(
     bucket: str,
     names: Range,
     versions: bool,
-    columns: Sequence[str],
+    columns: Sequence[str] | None,
     max_results: int = MAX_RESULTS,
     token: str = "",
 ) -> tuple[Batch, str | None]:
     """One reply of what lies in the range, from ``token`` on, and where the next goes on (None:
-    that was all). It begins with ``after`` itself: the API has no other bound."""
+    that was all); without ``columns`` it is only counted. It begins with ``after`` itself: the API
+    has no other bound."""
     parameters: dict[str, str | int | bool] = {
         "maxResults": max_results,
         "fields": f"nextPageToken,items({resources.fields_of(columns)})",
-        **resources.projection(columns),
+        **resources.projection(columns or ()),
     }
     # U+0000 is refused in parameters. What comes before it is a wider bound.
     prefix, after = names.prefix.partition(_NUL)[0], names.after.partition(_NUL)[0]

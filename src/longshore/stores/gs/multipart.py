@@ -73,15 +73,17 @@ def _rest(body: bytes) -> str:
 
 
 def granted(reply: Reply, count: int, *, bodies: bool) -> list[bytes] | None:
-    """The bodies of the answers to ``count`` calls, or without ``bodies`` as many empty ones, if
-    every call is granted, all by the same status and in the order of the calls, as they usually
-    are. None: ``decode`` is to look, which would say the same where this says anything."""
+    """The bodies of the answers to ``count`` calls, which are MAX_CALLS at most, or without
+    ``bodies`` as many empty ones, if every call is granted, all by the same status and in the order
+    of the calls, as they usually are. None: ``decode`` is to look, which would say the same where
+    this says anything."""
     boundary = _boundary(reply)
     if boundary is None:
         return None
     _, *pieces = (b"\r\n" + reply.body).split(b"\r\n--" + boundary)
-    if len(pieces) != count + 1 or not pieces.pop().startswith(b"--"):
+    if len(pieces) != count + 1:
         return None
+    pieces.pop()  # what is behind the last answer, or an answer that may not be whole
     first = pieces[0]
     found = _ANSWER.match(first)
     if found is None or found[2][:1] != b"2" or not found.end() < len(first) < _LONGEST_BYTES:

@@ -85,19 +85,9 @@ async def _patch(
     if "retention" in changes and patch.override_unlocked_retention:
         common["overrideUnlockedRetention"] = "true"
     names = [batch.names[index] for index in asked]
-    named = _named(batch, asked, match=match)
-    path, parameters = targets.objects_path(bucket), targets.query(common)
-    calls = Calls(
-        "objects.patch",
-        "PATCH",
-        bucket,
-        names,
-        [
-            f"{path}/{segment}?{which}&{parameters}"
-            for segment, which in zip(targets.all_quoted(names), named, strict=True)
-        ],
-        bodies,
-    )
+    parameters = targets.query(common)
+    named = [f"{which}&{parameters}" for which in _named(batch, asked, match=match)]
+    calls = Calls.about("objects.patch", "PATCH", bucket, names, named, bodies)
     for place, error in (await change_each(client, calls)).items():
         failures[asked[place]] = failure_of(error)
     return Outcome(failures=await reading.explain(client, bucket, batch, failures))

@@ -42,14 +42,10 @@ async def resources_of(
 ) -> list[Resource | None]:
     """The objects as the API has them; None where there is none."""
     asked = [index for index, name in enumerate(names) if targets.is_possible(name)]
-    path = targets.objects_path(bucket)
     asked_names = [names[index] for index in asked]
     common = targets.query(parameters)
-    asked_targets = [
-        f"{path}/{segment}?{_of(generations[index])}{common}"
-        for index, segment in zip(asked, targets.all_quoted(asked_names), strict=True)
-    ]
-    calls = Calls("objects.get", "GET", bucket, asked_names, asked_targets)
+    each = [f"{_of(generations[index])}{common}" for index in asked]
+    calls = Calls.about("objects.get", "GET", bucket, asked_names, each)
     bodies = await read_each(client, calls)
     if None in bodies or len(asked) < len(names):
         await demand_bucket(client, bucket)

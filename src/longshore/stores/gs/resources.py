@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -16,7 +17,10 @@ from longshore.store import ABSENT, COLUMNS, Batch
 Resource = Mapping[str, Any]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NAME, _SIZE = itemgetter("name"), itemgetter("size")
+_GENERATION, _METAGENERATION = itemgetter("generation"), itemgetter("metageneration")
 _ALWAYS = ("name", "generation", "metageneration", "size")
+_COUNTED = "name,size"
 TEXTS: Mapping[str, str] = {
     "content_type": "contentType",
     "content_encoding": "contentEncoding",
@@ -56,8 +60,10 @@ def check_columns(columns: Iterable[str]) -> None:
         rules.check_known("column of an object", name, COLUMNS)
 
 
-def fields_of(columns: Iterable[str]) -> str:
-    """The ``fields`` of an object that has these columns."""
+def fields_of(columns: Iterable[str] | None) -> str:
+    """The ``fields`` of an object that has these columns; None: that is but counted."""
+    if columns is None:
+        return _COUNTED
     return ",".join((*_ALWAYS, *(_FIELDS[name] for name in columns)))
 
 
@@ -77,14 +83,19 @@ def read(body: bytes) -> Any:
     return found
 
 
-def batch_of(resources: Sequence[Resource], columns: Sequence[str]) -> Batch:
-    """Objects as a batch; raises Internal for what is no object."""
+def batch_of(resources: Sequence[Resource], columns: Sequence[str] | None) -> Batch:
+    """Objects as a batch, of made up generations where ``columns`` is None; raises Internal for
+    what is no object."""
     try:
+        names, sizes = list(map(_NAME, resources)), list(map(int, map(_SIZE, resources)))
+        if columns is None:
+            ones = [1] * len(names)
+            return Batch(names=names, generations=ones, metagenerations=ones, sizes=sizes)
         return Batch(
-            names=[one["name"] for one in resources],
-            generations=[int(one["generation"]) for one in resources],
-            metagenerations=[int(one["metageneration"]) for one in resources],
-            sizes=[int(one["size"]) for one in resources],
+            names=names,
+            generations=list(map(int, map(_GENERATION, resources))),
+            metagenerations=list(map(int, map(_METAGENERATION, resources))),
+            sizes=sizes,
             columns={name: _column(name, resources) for name in columns},
         )
     except (LookupError, TypeError, ValueError, AttributeError, InvalidArgument) as error:
@@ -122,6 +133,8 @@ def _column(name: str, resources: Sequence[Resource]) -> list[Any]:
     if name in HOLDS:
         field = HOLDS[name]
         return [one.get(field) is True for one in resources]
+    if name == "live":
+        return ["timeDeleted" not in one for one in resources]
     if name in TIMES:
         field = TIMES[name]
         return [parse_time(one[field]) if one.get(field) else 0 for one in resources]
@@ -161,7 +174,6 @@ _READERS: Mapping[str, Callable[[Resource], Any]] = {
     "acl": _acl,
     "kms_key": key_of,
     "checksum": lambda resource: resource.get("crc32c") or "",
-    "live": lambda resource: "timeDeleted" not in resource,
 }
 
 

@@ -73,7 +73,7 @@ class GsStore:
             bucket,
             names,
             versions=versions,
-            columns=columns or (),
+            columns=columns,
             page_size=page_size,
         )
 
