@@ -70,8 +70,9 @@ async def _ranged(
     last_name = ""
     if names.before is not None and names.before <= max(names.after, names.prefix):
         return
+    call = request(bucket, names, versions, columns, max_results)
     while token is not None:
-        listed, token = await page(client, bucket, names, versions, columns, max_results, token)
+        listed, token = await page(client, call, columns, token)
         if listed.names:
             _check_order(bucket, last_name, listed.names, versions)
             last_name = listed.names[-1]
@@ -80,18 +81,15 @@ async def _ranged(
             yield within, token is None
 
 
-async def page(
-    client: Client,
+def request(
     bucket: str,
     names: Range,
     versions: bool,
     columns: Sequence[str] | None,
     max_results: int = MAX_RESULTS,
-    token: str = "",
-) -> tuple[Batch, str | None]:
-    """One reply of what lies in the range, from ``token`` on, and where the next goes on (None:
-    that was all); without ``columns`` it is only counted. It begins with ``after`` itself: the API
-    has no other bound."""
+) -> Call:
+    """The call that lists what lies in the range; without ``columns`` it is only to be counted. It
+    begins with ``after`` itself: the API has no other bound."""
     parameters: dict[str, str | int | bool] = {
         "maxResults": max_results,
         "fields": f"nextPageToken,items({resources.fields_of(columns)})",
@@ -108,15 +106,18 @@ async def page(
         parameters["endOffset"] = f"{before}\x01" if nul else before
     if versions:
         parameters["versions"] = True
+    path, query = targets.objects_path(bucket), targets.query(parameters)
+    return Call("objects.list", "GET", path, query, bucket=bucket)
+
+
+async def page(
+    client: Client, call: Call, columns: Sequence[str] | None, token: str = ""
+) -> tuple[Batch, str | None]:
+    """One reply to such a call, from ``token`` on, and where the next goes on (None: that was
+    all)."""
     if token:
-        parameters["pageToken"] = token
-    call = Call(
-        "objects.list",
-        "GET",
-        targets.objects_path(bucket),
-        targets.query(parameters),
-        bucket=bucket,
-    )
+        at = targets.query({"pageToken": token})
+        call = call._replace(parameters=f"{call.parameters}&{at}")
     found: Any = await client.read(call, lambda reply: resources.read(reply.body))
     listed = resources.batch_of(found.get("items") or [], columns)
     return listed, found.get("nextPageToken") or None

@@ -72,7 +72,7 @@ def askable(bucket: str, batch: Batch) -> tuple[Sequence[int], dict[int, Failure
 async def demand_bucket(client: Client, bucket: str) -> None:
     """Raises NotFound if there is no such bucket: what is answered to calls about objects does not
     tell it from a bucket without them."""
-    await listing.page(client, bucket, Range(), False, (), 1)
+    await listing.page(client, listing.request(bucket, Range(), False, (), 1), ())
 
 
 def _of(generation: int) -> str:
