@@ -132,7 +132,7 @@ def _column(name: str, resources: Sequence[Resource]) -> list[Any]:
         return [one.get(field) or "" for one in resources]
     if name in HOLDS:
         field = HOLDS[name]
-        return [one.get(field) is True for one in resources]
+        return [field in one and one[field] is True for one in resources]
     if name == "live":
         return ["timeDeleted" not in one for one in resources]
     if name in TIMES:
