@@ -81,7 +81,7 @@ class History:
         """Note the versions that there are now."""
         found = self._network.store._buckets[bucket]
         for name in names:
-            for version in found.versions(name, noncurrent=True):
+            for version in found.versions(name):
                 self.sizes[bucket, name, version.generation] = version.size
 
 
@@ -263,7 +263,7 @@ class World:
                 v.storage_class,
             )
             for name in sorted({*found.live, *found.noncurrent})
-            for v in found.versions(name, noncurrent=True)
+            for v in found.versions(name)
         ]
 
     # The service and its workers.
