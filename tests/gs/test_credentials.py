@@ -6,6 +6,7 @@ import asyncio
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import orjson
 import pytest
@@ -284,6 +285,40 @@ async def test_a_token_that_comes_late_is_waited_for_by_the_next(
         monkeypatch.setattr(credentials, "WAIT_SECONDS", 30.0)
         assert await tokens.get() == "Bearer T1"
     assert bank.given == 1
+
+
+# ── Workload identity ───────────────────────────────────────────────────────────────────────────
+
+
+async def test_workload_identity_takes_nothing_but_an_exchange_of_tokens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file that ``gcloud iam workload-identity-pools create-cred-config`` writes; whatever else
+    is asked on the way meets the recorder as a proxy."""
+    bank = Bank()
+    with recording(bank) as recorder:
+        (tmp_path / "subject").write_text("of another issuer")
+        described = {
+            "type": "external_account",
+            "audience": "//iam.googleapis.com/projects/7/locations/global/workloadIdentityPools"
+            "/harbour/providers/crane",
+            "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+            "token_url": recorder.url + TOKENS,
+            "credential_source": {"file": str(tmp_path / "subject")},
+        }
+        (tmp_path / "adc.json").write_bytes(orjson.dumps(described))
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "adc.json"))
+        for name in ("GOOGLE_CLOUD_PROJECT", "GCLOUD_PROJECT"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv("HTTPS_PROXY", recorder.url)
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        async with store_at(recorder.url, anonymous=False) as store:
+            await look(store)
+        exchange, asked = recorder.taken()
+    assert asked.headers["authorization"] == "Bearer T1"
+    sent = dict(parse_qsl(exchange.body.decode()))
+    assert sent["subject_token"] == "of another issuer"
+    assert sent["scope"] == "https://www.googleapis.com/auth/devstorage.full_control"
 
 
 # ── The metadata server ──────────────────────────────────────────────────────────────────────────

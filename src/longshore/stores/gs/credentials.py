@@ -126,11 +126,8 @@ class GoogleTokens:
 
     def _find(self) -> Any:
         """Credentials of google-auth, which have no token yet."""
-        import google.auth
-
         if self._settings.key_file is None:
-            found, _ = google.auth.default(scopes=SCOPES)
-            return found
+            return _default()
         from google.oauth2 import service_account
 
         # A file of another kind may send whoever uses it to any address: google-auth asks that
@@ -152,6 +149,18 @@ class GoogleTokens:
     def _where(self) -> str:
         key_file = self._settings.key_file
         return f"Tokens by the key file {key_file}" if key_file else "Tokens for Cloud Storage"
+
+
+def _default() -> Any:
+    """The Application Default Credentials, with scopes that they get only afterwards: whoever has
+    some is asked by google-auth for the name of a project, which for workload identity is a call
+    to another service, two minutes long where that cannot be reached, and of no use here."""
+    import google.auth
+    from google.auth.credentials import with_scopes_if_required
+
+    found, _ = google.auth.default()
+    scoped: Any = with_scopes_if_required
+    return scoped(found, SCOPES)
 
 
 def _is_missing(error: Exception) -> bool:
