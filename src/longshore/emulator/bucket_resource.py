@@ -56,18 +56,18 @@ _OUTPUT_ONLY = frozenset(
         "satisfiesPZI",
     ]
 )
-_WITH_EFFECT = frozenset(
-    [
-        "versioning",
-        "retentionPolicy",
-        "iamConfiguration",
-        "defaultEventBasedHold",
-        "labels",
-        "autoclass",
-        "softDeletePolicy",
-        "hierarchicalNamespace",
-    ]
-)
+_WITH_EFFECT = frozenset(["defaultEventBasedHold", "labels"])
+_PARTS = {
+    "autoclass": frozenset(["enabled", "toggleTime"]),
+    "hierarchicalNamespace": frozenset(["enabled"]),
+    "iamConfiguration": frozenset(
+        ["bucketPolicyOnly", "publicAccessPrevention", "uniformBucketLevelAccess"]
+    ),
+    "retentionPolicy": frozenset(["effectiveTime", "isLocked", "retentionPeriod"]),
+    "softDeletePolicy": frozenset(["effectiveTime", "retentionDurationSeconds"]),
+    "versioning": frozenset(["enabled"]),
+}
+"""Other fields with an effect, and what each of them may have in it."""
 _MULTI_REGIONS = frozenset({"US", "EU", "ASIA"})
 _DUAL_REGIONS = frozenset({"NAM4", "EUR4", "EUR5", "EUR7", "EUR8", "ASIA1"})
 SOFT_DELETE_DEFAULT = {"retentionDurationSeconds": "604800"}
@@ -204,8 +204,11 @@ def new(body: Mapping[str, Any], project: str, *, object_retention: bool, now_us
 def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool = False) -> Bucket:
     """The bucket after the change that a resource with some fields asks for: null clears, objects
     are merged. ``whole``: what is not in it is cleared. Raises Refused, Lacking."""
-    if unknown := body.keys() - KEPT - _OUTPUT_ONLY - _WITH_EFFECT:
+    if unknown := body.keys() - KEPT - _OUTPUT_ONLY - _WITH_EFFECT - _PARTS.keys():
         raise Lacking(f"the field {min(unknown)!r} of a bucket.")
+    for name, parts in _PARTS.items():
+        if unknown := set(_said(body.get(name))) - parts:
+            raise Lacking(f"the field '{name}.{min(unknown)}' of a bucket.")
     before = {} if whole else resource(bucket, "", full=True)
     after = merged(before, _with_one_name(body))
     if body.get("labels") == {}:  # not merged: it removes them all
@@ -250,6 +253,13 @@ def changed(bucket: Bucket, body: Mapping[str, Any], now_us: int, *, whole: bool
         soft_delete_seconds=soft_delete,
         attributes=attributes.dump(),
     )
+
+
+def _said(value: Any) -> list[str]:
+    """The names of what an object of JSON sets; of what is none, none."""
+    if not isinstance(value, dict):
+        return []
+    return [name for name, part in value.items() if part is not None]
 
 
 def merged(before: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
