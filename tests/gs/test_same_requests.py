@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from google.cloud.storage import blob as library
 from longshore.patch import MapPatch, Patch, Retention
 from longshore.store import Batch, Bucket
 from longshore.stores.gs.store import GsStore
+from tests.conformance.shelf import pieces
 from tests.gs.asking import (
     BUCKET,
     an_object,
@@ -57,7 +59,7 @@ def answer(request: Request) -> Answered:
     """As if there were NAME, of generation 7."""
     if request.path == "/batch/storage/v1":
         calls = parts_of(request)
-        return together(request, *[(200, an_object(NAME))] * len(calls))
+        return together(request, *[(200, an_object(NAME, done=True))] * len(calls))
     if request.method == "DELETE":
         return Answered(204, b"")
     if request.path.endswith("/acl"):
@@ -66,7 +68,7 @@ def answer(request: Request) -> Answered:
         done = {"totalBytesRewritten": "5", "objectSize": "5", "done": True}
         return said({**done, "resource": an_object(NAME)})
     if request.path.endswith("/o"):
-        return said({"items": []})
+        return said({"items": []} if request.method == "GET" else an_object(NAME))
     if "/o/" in request.path:
         return said(an_object(NAME, metadata={"old": "1"}, contentType="text/plain"))
     return said({"name": BUCKET, "timeCreated": "2026-11-26T10:00:00Z"})
@@ -385,12 +387,42 @@ async def test_buckets(recorder: Recorder, store: GsStore) -> None:
 
 
 async def test_user_project_goes_with_every_call(recorder: Recorder) -> None:
+    """And ``fields`` with every one that answers with a resource, however it is sent."""
+    two = Batch(names=[NAME, "b"], generations=[7, 7], metagenerations=[3, 3], sizes=[5, 5])
+    contexts = Patch(contexts=MapPatch(updates={"k": "v"}))
     async with store_at(recorder.url, user_project="payer") as store:
         recorder.taken()
-        await store.read_objects(BUCKET, [NAME, "b"], [7, 8])
-        for request in mine(recorder):
-            for *_, target, _ in parts_of(request):
-                assert dict(parse_qsl(urlsplit(target).query))["userProject"] == "payer"
+        await store.create_bucket(Bucket(name=BUCKET, create_time_us=0))
+        await store.update_bucket(BUCKET, versioning=True)
+        await store.get_bucket(BUCKET)
+        assert [one async for one in store.list_buckets()] == []
+        assert [page async for page in store.list_objects(BUCKET, versions=True)] == []
+        assert [piece async for piece in store.read_bytes(BUCKET, NAME, 7)]
+        await store.write_object(BUCKET, NAME, pieces(b"x"))
+        for batch in (seen(), two):
+            await store.read_objects(BUCKET, batch.names, batch.generations)
+            await store.patch_objects(BUCKET, batch, contexts, match_metageneration=True)
+            await store.rewrite_objects(BUCKET, batch, storage_class="ARCHIVE")
+            await store.delete_objects(BUCKET, batch, permanent=False)
+        await store.delete_bucket(BUCKET)
+        requests = mine(recorder)
+    calls = []
+    for request in requests:
+        assert request.parameters["userProject"] == "payer"
+        inner = [part[1:3] for part in parts_of(request)] if "/batch/" in request.path else None
+        calls += inner or [(request.method, request.target)]
+    verbs = Counter(method for method, _ in calls)
+    assert min(verbs[method] for method in ("GET", "PATCH", "POST", "DELETE")) >= 3
+    for method, target in calls:
+        parameters = dict(parse_qsl(urlsplit(target).query))
+        assert parameters["userProject"] == "payer", target
+        assert ("fields" in parameters) == (method != "DELETE" and "alt" not in parameters), target
+        assert "softDeleted" not in parameters
+
+
+async def test_who_pays_is_said_as_google_s_client_says_it(recorder: Recorder) -> None:
+    async with store_at(recorder.url, user_project="payer") as store:
+        recorder.taken()
         await store.delete_objects(BUCKET, seen(), permanent=True)
         (ours,) = mine(recorder)
 
