@@ -48,12 +48,25 @@ class Emulator:
 
 
 @contextmanager
-def emulator(data: Path | None = None, seed: Path | None = None) -> Iterator[Emulator]:
+def emulator(
+    data: Path | None = None,
+    seed: Path | None = None,
+    *,
+    max_objects_per_second: float | None = None,
+) -> Iterator[Emulator]:
     """An emulator in a thread of this process, on free ports of 127.0.0.1; in memory, or in the
-    directory ``data``; with what the file ``seed`` describes. It ends with the ``with``."""
+    directory ``data``; with what the file ``seed`` describes. All jobs together do no more than
+    ``max_objects_per_second``. It ends with the ``with``."""
     from longshore.emulator.service import Options
 
-    running = _Thread(Options(port=0, grpc_port=0, data=data, seed=seed))
+    options = Options(
+        port=0,
+        grpc_port=0,
+        data=data,
+        seed=seed,
+        max_objects_per_second=max_objects_per_second,
+    )
+    running = _Thread(options)
     running.start()
     try:
         yield running.told()

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from longshore.testing import Emulator
+from longshore.testing import Emulator, emulator
 from tests.api.clients.programs import gcloud_environment
 from tests.conftest import need
 
@@ -66,17 +66,20 @@ class Storage:
         )
 
 
-@pytest.fixture(scope="module")
-def gcloud(longshore_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Storage:
+def storage_of(emulator: Emulator, home: Path) -> Storage:
     need("gcloud")
-    home = tmp_path_factory.mktemp("gcloud")
     return Storage(
         {
-            **gcloud_environment(longshore_emulator.url, home),
-            **longshore_emulator.environment,
+            **gcloud_environment(emulator.url, home),
+            **emulator.environment,
             "LC_ALL": "C.UTF-8",
         }
     )
+
+
+@pytest.fixture(scope="module")
+def gcloud(longshore_emulator: Emulator, tmp_path_factory: pytest.TempPathFactory) -> Storage:
+    return storage_of(longshore_emulator, tmp_path_factory.mktemp("gcloud"))
 
 
 @pytest.fixture(scope="module")
@@ -279,14 +282,34 @@ def test_jobs(gcloud: Storage, bucket: str, folder: Path) -> None:
     assert sorted(listed.split("\n")[:-1]) == ["free\tSUCCEEDED", "hold\tSUCCEEDED"]
 
 
-def ended(gcloud: Storage, job: str) -> Any:
+def ended(gcloud: Storage, job: str, state: str = "SUCCEEDED") -> Any:
     """A job as it is when it has ended."""
     for _ in range(60):
         described = gcloud.read(*BATCH, "describe", job)
         if described["state"] not in ("RUNNING", "QUEUED"):
             break
-    assert described["state"] == "SUCCEEDED"
+    assert described["state"] == state
     return described
+
+
+def test_a_job_that_runs_is_cancelled(tmp_path: Path) -> None:
+    seed = tmp_path / "seed.json"
+    objects = [{"name": f"cargo/{number:03}"} for number in range(500)]
+    seed.write_text(json.dumps({"buckets": [{"name": "gcloud-slow", "objects": objects}]}))
+    with emulator(seed=seed, max_objects_per_second=4) as slow:
+        gcloud = storage_of(slow, tmp_path)
+        source = ("--bucket=gcloud-slow", "--included-object-prefixes=cargo/")
+        gcloud.run(*BATCH, "create", "hold", *source, "--put-object-temporary-hold")
+        counters: dict[str, str] = {}
+        while not int(counters.get("succeededObjectCount", 0)):
+            described = gcloud.read(*BATCH, "describe", "hold")
+            counters = described.get("counters", {})
+        assert described["state"] == "RUNNING"
+        gcloud.run(*BATCH, "cancel", "hold")
+        cancelled = ended(gcloud, "hold", "CANCELED")
+        listed = gcloud.read("objects", "list", "gs://gcloud-slow/cargo/*")
+    held = sum(bool(one.get("temporary_hold")) for one in listed)
+    assert 0 < held == int(cancelled["counters"]["succeededObjectCount"]) < len(listed) == 500
 
 
 def test_what_was_deleted_is_listed_and_restored(

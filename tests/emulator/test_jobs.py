@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx
@@ -73,6 +75,33 @@ def test_a_manifest_is_read_where_it_was_uploaded(
     )
     jobs.create_job(parent=PARENT, job_id=f"manifest-{bucket.name}", job=job).result(60)
     assert [blob.name for blob in bucket.list_blobs() if blob.metadata == {"k": "v"}] == ["a", "b"]
+
+
+def test_a_job_that_runs_is_cancelled(tmp_path: Path) -> None:
+    seed = tmp_path / "seed.json"
+    objects = [{"name": f"cargo/{number:03}"} for number in range(200)]
+    seed.write_text(json.dumps({"buckets": [{"name": "slow", "objects": objects}]}))
+    with emulator(seed=seed, max_objects_per_second=4) as running:
+        jobs = sbo.StorageBatchOperationsClient(
+            transport="rest",
+            credentials=AnonymousCredentials(),
+            client_options={"api_endpoint": running.url},
+        )
+        name = f"{PARENT}/jobs/hold"
+        source = {"bucket": "slow", "prefix_list": {"included_object_prefixes": ["cargo/"]}}
+        hold = sbo.Job(bucket_list={"buckets": [source]}, put_object_hold={"temporary_hold": 1})
+        jobs.create_job(parent=PARENT, job_id="hold", job=hold)
+        while not jobs.get_job(name=name).counters.succeeded_object_count:
+            time.sleep(0.05)
+        assert jobs.get_job(name=name).state is sbo.Job.State.RUNNING
+        jobs.cancel_job(name=name)
+        while (job := jobs.get_job(name=name)).state is sbo.Job.State.RUNNING:
+            time.sleep(0.05)
+        with httpx.Client(base_url=running.url) as http:
+            items = http.get("/storage/v1/b/slow/o").json()["items"]
+    held = sum("temporaryHold" in item for item in items)
+    assert job.state is sbo.Job.State.CANCELED
+    assert 0 < held == job.counters.succeeded_object_count < 200
 
 
 def test_what_is_in_a_directory_is_there_again(tmp_path: Path) -> None:

@@ -13,6 +13,10 @@ EXAMPLE = "Example: [bold]longshore emulator --data ./emulated --seed buckets.ya
 
 _PORT = "Where Cloud Storage and REST listen. Default: 8080; 0: any."
 _GRPC_PORT = "Where batch operations listen for gRPC. Default: 8081; 0: any."
+_ANYONE = "Listen on any address, as inside a container."
+_DATA = "Keep buckets, objects and jobs in this directory."
+_SEED = "Buckets and objects to begin with (YAML or JSON)."
+_SLOW = "What all jobs do together at most: to see one run, or to cancel it."
 
 
 def emulator(
@@ -22,25 +26,16 @@ def emulator(
         str, typer.Option("--host", metavar="HOST", help="The address to listen on.")
     ] = "127.0.0.1",
     dangerously_serve_anyone: Annotated[
-        bool,
-        typer.Option(
-            "--dangerously-serve-anyone", help="Listen on any address, as inside a container."
-        ),
+        bool, typer.Option("--dangerously-serve-anyone", help=_ANYONE)
     ] = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data", metavar="DIR", help="Keep buckets, objects and jobs in this directory."
-        ),
-    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help=_DATA)] = None,
     memory: Annotated[
         bool, typer.Option("--memory", help="Keep everything in memory: the default.")
     ] = False,
-    seed: Annotated[
-        Path | None,
-        typer.Option(
-            "--seed", metavar="FILE", help="Buckets and objects to begin with (YAML or JSON)."
-        ),
+    seed: Annotated[Path | None, typer.Option("--seed", metavar="FILE", help=_SEED)] = None,
+    max_objects_per_second: Annotated[
+        float | None,
+        typer.Option("--max-objects-per-second", metavar="N", min=0.001, help=_SLOW),
     ] = None,
 ) -> int:
     """Emulate Cloud Storage, and serve batch operations on what is in it, until Ctrl-C.
@@ -69,5 +64,6 @@ def emulator(
         data=data,
         seed=seed,
         serve_anyone=dangerously_serve_anyone,
+        max_objects_per_second=max_objects_per_second,
     )
     return service.run(options)

@@ -48,7 +48,7 @@ class Options:
     """Where the emulator listens, and where it keeps everything; ``data`` None: in memory, and
     nowhere once it ends. Port 0 is a free one. ``seed``: a file, YAML or JSON, with buckets and
     objects to begin with; see ``control.sow``. ``serve_anyone``: ``host`` may be an address that
-    others can reach."""
+    others can reach. ``max_objects_per_second``: no more are done by all jobs together."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -56,6 +56,7 @@ class Options:
     data: Path | None = None
     seed: Path | None = None
     serve_anyone: bool = False
+    max_objects_per_second: float | None = None
 
 
 class Ports(NamedTuple):
@@ -165,7 +166,9 @@ async def running(options: Options) -> AsyncIterator[Ports]:
             grpc=ListenSettings(listen=f"{options.host}:{options.grpc_port}"),
             stores={
                 _STORE: StoreSettings(
-                    name=_STORE, kind="memory" if options.data is None else "local"
+                    name=_STORE,
+                    kind="memory" if options.data is None else "local",
+                    max_objects_per_second=options.max_objects_per_second,
                 )
             },
         )
