@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import grpc
+import httpx
 import pytest
 from google.cloud.location import locations_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -67,6 +68,24 @@ def test_grpc_is_served_where_the_log_says(service: Service):
         get_location = channel.unary_unary("/google.cloud.location.Locations/GetLocation")
         location = locations_pb2.Location.FromString(get_location(request, timeout=30))
     assert location.name == PROJECT
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/_emulator/reset"),
+        ("POST", "/_emulator/faults"),
+        ("POST", "/_emulator/clock"),
+        ("POST", "/_emulator/seed"),
+        ("GET", "/_emulator/clock"),
+        ("GET", "/storage/v1/b"),
+        ("POST", "/batch/storage/v1"),
+    ],
+)
+def test_nothing_of_the_emulator_is_served(service: Service, method, path):
+    body = {"forwardSeconds": 1} if method == "POST" else None
+    url = f"http://127.0.0.1:{service.port}{path}"
+    assert httpx.request(method, url, json=body, trust_env=False).status_code == 404
 
 
 def test_it_ends_in_time_while_somebody_waits_over_grpc(tmp_path):
