@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -77,31 +78,82 @@ def test_a_manifest_is_read_where_it_was_uploaded(
     assert [blob.name for blob in bucket.list_blobs() if blob.metadata == {"k": "v"}] == ["a", "b"]
 
 
-def test_a_job_that_runs_is_cancelled(tmp_path: Path) -> None:
-    seed = tmp_path / "seed.json"
-    objects = [{"name": f"cargo/{number:03}"} for number in range(200)]
-    seed.write_text(json.dumps({"buckets": [{"name": "slow", "objects": objects}]}))
-    with emulator(seed=seed, max_objects_per_second=4) as running:
-        jobs = sbo.StorageBatchOperationsClient(
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Emulator]:
+    with emulator(max_objects_per_second=10) as running:
+        yield running
+
+
+class Slow:
+    """An emulator all of whose jobs hold what is in one bucket, ten objects a second."""
+
+    def __init__(self, url: str, http: httpx.Client) -> None:
+        self._http = http
+        self._jobs = sbo.StorageBatchOperationsClient(
             transport="rest",
             credentials=AnonymousCredentials(),
-            client_options={"api_endpoint": running.url},
+            client_options={"api_endpoint": url},
         )
-        name = f"{PARENT}/jobs/hold"
+
+    def begin(self, objects: int) -> sbo.Job:
+        """Make the bucket, and a job; give it when it is done with some of its objects."""
+        made = [{"name": f"cargo/{number:03}"} for number in range(objects)]
+        seed = {"buckets": [{"name": "slow", "objects": made}]}
+        self._http.post("/_emulator/seed", json=seed).raise_for_status()
         source = {"bucket": "slow", "prefix_list": {"included_object_prefixes": ["cargo/"]}}
         hold = sbo.Job(bucket_list={"buckets": [source]}, put_object_hold={"temporary_hold": 1})
-        jobs.create_job(parent=PARENT, job_id="hold", job=hold)
-        while not jobs.get_job(name=name).counters.succeeded_object_count:
-            time.sleep(0.05)
-        assert jobs.get_job(name=name).state is sbo.Job.State.RUNNING
-        jobs.cancel_job(name=name)
-        while (job := jobs.get_job(name=name)).state is sbo.Job.State.RUNNING:
-            time.sleep(0.05)
-        with httpx.Client(base_url=running.url) as http:
-            items = http.get("/storage/v1/b/slow/o").json()["items"]
-    held = sum("temporaryHold" in item for item in items)
+        self._jobs.create_job(parent=PARENT, job_id="hold", job=hold)
+        while not (job := self.job()).counters.succeeded_object_count:
+            time.sleep(0.02)
+        return job
+
+    def job(self) -> sbo.Job:
+        return self._jobs.get_job(name=f"{PARENT}/jobs/hold")
+
+    def cancel(self) -> None:
+        self._jobs.cancel_job(name=f"{PARENT}/jobs/hold")
+
+    def ended(self) -> sbo.Job:
+        while (job := self.job()).state is sbo.Job.State.RUNNING:
+            time.sleep(0.02)
+        return job
+
+    def reset(self) -> None:
+        self._http.post("/_emulator/reset").raise_for_status()
+
+    def objects(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._http.get("/storage/v1/b/slow/o").json()["items"]
+        return found
+
+
+@pytest.fixture
+def running(slow: Emulator) -> Iterator[Slow]:
+    with httpx.Client(base_url=slow.url, timeout=20) as http:
+        made = Slow(slow.url, http)
+        yield made
+        made.reset()
+
+
+def test_a_job_that_runs_is_cancelled(running: Slow) -> None:
+    assert running.begin(500).state is sbo.Job.State.RUNNING
+    running.cancel()
+    job = running.ended()
+    held = sum("temporaryHold" in one for one in running.objects())
     assert job.state is sbo.Job.State.CANCELED
-    assert 0 < held == job.counters.succeeded_object_count < 200
+    assert 0 < held == job.counters.succeeded_object_count < 500
+
+
+def test_a_reset_leaves_nothing_of_a_job_that_runs(running: Slow) -> None:
+    """Objects of the same names, and a job of the same id, are touched by that one alone."""
+    assert running.begin(500).state is sbo.Job.State.RUNNING
+    running.reset()
+    with pytest.raises(exceptions.NotFound):
+        running.job()
+    running.begin(15)
+    job = running.ended()
+    assert job.state is sbo.Job.State.SUCCEEDED
+    assert job.counters.total_object_count == job.counters.succeeded_object_count == 15
+    assert [one["metageneration"] for one in running.objects()] == ["2"] * 15
 
 
 def test_what_is_in_a_directory_is_there_again(tmp_path: Path) -> None:
