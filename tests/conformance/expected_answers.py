@@ -170,6 +170,7 @@ class _Run:
             f"Content-ID: <{part['id']}>",
             "",
             f"{method} {target.raw_path.decode()} HTTP/1.1",
+            *(f"{k}: {v}" for k, v in self.fill(part.get("headers", {})).items()),
         ]
         body = orjson.dumps(self.fill(part["json"])).decode() if "json" in part else ""
         if body:

@@ -1,13 +1,14 @@
 """The batch endpoint: many calls in one ``multipart/mixed`` body, and their replies in another.
 
 docs: cloud.google.com/storage/docs/batch. Uploads and downloads are not for it. The replies are in
-the order of the calls; each has the ``Content-ID`` of its call with ``response-`` in front.
+the order of the calls; each has the ``Content-ID`` of its call with ``response-`` in front. What
+the batch has in its query and its headers is each call's, unless that says otherwise.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,6 +41,8 @@ async def _run(backend: Backend, request: Request, routes: Routes) -> Answer:
     match = _BOUNDARY.search(content_type)
     if not content_type.lower().startswith("multipart/mixed") or match is None:
         raise invalid("The body of a batch must be multipart/mixed with a boundary.")
+    if request.system.get("alt", "json") != "json":
+        raise invalid("Uploads and downloads are not for batches.")
     body = bytearray()
     async for piece in request.pieces():
         body += piece
@@ -63,10 +66,10 @@ async def _part(backend: Backend, routes: Routes, call: bytes, batch: Request) -
     words = start.split()
     if len(words) < 2:
         raise invalid(f"A part of the batch is no call: {start[:100]!r}.")
-    headers = {**_headers(lines), "host": batch.headers.get("host", "")}
-    headers["content-length"] = str(len(body))
+    host = batch.headers.get("host", "")
+    headers = {**_shared(batch), **_headers(lines), "host": host, "content-length": str(len(body))}
     content_id = _headers(outer.decode("latin-1").split("\n")).get("content-id", "")
-    answer = await _answer(backend, routes, words, headers, body)
+    answer = await _answer(backend, routes, words, headers, body, batch.system)
     own = ["Content-Type: application/http"]
     if content_id:
         own.append(f"Content-ID: <response-{content_id.strip('<>')}>")
@@ -76,8 +79,19 @@ async def _part(backend: Backend, routes: Routes, call: bytes, batch: Request) -
     return text.encode("latin-1") + answer.body + b"\r\n"
 
 
+def _shared(batch: Request) -> dict[str, str]:
+    """The headers of a batch that do not describe its own body."""
+    own = ("content-", "transfer-")
+    return {name: value for name, value in batch.headers.items() if not name.startswith(own)}
+
+
 async def _answer(
-    backend: Backend, routes: Routes, words: list[str], headers: dict[str, str], body: bytes
+    backend: Backend,
+    routes: Routes,
+    words: list[str],
+    headers: dict[str, str],
+    body: bytes,
+    shared: Mapping[str, str],
 ) -> Answer:
     url = urlsplit(words[1])
     if not url.path.startswith("/storage/v1/") or "alt=media" in url.query:
@@ -86,6 +100,7 @@ async def _answer(
         request = Request(words[0], url.path, url.query, headers, _once(body))
     except Error as error:
         return invalid(error.message).answer()
+    request.system = {**shared, **request.system}
     return await routes.answer(backend, request)
 
 
