@@ -381,3 +381,14 @@ def test_what_is_no_batch(http: httpx.Client, content_type: str, body: str) -> N
     headers = {"content-type": content_type}
     answer = http.post("/batch/storage/v1", content=body, headers=headers)
     assert error_of(answer)[:2] == (400, "invalid")
+
+
+def test_a_batch_has_no_more_calls_than_clients_send(http: httpx.Client) -> None:
+    call = "--b\nContent-Type: application/http\n\nGET /storage/v1/none HTTP/1.1\n\n"
+    headers = {"content-type": "multipart/mixed; boundary=b"}
+    answers = [
+        http.post("/batch/storage/v1", content=call * count + "--b--", headers=headers)
+        for count in (1000, 1001)
+    ]
+    assert answers[0].text.count("HTTP/1.1 501") == 1000
+    assert error_of(answers[1])[:2] == (400, "invalid")

@@ -35,7 +35,9 @@ def test_all_can_be_said() -> None:
     assert (settings.user_project, settings.project) == ("payer", "port")
 
 
-@pytest.mark.parametrize("said", ["localhost:9023", "http://localhost:9023"])
+@pytest.mark.parametrize(
+    "said", ["localhost:9023", "http://localhost:9023", "http://localhost:9023/"]
+)
 def test_an_emulator_is_found_as_google_s_clients_find_it(said: str) -> None:
     environment = {"STORAGE_EMULATOR_HOST": said, "GOOGLE_CLOUD_PROJECT": "port"}
     settings = read(environment)
