@@ -34,6 +34,10 @@ class Storage:
         more = {f"CLOUDSDK_STORAGE_{name.upper()}": value for name, value in settings.items()}
         return Storage({**self._environment, **more})
 
+    def asking(self) -> Storage:
+        """The same that asks before it does what cannot be undone, and is told by ``given``."""
+        return Storage({**self._environment, "CLOUDSDK_CORE_DISABLE_PROMPTS": "0"})
+
     def run(self, *arguments: str, given: str = "") -> str:
         """What it prints; fails the test unless it succeeds."""
         done = self._done(arguments, given)
@@ -142,6 +146,15 @@ def test_buckets(gcloud: Storage, folder: Path) -> None:
     assert gcloud.run("cat", *versions) == "hello"  # and nothing, of the one after it
     gcloud.run("rm", "-r", url)
     assert "not found" in gcloud.refused("buckets", "delete", url)
+
+
+def test_a_retention_policy_is_locked(gcloud: Storage) -> None:
+    url = "gs://gcloud-locked"
+    gcloud.run("buckets", "create", url, "--retention-period=1d")
+    asked = gcloud.asking()
+    asked.run("buckets", "update", url, "--lock-retention-period", given="y\n")
+    assert "locked" in gcloud.refused("buckets", "update", url, "--clear-retention-period")
+    gcloud.run("buckets", "delete", url)
 
 
 def test_a_folder_goes_up_and_comes_down(
