@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from longshore.errors import Code
-from longshore.patch import dump_map
+from longshore.patch import Patch, dump_map
+from longshore.store import ABSENT
 from longshore.stores.gs.client import Call, Service
+from longshore.stores.gs.targets import quoted
 from longshore.stores.memory import MemoryStore
 from longshore.transport.http import Reply
 from tests.conformance.shelf import pieces
@@ -24,6 +26,8 @@ from tests.house import BUCKET, FastClock, House
 NAMES = [f"d/{number:02d} ä+%" for number in range(30)]
 HELD = NAMES[7]
 PREFIX = ("prefix_list", {"prefixes": ["d/"]})
+CONTEXTS = ("update_object_custom_context", {"updates": {"k": "v"}, "removals": [], "clear": False})
+ACLS = ("set_object_acls", {"grants": {"allUsers": "READER"}, "removals": []})
 CHANGES = ("objects.delete", "objects.patch", "objects.rewrite")
 DEATHS = 6
 SECONDS = 60.0
@@ -41,6 +45,8 @@ class Quay:
         self.house = House(directory, "gs", batch=4, options=options, speed=10.0)
         self.kept = kept
         self.deaths = 0
+        self.meddle: Callable[[Call], Awaitable[None]] | None = None
+        """What somebody else does before each request that changes objects."""
         self._random = Random(seed)
         self._changes_to_live = 0
         self._under_way: set[asyncio.Task[Reply]] = set()
@@ -54,6 +60,8 @@ class Quay:
         fate.check()
         dies = ""
         if call.verb in CHANGES:
+            if self.meddle is not None:
+                await self.meddle(call)
             self._changes_to_live -= 1
             if self._changes_to_live == 0:
                 dies = self._random.choice(("before", "after"))
@@ -139,11 +147,7 @@ async def test_patches(quay: Quay) -> None:
 
 async def test_contexts_are_counted_once(quay: Quay) -> None:
     count = len(NAMES)
-    update = (
-        "update_object_custom_context",
-        {"updates": {"k": "v"}, "removals": [], "clear": False},
-    )
-    *counts, counters = await quay.live_through(update)
+    *counts, counters = await quay.live_through(CONTEXTS)
     assert counts == [count, count, {}]
     assert counters.contexts_created == count
     assert {one["contexts"] for one in (await quay.there()).values()} == {dump_map({"k": "v"})}
@@ -168,3 +172,46 @@ async def test_deletes_leave_what_is_held(quay: Quay) -> None:
     counts = (await quay.live_through(("delete_object", {"permanent": False})))[:3]
     assert counts == (count, count - 1, {Code.PERMISSION_DENIED: 1})
     assert (await quay.there()).keys() == {HELD, "other"}
+
+
+@pytest.mark.parametrize(("times", "given_up"), [(5, 0), (99, 1)])
+@pytest.mark.parametrize(
+    ("what", "column", "wanted"),
+    [
+        (CONTEXTS, "contexts", dump_map({"k": "v"})),
+        (ACLS, "acl", dump_map({"allUsers": "READER"})),
+    ],
+    ids=("contexts", "acls"),
+)
+async def test_what_others_keep_changing_is_read_again_five_times_and_never_written_over(
+    quay: Quay,
+    what: tuple[str, dict[str, Any]],
+    column: str,
+    wanted: str,
+    times: int,
+    given_up: int,
+) -> None:
+    moving, tries = quoted(NAMES[0]).encode(), 0
+
+    async def meddle(call: Call) -> None:
+        nonlocal tries
+        if moving not in call.path.encode() + call.body:
+            return
+        tries += 1
+        if tries <= times:
+            batch = await quay.kept.read_objects(BUCKET, [NAMES[0]], [ABSENT])
+            change = Patch(content_language=f"x-{tries}")
+            assert (await quay.kept.patch_objects(BUCKET, batch, change)).failures == {}
+
+    quay.meddle = meddle
+    job = await quay.house.create(what, PREFIX)
+    assert await quay.house.run(job, seconds=SECONDS)
+    _, (counters, errors) = await quay.house.job(job)
+    count = len(NAMES)
+    assert (counters.total, counters.succeeded) == (count, count - given_up)
+    assert list(errors) == [Code.ABORTED] * given_up
+    if column == "contexts":
+        assert counters.contexts_created == count - given_up
+    found = [name for name, one in (await quay.there()).items() if one[column] == wanted]
+    assert found == NAMES[given_up:]
+    assert tries == 6
