@@ -43,6 +43,13 @@ def test_the_next_calls_of_a_kind_fail(http: httpx.Client, bucket: storage.Bucke
     assert http.get("/_emulator/faults").json() == {"faults": []}
 
 
+def test_a_fault_is_met_where_node_s_client_goes(
+    http: httpx.Client, bucket: storage.Bucket
+) -> None:
+    fault(http, path=f"/storage/v1/b/{bucket.name}", status=503)
+    assert http.get(f"/b/{bucket.name}").status_code == 503
+
+
 def test_a_client_tries_again(http: httpx.Client, bucket: storage.Bucket) -> None:
     fault(http, status=429)
     fault(http, status=503)

@@ -44,7 +44,7 @@ class EmulatorApp:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
         if self._faults.waiting and not path.startswith(CONTROL):
-            fault = await self._faults.meet(scope["method"], path)
+            fault = await self._faults.meet(scope["method"], _path(path))
             if fault is not None and fault.cut:
                 send = _cut(send)
             if fault is not None and fault.status:
