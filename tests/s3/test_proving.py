@@ -354,6 +354,28 @@ async def test_what_was_tried_on_is_removed_beside_a_page_of_others(
 
 
 @pytest.mark.parametrize("name", ["moto"])
+@pytest.mark.parametrize("failures", [2, 1_000])
+async def test_what_was_tried_on_is_removed_or_told_of_where_listing_fails(
+    name: str, place: Place, failures: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    left = failures
+
+    async def fails(*words: str, **more: Any) -> Reply:
+        nonlocal left
+        if "versions" in more.get("query", {}) and left:
+            left -= 1
+            return Reply(500, [], b"<Error><Code>InternalError</Code></Error>")
+        return await place.ask(*words, **more)
+
+    proving = Proving(fails, Verdicts(), "main")
+    (found,) = await proving.prove(place.bucket, {"delete_permanently": ""}, [])
+    assert found.refusal is None
+    told = "scratch objects left" in caplog.text
+    there = list(versions_of(place.client, place.bucket)) != []
+    assert (told, there) == ((False, False) if failures == 2 else (True, True))
+
+
+@pytest.mark.parametrize("name", ["moto"])
 async def test_a_service_that_looks_at_one_lock_and_deletes_all_is_found_out(
     name: str, place: Place
 ) -> None:

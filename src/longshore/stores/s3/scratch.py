@@ -291,7 +291,9 @@ class Scratch:
         known = {} if self.facts.versioned else dict.fromkeys((key, "") for key in self._keys)
         old = datetime.now(UTC) - _OLD
         for prefix in (self._prefix, PREFIX):  # a page of each: our own are far fewer
-            listed = await self._ask("GET", self.bucket, query={**query, "prefix": prefix})
+            listed = await self._answer("GET", "", {**query, "prefix": prefix}, {}, b"")
+            if listed.status >= 300:
+                raise Unavailable(f"They cannot be listed: {said(listed)}")
             for entry in _ENTRY.findall(listed.body):
                 key, version = text(entry, "Key"), text(entry, "VersionId")
                 ours = _OURS.fullmatch(key) is not None
