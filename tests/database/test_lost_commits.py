@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from longshore.api import jobs as api
 from longshore.api import operations as operations_api
-from longshore.database import Database, jobs, leases, retention, rollup, shards
+from longshore.database import Database, coordinator, deals, jobs, leases, retention, rollup, shards
 from longshore.database.jobs import Request
 from longshore.database.tables import bucket_operations
 from longshore.database.tables import jobs as table
@@ -39,7 +39,7 @@ async def everything(database: Database) -> dict[str, list[Any]]:
 
     def read(connection: Connection) -> dict[str, list[Any]]:
         found = {}
-        for name in ("jobs", "bucket_operations", "shards", "requests"):
+        for name in ("jobs", "bucket_operations", "shards", "requests", "coordinators"):
             rows = connection.execute(text(f"SELECT * FROM {name} ORDER BY 1, 2, 3")).mappings()
             found[name] = [
                 {key: value for key, value in one.items() if key not in ID_COLUMNS} for one in rows
@@ -189,6 +189,44 @@ async def _bury(database: Database) -> Any:
     return await database.write(leases.bury, "w")
 
 
+async def _deal(database: Database) -> Any:
+    await create(database, new_job(buckets=("b-1", "b-2")))
+    term = await database.write(coordinator.take, "c", None)
+    dealt = await database.write(deals.deal, term, {"w-1": {}, "w-2": {}}, 1, 8)
+    return [(lease.owner, lease.attempt) for lease in dealt]
+
+
+async def _accept(database: Database) -> Any:
+    (shard,) = await running(database)
+    accepted = await database.write(deals.accept, "w", shard.id, shard.attempt)
+    return accepted is not None
+
+
+async def _end(database: Database) -> Any:
+    await running(database)
+    term = await database.write(coordinator.take, "c", None)
+    (lease,) = await database.read(leases.leases)
+    return await database.write(deals.end, term, lease)
+
+
+async def _take(database: Database) -> Any:
+    return await database.write(coordinator.take, "c", None)
+
+
+async def _take_from_another(database: Database) -> Any:
+    await _take(database)
+    seen = await database.read(coordinator.seat)
+    return await database.write(coordinator.take, "d", seen)
+
+
+async def _beat(database: Database) -> Any:
+    return await database.write(coordinator.beat, await _take(database))
+
+
+async def _resign(database: Database) -> Any:
+    return await database.write(coordinator.resign, await _take(database))
+
+
 WRITES: dict[str, Write] = {
     function.__name__.removeprefix("_"): function
     for function in (
@@ -196,7 +234,8 @@ WRITES: dict[str, Write] = {
         *(_delete_operation, _claim, _checkpoint, _last_checkpoint, _finish, _hand_back),
         _quick_checkpoint,
         *(_let_go, _finish_search, _finish_plan, _give_up, _renew, _release, _bury),
-        *(_hand_over, _ask_to_halve, _remove_some),
+        *(_hand_over, _ask_to_halve, _remove_some, _deal, _accept, _end),
+        *(_take, _take_from_another, _beat, _resign),
     )
 }
 
@@ -279,9 +318,10 @@ async def test_every_writing_function_is_among_them() -> None:
     reads |= {"who_leases", "worth_halving", "overdue", "expired", "shard_of", "open_jobs"}
     reads |= {"open_operations", "ended_jobs", "ended_operations"}
     reads |= {"counted_jobs", "counted_operations", "is_awaited"}
+    reads |= {"cancelled", "carried_by", "crowding", "together", "seat", "check", "choose", "dealt"}
     public = {
         name
-        for module in (jobs, leases, retention, rollup, shards)
+        for module in (coordinator, deals, jobs, leases, retention, rollup, shards)
         for name, value in vars(module).items()
         if callable(value)
         and getattr(value, "__module__", None) == module.__name__

@@ -13,6 +13,7 @@ _DOWN_CLASSES = frozenset({"08", "53", "57", "58"})
 """SQLSTATE classes: connection, no resources (a full disk, too many connections), an operator's
 intervention (a restart), the server's machine."""
 _READ_ONLY = "25006"  # a standby, or a primary that was told to stop writing
+_ENDED = "25P03"  # the server has ended a session that stood still in a transaction
 # Busy, locked, memory, read-only, I/O, disk full, can't open.
 _SQLITE_DOWN = frozenset({5, 6, 7, 8, 10, 13, 14})
 
@@ -45,4 +46,4 @@ def trouble(error: DBAPIError) -> Trouble | None:
 def _of_state(state: str) -> Trouble | None:
     if state in _CONFLICTS:
         return Trouble.CONFLICT
-    return Trouble.DOWN if state[:2] in _DOWN_CLASSES or state == _READ_ONLY else None
+    return Trouble.DOWN if state[:2] in _DOWN_CLASSES or state in (_READ_ONLY, _ENDED) else None

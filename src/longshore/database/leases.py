@@ -7,6 +7,7 @@ one. ``attempt`` counts both how often a shard was leased and how often it has h
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -70,11 +71,11 @@ _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _OPEN_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in OPEN_STATES]
 _FREE = and_(shards.c.owner.is_(None), shards.c.state.in_(_OPEN_STATES))
 _TURNS = (shards.c.job, shards.c.attempt, shards.c.id)
-_LEASED = shards.c.owner.is_not(None)
+LEASED = shards.c.owner.is_not(None)
 _CANCELLED = select(jobs.c.id).where(jobs.c.cancel_us.is_not(None), jobs.c.complete_us.is_(None))
 _OF_JOB = shards.c.job == jobs.c.id
 _OPEN = jobs.c.state.in_(_OPEN_STATES)
-_CARRIED = select(func.count()).where(_OF_JOB, _LEASED).scalar_subquery()
+_CARRIED = select(func.count()).where(_OF_JOB, LEASED).scalar_subquery()
 _CANDIDATE = WHOLE.with_only_columns(
     shards.c.id,
     shards.c.store,
@@ -88,7 +89,7 @@ _TAKE = (
     .order_by(shards.c.id)
     .with_for_update(of=shards, key_share=True, skip_locked=True)
 )
-_LEASE = (
+LEASE = (
     update(shards)
     .where(shards.c.id.in_(_IDS))
     .values(
@@ -99,30 +100,34 @@ _LEASE = (
         halving=None,
     )
 )
-_RENEW = (
+RENEW = (
     update(shards)
     .where(
         shards.c.id == bindparam("shard_id"),
         shards.c.attempt == bindparam("shard_attempt"),
         shards.c.state == State.RUNNING.value,
-        _LEASED,
+        LEASED,
     )
     .values(checkpoint=shards.c.checkpoint + 1)
 )
 _WHO = (
     select(shards.c.store, bucket_operations.c.bucket, shards.c.owner, func.count())
     .join(bucket_operations, bucket_operations.c.id == shards.c.bucket_operation)
-    .where(_LEASED, shards.c.store.is_not(None))
+    .where(LEASED, shards.c.store.is_not(None))
     .group_by(shards.c.store, bucket_operations.c.bucket, shards.c.owner)
 )
 
 
 def poll(connection: Connection, carried: Carried, at_once: int) -> Poll:
     """What is new for a worker that has ``at_once`` places for shards of each store."""
-    cancelled = frozenset(connection.execute(_CANCELLED).scalars())
     full = _full(carried, at_once)
     some = connection.execute(_any_free(tuple(full))).first() is not None
-    return Poll(cancelled, some, _starved(connection, full) if full else ())
+    return Poll(cancelled(connection), some, _starved(connection, full) if full else ())
+
+
+def cancelled(connection: Connection) -> frozenset[int]:
+    """The jobs whose end was asked for, and that have not ended."""
+    return frozenset(connection.execute(_CANCELLED).scalars())
 
 
 @lru_cache(maxsize=64)
@@ -136,7 +141,7 @@ def _starved(connection: Connection, full: list[str | None]) -> tuple[str | None
     """The stores, among ``full``, of jobs with free shards of which nobody carries any."""
     mine = or_(*(shards.c.store.is_not_distinct_from(one) for one in full))
     free = select(shards.c.id).where(_OF_JOB, _FREE, mine).exists()
-    leased = select(shards.c.id).where(_OF_JOB, _LEASED).exists()
+    leased = select(shards.c.id).where(_OF_JOB, LEASED).exists()
     waiting = select(jobs.c.id).where(_OPEN, free, ~leased).limit(_STARVED_AT_ONCE)
     first = (
         select(shards.c.store)
@@ -156,16 +161,24 @@ def claim(
 
     May give fewer than are free: what another worker takes at this moment is left to it.
     """
-    chosen = _choose(connection, carried, at_once)
-    waiting_jobs = {row.waiting_job for row in chosen} - {None}
-    begin(connection, waiting_jobs, {row.waiting_part for row in chosen} - {None}, now_us)
-    taken = connection.execute(_TAKE, {"ids": [row.id for row in chosen]}).all() if chosen else []
+    taken = take(connection, choose(connection, carried, at_once), now_us)
     if taken:
-        connection.execute(_LEASE, {"ids": [row.id for row in taken], "new_owner": owner})
+        connection.execute(LEASE, {"ids": [row.id for row in taken], "new_owner": owner})
     return [shard_of(row, attempt=row.attempt + 1) for row in taken]
 
 
-def _choose(connection: Connection, carried: Carried, at_once: int) -> list[Any]:
+def take(connection: Connection, chosen: Sequence[Any], now_us: int) -> Sequence[Any]:
+    """Lock what is still free of the ``chosen``."""
+    if not chosen:
+        return []
+    waiting_jobs = {row.waiting_job for row in chosen} - {None}
+    begin(connection, waiting_jobs, {row.waiting_part for row in chosen} - {None}, now_us)
+    return connection.execute(_TAKE, {"ids": [row.id for row in chosen]}).all()
+
+
+def choose(
+    connection: Connection, carried: Carried, at_once: int, most: float = math.inf
+) -> list[Any]:
     """The shards that a worker would take; nothing is locked yet."""
     carries = Counter(carried)
     chosen: list[Any] = []
@@ -174,7 +187,7 @@ def _choose(connection: Connection, carried: Carried, at_once: int) -> list[Any]
         row.id: (row.carried, row.served, row.id)
         for row in connection.execute(_jobs_with_free_shards(full))
     }
-    while queue:
+    while queue and len(chosen) < most:
         job = min(queue, key=queue.__getitem__)
         shard = connection.execute(
             _CANDIDATE.where(
@@ -228,7 +241,7 @@ def worth_halving(connection: Connection, carried: Carried, at_once: int) -> int
         select(shards.c.id)
         .join(jobs, jobs.c.id == shards.c.job)
         .where(
-            _LEASED,
+            LEASED,
             shards.c.range.is_not(None),
             shards.c.halving.is_(None),
             jobs.c.cancel_us.is_(None),
@@ -242,7 +255,7 @@ def worth_halving(connection: Connection, carried: Carried, at_once: int) -> int
 
 def ask_to_halve(connection: Connection, shard: int) -> None:
     """Ask for half of what a running shard has left, unless somebody has."""
-    asked = update(shards).where(shards.c.id == shard, shards.c.halving.is_(None), _LEASED)
+    asked = update(shards).where(shards.c.id == shard, shards.c.halving.is_(None), LEASED)
     connection.execute(asked.values(halving=Halving.ASKED.value))
 
 
@@ -256,14 +269,14 @@ def renew(connection: Connection, attempts: Mapping[int, int]) -> frozenset[int]
     return frozenset(
         shard
         for shard, attempt in attempts.items()
-        if connection.execute(_RENEW, {"shard_id": shard, "shard_attempt": attempt}).rowcount
+        if connection.execute(RENEW, {"shard_id": shard, "shard_attempt": attempt}).rowcount
     )
 
 
 def leases(connection: Connection) -> list[Lease]:
     """Every lease there is."""
     columns = (shards.c.id, shards.c.attempt, shards.c.owner, shards.c.checkpoint)
-    return [Lease(*row) for row in connection.execute(select(*columns).where(_LEASED))]
+    return [Lease(*row) for row in connection.execute(select(*columns).where(LEASED))]
 
 
 def release(connection: Connection, owner: str | None = None, *, prefix: str = "") -> int:
@@ -275,7 +288,7 @@ def release(connection: Connection, owner: str | None = None, *, prefix: str = "
     """
     mine = shards.c.owner == owner
     if owner is None:
-        mine = and_(_LEASED, shards.c.owner.startswith(prefix, autoescape=True))
+        mine = and_(LEASED, shards.c.owner.startswith(prefix, autoescape=True))
     return connection.execute(update(shards).where(mine).values(owner=None)).rowcount
 
 

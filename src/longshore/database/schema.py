@@ -18,6 +18,7 @@ from sqlalchemy import (
     insert,
     inspect,
     select,
+    text,
 )
 
 from longshore.database.tables import jobs, metadata
@@ -35,6 +36,9 @@ _versions = Table(
     Column("version_num", String(32), nullable=False),
     PrimaryKeyConstraint("version_num", name="alembic_version_pkc"),
 )
+
+
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(:class, 0)").bindparams(**{"class": 0x10D65804})
 
 
 def revision(connection: Connection) -> str | None:
@@ -67,6 +71,8 @@ def check(connection: Connection) -> None:
 
 def create(connection: Connection) -> None:
     """Give an empty database its tables; leave any other as it is."""
+    if connection.dialect.name == "postgresql":  # where several services may start at once
+        connection.execute(_ONE_AT_A_TIME)
     if revision(connection) is None:
         metadata.create_all(connection)
         _versions.create(connection, checkfirst=True)

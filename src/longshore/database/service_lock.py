@@ -1,4 +1,4 @@
-"""The proof that one service alone works on a PostgreSQL database.
+"""The proof that one service alone works on a PostgreSQL database, or only such as share it.
 
 The lock on the data directory proves it for SQLite, which lies inside; another machine has another
 data directory.
@@ -21,6 +21,7 @@ _GRACE_SECONDS = 2.0
 """A service that was killed takes a moment to vanish, its session with it."""
 _LOCK = {"class": 0x10D65803, "object": 1}  # any two numbers, the same for ever
 _TAKE = text("SELECT pg_try_advisory_lock(:class, :object)")
+_SHARE = text("SELECT pg_try_advisory_lock_shared(:class, :object)")
 _HOLDER = text(
     "SELECT application_name, client_addr FROM pg_locks JOIN pg_stat_activity USING (pid)"
     " WHERE locktype = 'advisory' AND granted AND objsubid = 2"
@@ -32,10 +33,13 @@ _HOLDER = text(
 class ServiceLock:
     """A lock of a session of its own: the server lets go of it when the session ends."""
 
-    def __init__(self, url: str) -> None:
-        """Raises FailedPrecondition, saying who has it, if it is not free; Unavailable if the
+    def __init__(self, url: str, *, shared: bool = False) -> None:
+        """``shared``: others that share it may have it, too.
+
+        Raises FailedPrecondition, saying who has it, if it is not free; Unavailable if the
         database cannot be reached."""
         self._url = url
+        self._statement = _SHARE if shared else _TAKE
         self._connection: Connection | None = None
         deadline = time.monotonic() + _GRACE_SECONDS
         while not self._take():
@@ -69,7 +73,7 @@ class ServiceLock:
                 self._connection = one_connection(self._url, _name())
             elif self._mine(self._connection):
                 return True
-            return bool(self._connection.execute(_TAKE, _LOCK).scalar_one())
+            return bool(self._connection.execute(self._statement, _LOCK).scalar_one())
         except DBAPIError as error:
             self.close()
             if trouble(error) is None:

@@ -228,3 +228,12 @@ proofs = Table(
     Column("why", Message, nullable=False),
     Column("prove_us", BigInteger, nullable=False),
 )
+
+coordinators = Table(
+    "coordinators",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),  # 1: there is one at a time
+    Column("term", BigInteger, nullable=False),
+    Column("owner", Text),  # NULL: given back
+    Column("beat", BigInteger, nullable=False),
+)

@@ -53,6 +53,13 @@ def upgrade() -> None:
     )
     op.create_index("estimates_by_time", "estimates", ["update_us"])
     op.create_table(
+        "coordinators",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("term", sa.BigInteger, nullable=False),
+        sa.Column("owner", sa.Text),
+        sa.Column("beat", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
         "ramps",
         sa.Column("store", _Name, primary_key=True),
         sa.Column("bucket", _Name, primary_key=True),

@@ -1,0 +1,73 @@
+"""Which process coordinates a cluster: a lease with a term, in one row.
+
+Its holder beats; who sees the beat stand still, by a clock of its own, may take the lease with the
+next term. A holder that stood still itself and comes back has an old term, and no write of it takes
+effect: each checks its term in its own transaction.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from sqlalchemy import Connection, select, text, update
+from sqlalchemy.dialects import postgresql
+
+from longshore.database.tables import coordinators
+
+
+class Deposed(Exception):
+    """Another process coordinates; whoever gets this has changed nothing, and stops to."""
+
+
+class Seat(NamedTuple):
+    """The lease: of which term, whose (None: given back), and how often it has been renewed."""
+
+    term: int
+    owner: str | None
+    beat: int
+
+
+_ROW = 1
+_OF_TERM = coordinators.c.id == _ROW
+_NOT_FOR_LONG = text("SET LOCAL idle_in_transaction_session_timeout = '3s'")
+
+
+def seat(connection: Connection) -> Seat | None:
+    """The lease as it is; None: there was never any."""
+    columns = (coordinators.c.term, coordinators.c.owner, coordinators.c.beat)
+    row = connection.execute(select(*columns).where(_OF_TERM)).first()
+    return None if row is None else Seat(*row)
+
+
+def take(connection: Connection, owner: str, seen: Seat | None) -> int | None:
+    """The lease for ``owner``, unless it is no longer as it was ``seen``; gives the new term."""
+    if seen is None:
+        new = postgresql.insert(coordinators).values(id=_ROW, term=1, owner=owner, beat=0)
+        first = new.on_conflict_do_nothing().returning(coordinators.c.term)
+        return connection.execute(first).scalar_one_or_none()
+    still = (_OF_TERM, coordinators.c.term == seen.term, coordinators.c.beat == seen.beat)
+    taken = update(coordinators).where(*still).values(term=seen.term + 1, owner=owner, beat=0)
+    return seen.term + 1 if connection.execute(taken).rowcount else None
+
+
+def beat(connection: Connection, term: int) -> None:
+    """Renew the lease; raises Deposed."""
+    mine = update(coordinators).where(_OF_TERM, coordinators.c.term == term)
+    if not connection.execute(mine.values(beat=coordinators.c.beat + 1)).rowcount:
+        raise Deposed(f"the term is no longer {term}")
+
+
+def check(connection: Connection, term: int) -> None:
+    """See to it that no other term begins before this transaction ends, which it must do soon: who
+    stands still in it would keep others from beginning theirs. Raises Deposed."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_NOT_FOR_LONG)
+    found = select(coordinators.c.term).where(_OF_TERM).with_for_update(read=True)
+    if connection.execute(found).scalar_one() != term:
+        raise Deposed(f"the term is no longer {term}")
+
+
+def resign(connection: Connection, term: int) -> None:
+    """Give the lease back, so that the next need not wait; does nothing for an older term."""
+    mine = update(coordinators).where(_OF_TERM, coordinators.c.term == term)
+    connection.execute(mine.values(owner=None, beat=coordinators.c.beat + 1))
