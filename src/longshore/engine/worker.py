@@ -1,15 +1,17 @@
-"""A worker: leases free shards, carries them side by side, and tells them when to stop."""
+"""A worker: leases free shards, or is given them, carries them side by side, and tells them when to
+stop."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable, Set
 from contextlib import suppress
 from typing import Final
 
 from longshore import telemetry
 from longshore.clock import Clock
-from longshore.database import Database, estimates, leases, ramps, shards
+from longshore.database import Database, deals, estimates, leases, ramps, shards
 from longshore.database.shards import LeaseLost
 from longshore.engine.carry import carry
 from longshore.engine.deadline import Deadline
@@ -54,6 +56,8 @@ class Worker:
         self._clock = clock
         self._running: dict[tuple[int, int], Running] = {}  # by shard and attempt
         self._tasks: set[asyncio.Task[None]] = set()
+        self._given: set[tuple[int, int]] = set()
+        self._found: set[asyncio.Task[None]] = set()
         self._limits = Limits(stores.settings_of, name, clock)
         self._tools = Tools(
             database=database,
@@ -68,20 +72,49 @@ class Worker:
         self._divided = clock.monotonic() - DIVIDE_SECONDS
         self._busy = clock.monotonic()
         self._shown: set[tuple[str, str]] = set()
-        self._broken = False
+        self._broken = self._over = False
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set; then hand every shard back, counted up to its last batch.
+        """Lease what is free and work until ``stop`` is set; then hand every shard back, counted up
+        to its last batch.
 
         Raises Unavailable when the database fails: its state is sound, so a new worker goes on.
         """
+        await self._go_on(stop, self._poll)
+
+    async def attend(self, stop: asyncio.Event) -> None:
+        """The same with nothing but what it is given to ``carry``."""
+        await self._go_on(stop, self._attend)
+
+    async def carry(self, shard: int, attempt: int) -> None:
+        """Carry a shard that was dealt to this worker until its lease has ended; does nothing where
+        it was dealt to another one since."""
+        if self._over or (shard, attempt) in self._given:
+            return  # whoever keeps a worker that ends also ends its leases
+        self._given.add((shard, attempt))
+        try:
+            asked = self._clock.monotonic()
+            dealt = await self._database.write(deals.accept, self._name, shard, attempt)
+            if dealt is not None:
+                # Not ended with whoever waits for it: only its lease says how long it runs.
+                await asyncio.wait({self._start(dealt, asked)})
+        finally:
+            self._given.discard((shard, attempt))
+
+    def hand_back(self, shards: Set[tuple[int, int]]) -> None:
+        """Give up the leases of these shards, by id and attempt, each after its batch."""
+        for shard in shards & self._running.keys():
+            self._running[shard].give_up_lease()
+
+    async def _go_on(self, stop: asyncio.Event, look: Callable[[], Awaitable[int]]) -> None:
         try:
             while not stop.is_set() and not self._broken:
-                if not await self._poll():
+                if not await look():
                     due = self._clock.monotonic() + POLL_SECONDS
                     if not await self._clock.wait(stop, POLL_SECONDS):
                         self._limits.lag.woke(self._clock.monotonic() - due)
         finally:
+            self._over = True
             for running in self._running.values():
                 running.give_up_lease()
             if self._tasks:
@@ -89,13 +122,33 @@ class Worker:
         if self._broken:
             raise Unavailable("The database failed under a shard; a new worker goes on.")
 
+    async def _attend(self) -> int:
+        """Pass cancellations on and keep leases alive."""
+        self._cancel(await self._database.read(leases.cancelled))
+        await self._renew()
+        if self._clock.monotonic() - self._divided >= DIVIDE_SECONDS:
+            await self._divide()
+            await self._find_what_was_dealt()
+        return 0
+
+    async def _find_what_was_dealt(self) -> None:
+        """Carry what this worker was dealt without being told: word of it may have been lost."""
+        for shard, attempt in await self._database.read(deals.dealt, self._name):
+            if (shard, attempt) not in self._running:
+                task = asyncio.create_task(self.carry(shard, attempt))
+                self._found.add(task)
+                task.add_done_callback(self._found.discard)
+
+    def _cancel(self, jobs: Set[int]) -> None:
+        for running in self._running.values():
+            if running.shard.job in jobs:
+                running.stop.set()
+
     async def _poll(self) -> int:
         """Pass cancellations on, keep leases alive, take what is free; gives how much was taken."""
         carried = Counter(running.store for running in self._running.values())
         news = await self._database.read(leases.poll, carried, self._at_once)
-        for running in self._running.values():
-            if running.shard.job in news.cancelled:
-                running.stop.set()
+        self._cancel(news.cancelled)
         await self._renew()
         for store in news.starved:
             self._make_room(store)
@@ -192,13 +245,16 @@ class Worker:
         for store, bucket in shown - self._shown:
             telemetry.set_limit(store, bucket, "concurrency", None)
 
-    def _start(self, shard: Shard, asked: float) -> None:
+    def _start(self, shard: Shard, asked: float) -> asyncio.Task[None]:
         deadline = Deadline(self._clock, self._settings.lease_seconds, asked)
         running = Running(shard=shard, store=shard.store, deadline=deadline, since=asked)
         self._running[shard.id, shard.attempt] = running
+        if self._over:
+            running.give_up_lease()
         task = asyncio.create_task(self._carry(running), name=f"shard-{shard.id}-{shard.attempt}")
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
