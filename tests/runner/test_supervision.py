@@ -19,8 +19,8 @@ import pytest
 
 from longshore.database import Database
 from longshore.database.tables import shards
-from longshore.runners.local import LocalRunner
 from longshore.settings import Settings
+from longshore.supervisor import Supervisor
 from tests.database.rows import claim, create, row
 from tests.runner.harbour import Serve, alive, begin, done_by, end, load, state, suspend
 from tests.service import Service
@@ -190,7 +190,7 @@ async def test_the_death_of_a_worker_is_counted_on_its_shards_but_in_a_drain(
     await create(database)
     (leased,) = await claim(database, "the one")
     with (tmp_path / "lock").open("w") as lock:
-        runner = LocalRunner(settings, database, lock.fileno())
+        runner = Supervisor("longshore.runners.local", settings, database, lock.fileno())
         stop = asyncio.Event()
         running = asyncio.create_task(runner._run_one("the one", stop))
         while "the one" not in runner._children:
