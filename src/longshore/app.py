@@ -24,11 +24,11 @@ from longshore.engine import action_log
 from longshore.errors import FailedPrecondition, Unavailable
 from longshore.housekeeping import end_what_is_old, record_ends
 from longshore.metrics import MetricsPage
-from longshore.runner import Runner
+from longshore.runner import Nobody, Runner
 from longshore.settings import ListenSettings, Settings
 from longshore.store import Stores
 
-RUNNER = "local"
+LOCAL, NONE = "local", "none"
 PATIENCE_SECONDS = 5.0
 """How long a request waits for a database that is down before it fails with UNAVAILABLE."""
 _SWEEP_SECONDS = 5.0
@@ -57,14 +57,19 @@ def serve(read: Callable[[], Settings], file: Path | None) -> int:
 async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
     await _try_stores(settings)
     certificates = Certificates.of(settings.tls)
-    alone = ServiceLock(settings.database) if settings.database else None
+    alone = _service_lock(settings)
     database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
     try:
         released = await take_over(settings, database)
-        runner: Runner = extensions.load("runners", RUNNER).start(settings, database, lock.fd)
+        runner = _runner(settings, database, lock.fd)
 
         async def ready() -> Mapping[str, bool]:
             return {"workers": runner.ready()}
+
+        async def duties(over: asyncio.Event) -> None:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(end_what_is_old(settings.retention, database, SYSTEM_CLOCK, over))
+                group.create_task(record_ends(database, SYSTEM_CLOCK, over))
 
         metrics = MetricsPage(database, SYSTEM_CLOCK, runner.measured)
         methods = Methods(database, SYSTEM_CLOCK, auth)
@@ -83,10 +88,8 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
             taken_over=released,
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(runner.run(stop))
+            group.create_task(runner.run(stop, duties))
             group.create_task(sweep_logs(settings, database, stop))
-            group.create_task(end_what_is_old(settings.retention, database, SYSTEM_CLOCK, stop))
-            group.create_task(record_ends(database, SYSTEM_CLOCK, stop))
             group.create_task(server.serve())
             group.create_task(grpc.run(stop))
             if alone is not None:
@@ -99,6 +102,55 @@ async def _serve(settings: Settings, lock: DataDirLock, auth: Auth) -> int:
         if alone is not None:
             alone.close()
     return 0
+
+
+def work(settings: Settings) -> int:
+    """Keep workers of a cluster on this machine until SIGTERM or SIGINT; gives the exit status.
+
+    Raises FailedPrecondition where the runner has no workers of its own, or another process has the
+    data directory; what the database and the stores raise.
+    """
+    telemetry.set_up()
+    lock = DataDirLock(settings.data_dir)
+    try:
+        return asyncio.run(_work(settings, lock))
+    finally:
+        lock.close()
+
+
+async def _work(settings: Settings, lock: DataDirLock) -> int:
+    await _try_stores(settings)
+    shared = _service_lock(settings)
+    database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
+    try:
+        workers = extensions.load("runners", settings.runner).workers
+        runner: Runner = workers(settings, database, lock.fd)
+        await take_over(settings, database)
+        stop = asyncio.Event()
+        stop_by_signals(stop)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(runner.run(stop))
+            group.create_task(sweep_logs(settings, database, stop))
+            if shared is not None:
+                group.create_task(_stay_alone(shared, stop))
+    finally:
+        await database.close()
+        if shared is not None:
+            shared.close()
+    return 0
+
+
+def _service_lock(settings: Settings) -> ServiceLock | None:
+    if settings.database is None:
+        return None
+    return ServiceLock(settings.database, shared=settings.runner != LOCAL)
+
+
+def _runner(settings: Settings, database: Database, lock_fd: int) -> Runner:
+    if settings.runner == NONE:
+        return Nobody()
+    started: Runner = extensions.load("runners", settings.runner).start(settings, database, lock_fd)
+    return started
 
 
 async def take_over(settings: Settings, database: Database) -> int:

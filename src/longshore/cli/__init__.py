@@ -22,6 +22,7 @@ from longshore.cli import (
     auth,
     bucket_operations,
     buckets,
+    cluster,
     database,
     demo,
     emulator,
@@ -44,6 +45,7 @@ app = typer.Typer(
     epilog="Example: [bold]longshore serve[/], then [bold]longshore jobs --help[/] elsewhere.",
 )
 app.command("serve", epilog=serve.EXAMPLE)(serve.serve)
+app.command("worker", epilog=cluster.WORKER_EXAMPLE)(cluster.worker)
 app.command("demo", epilog=demo.EXAMPLE)(demo.demo)
 app.command("emulator", epilog=emulator.EXAMPLE)(emulator.emulator)
 app.command("backup", epilog=database.BACKUP_EXAMPLE)(database.backup)
@@ -54,6 +56,7 @@ app.add_typer(operations.app, name="operations")
 app.add_typer(stores.app, name="stores")
 app.add_typer(buckets.app, name="buckets")
 app.add_typer(objects.app, name="objects")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(database.app, name="database")
 app.add_typer(auth.app, name="auth")
 use_everywhere(app)

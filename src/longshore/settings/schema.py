@@ -163,6 +163,20 @@ class ProjectSettings:
     buckets: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DaskSettings:
+    """Where ``runner = "dask"`` finds its scheduler, and the files in PEM with which all of the
+    cluster know each other: whose certificates count, this process's own, and its key."""
+
+    scheduler: str = ""
+    """Its address: tls://HOST:PORT."""
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    dangerously_trust_network: bool = False
+    """Take a tcp:// address that is not of this machine: whoever reaches a port runs code there."""
+
+
 def specificity(pattern: str) -> int:
     """How much a pattern of buckets says: its length without wildcards."""
     return sum(character not in "*?[]" for character in pattern)
@@ -181,6 +195,10 @@ class Settings:
 
     data_dir: Path = Path("longshore-data")
     database: str | None = field(default=None, repr=False)  # may hold a password
+    runner: str = "local"
+    """In which processes shards run: "local", workers of this machine; "dask", those of a cluster;
+    "none", what other services of the same database run."""
+    dask: DaskSettings = DaskSettings()
     workers: int = field(default_factory=cores)
     shards_at_once: int = 4
     """How many shards of one store a worker carries at the same time, and how many it plans: this

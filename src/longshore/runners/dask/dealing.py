@@ -1,0 +1,228 @@
+"""What the coordinator does in its term: deal free shards to the workers that a scheduler knows."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import Any, Final, TypeVar
+
+import dask.config
+import distributed
+
+from longshore import telemetry
+from longshore.clock import SYSTEM_CLOCK
+from longshore.database import Database, deals, leases
+from longshore.engine.worker import IDLE_SECONDS, POLL_SECONDS, SHARDS_WANTED, TURN_SECONDS
+from longshore.errors import FailedPrecondition
+from longshore.runners.dask.place import KIND, carry, hand_back, terms
+from longshore.runners.dask.rules import RULES, security, wanted
+from longshore.settings import Settings
+
+LOOK_SECONDS: Final = 0.25
+"""How often the coordinator asks the scheduler who is there."""
+ACCEPT_SECONDS: Final = 2.0
+"""How long a worker may take to accept what it was dealt."""
+CALL_SECONDS: Final = 5.0
+"""How long the scheduler may take to answer."""
+AGAIN_SECONDS: Final = 0.5
+
+T = TypeVar("T")
+
+
+async def deal(term: int, settings: Settings, database: Database, over: asyncio.Event) -> None:
+    """Deal shards until ``over`` is set, whenever there is a scheduler.
+
+    Raises coordinator.Deposed, and what the database raises.
+    """
+    while not over.is_set():
+        pause = AGAIN_SECONDS
+        try:
+            client = _client(settings)
+            try:
+                await _asked(client)
+                await _require_rules(client, settings.dask.scheduler)
+                await Dealer(term, settings, database, client).run(over)
+            finally:
+                with suppress(ConnectionError):
+                    await _asked(client.close(timeout=AGAIN_SECONDS))
+        except ConnectionError as error:
+            telemetry.warning("scheduler not reached", why=error)
+        except FailedPrecondition as error:
+            telemetry.warning("scheduler not used", why=error)
+            pause = CALL_SECONDS
+        await SYSTEM_CLOCK.wait(over, pause)
+
+
+def _client(settings: Settings) -> Any:
+    """Connected once it has been awaited."""
+    return distributed.Client(  # type: ignore[no-untyped-call]
+        settings.dask.scheduler,
+        security=security(settings.dask),
+        asynchronous=True,
+        set_as_default=False,
+        timeout=CALL_SECONDS,
+    )
+
+
+async def _require_rules(client: Any, address: str) -> None:
+    """Raises FailedPrecondition, naming it, where the scheduler is set otherwise than in RULES."""
+    for name, value in wanted(address).items():
+        found = await _asked(client.run_on_scheduler(dask.config.get, name, None))
+        if found != value:
+            raise FailedPrecondition(
+                f"The scheduler at {address} runs with {name} = {found!r}; it must be {value!r}:"
+                f" start it with DASK_CONFIG={RULES}."
+            )
+
+
+async def _asked(call: Awaitable[T]) -> T:
+    """What Dask answers; raises ConnectionError where it does not, or not in time, or anything
+    else: a call to a process that ends may fail in any way."""
+    try:
+        async with asyncio.timeout(CALL_SECONDS):
+            return await call
+    except Exception as error:
+        raise _lost(error) from error
+
+
+def _lost(error: Exception) -> ConnectionError:
+    return ConnectionError(f"{type(error).__name__} {error}".rstrip())
+
+
+class Dealer:
+    """Deals shards to the workers of one scheduler, for as long as that lives."""
+
+    def __init__(self, term: int, settings: Settings, database: Database, client: Any) -> None:
+        """``client``: a distributed.Client that is connected."""
+        self._term = term
+        self._at_once = settings.shards_at_once
+        self._lapse_seconds = settings.lease_seconds
+        self._database = database
+        self._client = client
+        self._workers: dict[str, str] = {}  # addresses by name
+        self._futures: dict[str, Any] = {}  # Dask forgets a task with its future
+        self._dealt: dict[leases.Lease, float] = {}
+        self._terms = terms(settings)
+        self._others: frozenset[str] = frozenset()  # of other terms, or none of ours
+        self._lapsed: dict[str, float] = {}
+        self._asked_back: dict[str | None, float] = {}
+        self._errands: set[asyncio.Task[None]] = set()
+        self._busy = SYSTEM_CLOCK.monotonic()
+        self._looked = -math.inf
+
+    async def run(self, over: asyncio.Event) -> None:
+        """Deal until ``over`` is set; raises ConnectionError when the scheduler is lost."""
+        while not over.is_set():
+            if SYSTEM_CLOCK.monotonic() - self._looked >= LOOK_SECONDS:
+                await self._look()
+                await self._take_back()
+            if not await self._deal():
+                await SYSTEM_CLOCK.wait(over, POLL_SECONDS)
+
+    async def _look(self) -> None:
+        """Learn who is there, and who of them can be dealt to."""
+        if self._client.status != "running":
+            raise ConnectionError("the connection to the scheduler is closed")
+        self._looked = SYSTEM_CLOCK.monotonic()
+        scheduler = self._client.scheduler
+        if set(await _asked(scheduler.ncores())) == set(self._workers.values()):
+            return
+        found = (await _asked(scheduler.identity()))["workers"]
+        self._workers = {str(one["name"]): address for address, one in found.items()}
+        others = {
+            str(one["name"]): one.get(KIND)
+            for one in found.values()
+            if one.get(KIND) != self._terms
+        }
+        for name in others.keys() - self._others:
+            telemetry.warning(
+                "worker gets nothing", worker=name, has=others[name], must_have=self._terms
+            )
+        self._others = frozenset(others)
+
+    async def _deal(self) -> int:
+        """Lease what is free to whoever has places; gives how much that was."""
+        now = SYSTEM_CLOCK.monotonic()
+        able = [
+            name
+            for name in self._workers
+            if name not in self._others and self._lapsed.get(name, -math.inf) <= now
+        ]
+        if not able:
+            return 0
+        carried = await self._database.read(deals.carried_by)
+        places = {name: carried.get(name, Counter()) for name in able}
+        together, at_once = deals.together(places), self._at_once * len(places)
+        news = await self._database.read(leases.poll, together, at_once)
+        for store in news.starved:
+            await self._make_room(store)
+        if not news.free:
+            idle = sum(counts.total() < SHARDS_WANTED for counts in places.values())
+            await self._ask_for_more(together, at_once, idle)
+            return 0
+        self._busy = SYSTEM_CLOCK.monotonic()
+        now_us = SYSTEM_CLOCK.now_us()
+        dealt = await self._database.write(deals.deal, self._term, places, self._at_once, now_us)
+        for lease in dealt:
+            self._send(lease)
+        return len(dealt)
+
+    async def _take_back(self) -> None:
+        """End leases that were dealt to workers who have gone, or have not accepted them in time:
+        from then on they cannot. Who lets one lapse gets none for a while."""
+        now = SYSTEM_CLOCK.monotonic()
+        for lease, since in list(self._dealt.items()):
+            gone, late = lease.owner not in self._workers, now - since > ACCEPT_SECONDS
+            if gone or late:
+                del self._dealt[lease]
+                if await self._database.write(deals.end, self._term, lease) and not gone:
+                    self._lapsed[lease.owner] = now + self._lapse_seconds
+                    telemetry.warning("dealt in vain", worker=lease.owner, shard=lease.shard)
+
+    async def _make_room(self, store: str | None) -> None:
+        """Have a worker hand back a shard of ``store`` for a job that has none."""
+        now = SYSTEM_CLOCK.monotonic()
+        if now - self._asked_back.get(store, -math.inf) < TURN_SECONDS:
+            return
+        self._asked_back[store] = now
+        for one in await self._database.read(deals.crowding, store):
+            address = self._workers.get(one.owner)
+            if address is not None:
+                errand = asyncio.create_task(self._ask_back(one.shard, one.attempt, address))
+                self._errands.add(errand)
+                errand.add_done_callback(self._errands.discard)
+                return
+
+    async def _ask_back(self, shard: int, attempt: int, address: str) -> None:
+        with suppress(ConnectionError):  # it is asked for again, or its lease ends
+            await _asked(self._client.run(hand_back, {(shard, attempt)}, workers=[address]))
+
+    async def _ask_for_more(self, carried: leases.Carried, at_once: int, idle: int) -> None:
+        """Ask for halves of what others carry where nothing is free, for each that is ``idle``."""
+        now = SYSTEM_CLOCK.monotonic()
+        if not idle:
+            self._busy = now
+        elif now - self._busy >= IDLE_SECONDS:
+            self._busy = now
+            for _ in range(idle):
+                shard = await self._database.read(leases.worth_halving, carried, at_once)
+                if shard is None:
+                    return
+                await self._database.write(leases.ask_to_halve, shard)
+
+    def _send(self, lease: leases.Lease) -> None:
+        """Tell a worker what it was dealt; it may hear of it late, twice or never."""
+        key = f"shard-{lease.shard}-{lease.attempt}"
+        where = {"workers": [self._workers[lease.owner]], "allow_other_workers": False}
+        self._dealt[lease] = SYSTEM_CLOCK.monotonic()
+        try:
+            future = self._client.submit(
+                carry, lease.shard, lease.attempt, key=key, pure=False, **where
+            )
+        except Exception as error:  # as in _asked
+            raise _lost(error) from error
+        self._futures[key] = future
+        future.add_done_callback(lambda done: self._futures.pop(str(done.key), None))

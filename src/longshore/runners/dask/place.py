@@ -1,0 +1,131 @@
+"""A worker's process in the cluster: one of Dask's workers, in whose event loop one of ours carries
+shards."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import signal
+from collections.abc import Set
+from contextlib import suppress
+from typing import Any, Final
+
+import distributed
+
+from longshore import telemetry
+from longshore.clock import SYSTEM_CLOCK
+from longshore.database import Database, schema
+from longshore.engine.worker import Worker
+from longshore.errors import Error
+from longshore.runners.dask.rules import apply, listens_on, security
+from longshore.settings import Settings
+from longshore.store import Stores
+from longshore.supervisor import Heart
+
+AGAIN_SECONDS: Final = 1.0
+CLOSE_SECONDS: Final = 1.0
+KIND: Final = "longshore"
+"""Under which name a worker tells the scheduler its ``terms``."""
+
+
+def terms(settings: Settings) -> dict[str, Any]:
+    """What coordinator and workers must agree on: otherwise a lease would not mean the same to
+    both."""
+    return {
+        "schema": schema.HEAD,
+        "shards_at_once": settings.shards_at_once,
+        "lease_seconds": settings.lease_seconds,
+    }
+
+
+class Place(distributed.Worker):
+    """A worker of Dask that carries shards."""
+
+    engine: Worker
+
+
+async def carry(shard: int, attempt: int) -> None:
+    """What Dask runs as a task: an attempt at a shard, if it is still this worker's."""
+    await _engine(distributed.get_worker()).carry(shard, attempt)
+
+
+async def hand_back(shards: Set[tuple[int, int]], dask_worker: distributed.Worker) -> None:
+    """What Dask runs beside tasks: leases that others are to have."""
+    _engine(dask_worker).hand_back(shards)
+
+
+def _engine(place: distributed.Worker) -> Worker:
+    if not isinstance(place, Place):
+        raise TypeError(f"{place.address} is no worker of longshore: start `longshore worker`.")
+    return place.engine
+
+
+async def work(name: str, settings: Settings, heart: Heart) -> None:
+    """The body of a worker of the cluster."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    database = Database.open(settings, patience_seconds=math.inf)
+    stores = Stores(settings)
+    telemetry.count_worker_up()
+    heart.start()
+    apply()
+    try:
+        stores.prepare()
+        await database.read(schema.check)
+        engine = Worker(name, settings, database, stores, SYSTEM_CLOCK)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_stay_in_the_cluster(name, settings, engine, stop))
+            group.create_task(engine.attend(stop))
+    except* Error as errors:
+        telemetry.warning("worker ends", worker=name, why=errors.exceptions[0])
+        raise SystemExit(1) from errors
+    finally:
+        heart.beat()
+        await stores.close()
+        await database.close()
+
+
+async def _stay_in_the_cluster(
+    name: str, settings: Settings, engine: Worker, stop: asyncio.Event
+) -> None:
+    """Be a worker of Dask until ``stop`` is set: a new one whenever the last was closed, for
+    whatever reason. What is carried goes on meanwhile."""
+    while not stop.is_set():
+        place = _place(name, settings, engine)
+        there = asyncio.create_task(_be_there(place))
+        stopped = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({there, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopped.cancel()
+            there.cancel()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(2 * CLOSE_SECONDS):
+                    await place.close(timeout=CLOSE_SECONDS, executor_wait=False)
+        if not stop.is_set():
+            failure = None if there.cancelled() else there.exception()
+            telemetry.warning("left the cluster", worker=name, why=failure or "it was closed")
+            await SYSTEM_CLOCK.wait(stop, AGAIN_SECONDS)
+
+
+def _place(name: str, settings: Settings, engine: Worker) -> Place:
+    kinds_of_work = len(settings.stores) + 2  # those, the embedded store, and planning
+    about = terms(settings)
+    place = Place(
+        settings.dask.scheduler,
+        name=name,
+        host=listens_on(settings.dask),
+        nthreads=settings.shards_at_once * kinds_of_work,
+        security=security(settings.dask),
+        dashboard_address="127.0.0.1:0",
+        memory_limit=0,
+        local_directory=str(settings.data_dir / "dask"),
+        startup_information={KIND: lambda _worker: about},
+    )
+    place.engine = engine
+    return place
+
+
+async def _be_there(place: Place) -> None:
+    async with place:
+        await place.finished()  # type: ignore[no-untyped-call]

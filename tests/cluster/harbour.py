@@ -1,0 +1,288 @@
+"""The processes of a cluster, each of which can be started, stopped, continued and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from longshore.database import Database, deals
+from longshore.settings import Settings, StoreSettings
+from longshore.store import Bucket, NewObject, Stores
+from tests.service import PROJECT, counters
+
+RULES = Path(__file__).parents[2] / "src" / "longshore" / "runners" / "dask" / "rules.yaml"
+START_SECONDS = 60.0
+
+
+class Program:
+    """One process of the cluster, and those that came before it in its place."""
+
+    def __init__(self, name: str, command: list[str], log: Path, environment: dict[str, str]):
+        self.name = name
+        self._command = command
+        self._log = log
+        own = {key: text for key, text in os.environ.items() if not key.startswith("DASK_")}
+        self._environment = own | environment
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=self._environment
+            )
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def children(self) -> list[int]:
+        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(pid) for pid in found.split()]
+
+    def kill(self) -> None:
+        """SIGKILL, which ends a stopped process as well; its children die with it."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def suspend(self) -> None:
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.pid, signal.SIGCONT)
+
+    def stop(self) -> int:
+        """SIGTERM, and its exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(20)
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def close(self) -> None:
+        if self.running():
+            self.resume()
+            self.kill()
+
+
+class Cluster:
+    """``services`` that are candidates for coordinating, a scheduler, and ``machines`` with
+    ``workers`` each, over one database and one store of local files."""
+
+    def __init__(
+        self,
+        directory: Path,
+        database: str,
+        *,
+        services: int = 1,
+        machines: int = 1,
+        workers: int = 1,
+        shards_at_once: int = 4,
+        lease_seconds: float = 21.0,
+        rate: float | None = None,
+        certificates: Path | None = None,
+        rules: Path | None = RULES,
+    ) -> None:
+        """``certificates``: a directory with ``ca.pem``, ``own.pem`` and ``key.pem``, for TLS.
+        ``rules``: the settings of the scheduler."""
+        self.directory = directory
+        self._settings = {
+            "database": database,
+            "runner": "dask",
+            "workers": workers,
+            "shards_at_once": shards_at_once,
+            "lease_seconds": lease_seconds,
+        }
+        self._rate = rate
+        port = _free_port()
+        scheme = "tls" if certificates else "tcp"
+        self.scheduler_address = f"{scheme}://127.0.0.1:{port}"
+        environment = {"DASK_CONFIG": str(rules)} if rules else {}
+        self._dask = {"scheduler": self.scheduler_address}
+        options = []
+        if certificates:
+            for key, option, name in (
+                ("ca", "--tls-ca-file", "ca.pem"),
+                ("certificate", "--tls-cert", "own.pem"),
+                ("key", "--tls-key", "key.pem"),
+            ):
+                self._dask[key] = str(certificates / name)
+                options += [option, str(certificates / name)]
+        else:
+            environment["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] = "False"
+        self.scheduler = Program(
+            "scheduler",
+            [
+                *(sys.executable, "-m", "distributed.cli.dask_scheduler", "--no-dashboard"),
+                *("--host", f"{scheme}://127.0.0.1", "--port", str(port), *options),
+            ],
+            directory / "scheduler.log",
+            environment,
+        )
+        self.services = [self._longshore("serve", number) for number in range(services)]
+        self.machines = [self._longshore("worker", number) for number in range(machines)]
+        store = StoreSettings(
+            name="main",
+            kind="local",
+            buckets=("*",),
+            options={"directory": str(directory / "objects")},
+        )
+        stores = Stores(Settings(data_dir=directory, stores={"main": store}))
+        self.store = stores.open("main")
+
+    def add_machine(self) -> Program:
+        """One more machine, which is started."""
+        program = self._longshore("worker", len(self.machines))
+        self.machines.append(program)
+        program.start()
+        return program
+
+    def _longshore(self, command: str, number: int) -> Program:
+        name = f"{command}-{number}"
+        port = _free_port()
+        config = self.directory / f"{name}.toml"
+        keys = {**self._settings, "data_dir": str(self.directory / name)}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        lines += ["[rest]", f'listen = "127.0.0.1:{port}"', "[grpc]", 'listen = "127.0.0.1:0"']
+        lines += ["[dask]", *(f"{key} = {json.dumps(value)}" for key, value in self._dask.items())]
+        lines += ["[stores.main]", 'kind = "local"', 'buckets = ["*"]']
+        lines += [f'directory = "{self.directory / "objects"}"']
+        if self._rate:
+            lines += [f"max_objects_per_second = {self._rate}"]
+        config.write_text("\n".join(lines))
+        program = Program(
+            name,
+            [sys.executable, "-m", "longshore", command, "--config", str(config)],
+            self.directory / f"{name}.log",
+            {},
+        )
+        program.port = port  # type: ignore[attr-defined]
+        return program
+
+    def fill(self, objects: int, folders: int = 8) -> None:
+        """A bucket ``b`` with so many objects in so many folders."""
+
+        async def fill() -> None:
+            await self.store.create_bucket(Bucket(name="b", create_time_us=0))
+            new = (
+                NewObject(name=f"d/{number % folders}/{number:07d}", content=b"cargo")
+                for number in range(objects)
+            )
+            await self.store.write_objects("b", new)
+
+        asyncio.run(fill())
+
+    def start(self) -> None:
+        for program in (self.scheduler, *self.services, *self.machines):
+            program.start()
+        for service in self.services:
+            self.until(lambda one=service: self._healthy(one), START_SECONDS, "answer")
+
+    def _healthy(self, service: Program) -> bool:
+        try:
+            with self.http(service) as http:
+                return http.get("/healthz").status_code == 200
+        except httpx.TransportError:
+            assert service.running(), service.log()
+            return False
+
+    def http(self, service: Program | None = None) -> httpx.Client:
+        port = (service or self.services[0]).port  # type: ignore[attr-defined]
+        return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+
+    def create(self, prefixes: list[str], what: dict[str, Any]) -> str:
+        """A job over ``b``; gives its operation's name."""
+        listed = {"prefixList": {"includedObjectPrefixes": prefixes}}
+        body = {"bucketList": {"buckets": [{"bucket": "b", **listed}]}, **what}
+        reply = self._ask("POST", f"/v1/{PROJECT}/jobs", json=body)
+        return str(reply["name"])
+
+    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        """The reply of the first service that answers."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            for service in self.services:
+                try:
+                    with self.http(service) as http:
+                        reply = http.request(method, path, **options)
+                except httpx.TransportError:
+                    continue
+                if reply.status_code == 200:
+                    return dict(reply.json())
+                assert reply.status_code in (503, 504), reply.text
+            assert time.monotonic() < deadline, f"nobody answers:\n{self.logs()}"
+            time.sleep(0.1)
+
+    def job_of(self, operation: str) -> dict[str, Any]:
+        job = self._ask("GET", f"/v1/{operation}")["metadata"]["job"]["name"]
+        return self._ask("GET", f"/v1/{job}")
+
+    def cancel(self, operation: str) -> None:
+        self._ask("POST", f"/v1/{operation}:cancel", json={})
+
+    def done_by(self, operation: str) -> int:
+        return counters(self.job_of(operation)).get("succeededObjectCount", 0)
+
+    def done(self, operation: str, seconds: float = 120) -> dict[str, Any]:
+        """The job, once it has ended."""
+        self.until(
+            lambda: self._ask("GET", f"/v1/{operation}").get("done", False), seconds, "finish"
+        )
+        return self.job_of(operation)
+
+    def carried(self) -> dict[str, int]:
+        """How many shards each worker has, by its name."""
+
+        async def read() -> dict[str, int]:
+            database = Database(str(self._settings["database"]))
+            found = await database.read(deals.carried_by)
+            await database.close()
+            return {owner: counts.total() for owner, counts in found.items()}
+
+        return asyncio.run(read())
+
+    def held(self) -> int:
+        """How many objects of ``b`` are held."""
+
+        async def count() -> int:
+            pages = self.store.list_objects("b", columns=("temporary_hold",))
+            return sum([sum(page.columns["temporary_hold"]) async for page in pages])
+
+        return asyncio.run(count())
+
+    def until(self, true: Callable[[], Any], seconds: float, what: str) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline, f"did not {what} in {seconds} s:\n{self.logs()}"
+            time.sleep(0.05)
+
+    def logs(self) -> str:
+        """The end of what every process said."""
+        programs = (self.scheduler, *self.services, *self.machines)
+        return "\n".join(f"== {one.name}\n{one.log()[-3_000:]}" for one in programs)
+
+    def close(self) -> None:
+        for program in (*self.services, *self.machines, self.scheduler):
+            program.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

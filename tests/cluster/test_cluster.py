@@ -1,0 +1,188 @@
+"""Jobs over a cluster whose processes die, stand still, and come and go."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from tests.cluster.harbour import Cluster
+from tests.service import counters
+from tests.services.postgresql import Postgresql
+
+pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
+
+HOLD = {"putObjectHold": {"temporaryHold": "SET"}}
+EVERYTHING = [f"d/{folder}/" for folder in range(8)]
+OBJECTS = 8_000
+
+Start = Callable[..., Cluster]
+
+
+@pytest.fixture
+def start(tmp_path: Path, postgresql: Postgresql) -> Iterator[Start]:
+    made: list[Cluster] = []
+
+    def make(objects: int = OBJECTS, **options: Any) -> Cluster:
+        cluster = Cluster(tmp_path, postgresql.new_database(), **options)
+        made.append(cluster)
+        cluster.fill(objects)
+        cluster.start()
+        return cluster
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def end(cluster: Cluster, operation: str, objects: int = OBJECTS) -> None:
+    """The job ends, with each object counted once."""
+    job = cluster.done(operation)
+    assert job["state"] == "SUCCEEDED", (job, cluster.logs())
+    found = counters(job)
+    assert (found["totalObjectCount"], found["succeededObjectCount"]) == (objects, objects)
+    assert cluster.held() == objects
+
+
+def test_a_job_runs_on_all_workers(start: Start) -> None:
+    cluster = start(machines=2, workers=2, rate=4_000)
+    operation = cluster.create(EVERYTHING, HOLD)
+    end(cluster, operation)
+
+
+def test_a_worker_that_dies_is_replaced_and_nothing_is_lost_or_counted_twice(start: Start) -> None:
+    cluster = start(machines=2, workers=1, rate=1_000)
+    operation = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
+    for pid in cluster.machines[0].children():
+        os.kill(pid, signal.SIGKILL)
+    cluster.until(lambda: "worker died" in cluster.machines[0].log(), 10, "notice")
+    end(cluster, operation)
+
+
+def test_a_machine_that_is_lost_is_not_waited_for_longer_than_its_leases(start: Start) -> None:
+    cluster = start(machines=2, workers=1, rate=1_000)
+    operation = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
+    cluster.machines[0].kill()
+    end(cluster, operation)
+
+
+def test_shards_run_on_without_scheduler_and_coordinator(start: Start) -> None:
+    cluster = start(services=2, machines=1, workers=2, rate=1_000)
+    operation = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
+    cluster.scheduler.kill()
+    before = cluster.done_by(operation)
+    cluster.until(lambda: cluster.done_by(operation) > before + 1_000, 30, "go on")
+    cluster.scheduler.start()
+    end(cluster, operation)
+    assert "shard left" not in cluster.machines[0].log()
+
+
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_another_service_coordinates_within_ten_seconds(start: Start, how: str) -> None:
+    cluster = start(services=2, machines=1, workers=2, rate=1_000)
+
+    def coordinating() -> Any:
+        return next((one for one in cluster.services if " coordinating " in one.log()), None)
+
+    cluster.until(coordinating, 30, "elect one")
+    first = coordinating()
+    (other,) = (one for one in cluster.services if one is not first)
+    if how == "killed":
+        first.kill()
+    else:
+        first.suspend()
+    began = time.monotonic()
+    cluster.services = [other, first]
+    operation = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: " coordinating " in other.log(), 30, "take over")
+    assert time.monotonic() - began < 10
+    if how == "stopped":
+        first.resume()
+        cluster.until(lambda: "not coordinating" in first.log(), 30, "notice that it is deposed")
+        assert re.search(r'not coordinating .*why="the term is no longer 1"', first.log())
+    end(cluster, operation)
+
+
+def test_a_cancel_reaches_every_worker(start: Start) -> None:
+    cluster = start(machines=2, workers=2, rate=1_000)
+    operation = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
+    cluster.cancel(operation)
+    job = cluster.done(operation, 20)
+    assert job["state"] == "CANCELED"
+    held = cluster.held()
+    assert counters(job)["succeededObjectCount"] == held < OBJECTS
+    time.sleep(1)
+    assert cluster.held() == held
+
+
+def test_a_machine_that_is_asked_to_end_hands_back_what_it_carries(start: Start) -> None:
+    cluster = start(machines=2, workers=1, rate=1_000)
+    operation = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
+    began = time.monotonic()
+    assert cluster.machines[0].stop() == 0
+    assert time.monotonic() - began < 10
+    end(cluster, operation)
+
+
+def test_a_machine_that_comes_gets_its_part(start: Start, tmp_path: Path) -> None:
+    """Also of shards that are carried already: they are halved."""
+    cluster = start(machines=1, workers=1, rate=500, shards_at_once=8)
+    operation = cluster.create(["d/"], HOLD)
+    cluster.until(lambda: cluster.done_by(operation) > 100, 60, "make progress")
+    added = cluster.add_machine()
+    place = re.compile(r"worker started worker=(\S+)")
+    cluster.until(lambda: place.search(added.log()), 30, "start")
+    owner = place.search(added.log())
+    assert owner is not None
+    cluster.until(lambda: cluster.carried().get(owner[1], 0) > 0, 30, "get a shard")
+    end(cluster, operation)
+
+
+def test_a_scheduler_with_settings_of_its_own_is_not_used(start: Start) -> None:
+    cluster = start(objects=8, rules=None)
+    says = re.compile(r"scheduler not used .*distributed\.scheduler\.allowed-failures = 3")
+    cluster.until(lambda: says.search(cluster.services[0].log()), 30, "complain")
+
+
+def test_with_certificates_nobody_else_is_heard(start: Start, tmp_path: Path) -> None:
+    from distributed import Client
+    from distributed.security import Security
+
+    certificates = make_certificates(tmp_path / "certificates")
+    strangers = make_certificates(tmp_path / "strangers")
+    cluster = start(machines=1, workers=1, certificates=certificates)
+    end(cluster, cluster.create(EVERYTHING, HOLD))
+    stranger = Security(
+        require_encryption=True,
+        tls_ca_file=str(certificates / "ca.pem"),
+        tls_client_cert=str(strangers / "own.pem"),
+        tls_client_key=str(strangers / "key.pem"),
+    )
+    plain = cluster.scheduler_address.replace("tls://", "tcp://")
+    for address, security in ((cluster.scheduler_address, stranger), (plain, None)):
+        with pytest.raises(OSError, match=r"[Tt]imed out"):
+            Client(address, security=security, timeout=3)
+
+
+def make_certificates(directory: Path) -> Path:
+    """A certificate for this machine, of a CA for nothing else."""
+    authority = trustme.CA()
+    directory.mkdir()
+    authority.cert_pem.write_to_path(directory / "ca.pem")
+    own = authority.issue_cert("127.0.0.1", "localhost")
+    own.private_key_pem.write_to_path(directory / "key.pem")
+    for number, blob in enumerate(own.cert_chain_pems):
+        blob.write_to_path(directory / "own.pem", append=number > 0)
+    return directory
