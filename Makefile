@@ -66,7 +66,7 @@ check: $(DEVELOPMENT)
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/hadolint deploy/Dockerfile
+	$(BIN)/hadolint deploy/Dockerfile deploy/cluster/Dockerfile
 	$(BIN)/python -m pytest tests/test_architecture.py
 
 format: $(DEVELOPMENT)
