@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event, text
 
-from longshore.database import Database, jobs, leases, lists, rollup, shards
+from longshore.database import Database, census, jobs, leases, lists, rollup, shards
 from longshore.database.lists import Key, Page
 from longshore.database.tables import jobs as table
 from longshore.model import Counters
@@ -143,6 +143,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "list by name": (lists.list_jobs, "p", BY_NAME),
     "list what runs": (lists.list_jobs, "p", BY_STATE),
     "cancel": (jobs.cancel_job, LAST, 1),
+    "standing": (census.standing,),
     "logs": (jobs.existing_shards, [1, 2, 3]),
 }
 

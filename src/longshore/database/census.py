@@ -1,14 +1,29 @@
-"""How many jobs and shards there are, by state."""
+"""How many jobs and shards there are, by state; and how it stands with those that are open."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, func, select
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Column,
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    union_all,
+)
 
-from longshore.database.tables import jobs, shards
-from longshore.model import State
+from longshore.database.coordinator import Seat, seat
+from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.model import OPEN_STATES, State
 
 
 class Census(NamedTuple):
@@ -16,6 +31,93 @@ class Census(NamedTuple):
 
     jobs: Mapping[State, int]
     shards: Mapping[State, int]
+
+
+class Carried(NamedTuple):
+    """A shard that a worker carries: ``checkpoint`` moves while its lease lives; ``done`` objects
+    it has counted."""
+
+    owner: str
+    store: str | None
+    shard: int
+    attempt: int
+    checkpoint: int
+    done: int
+
+
+class Standing(NamedTuple):
+    """How it stands at one moment, to be compared with another: there are no times in it.
+
+    ``jobs``: how many are open, by state. ``waiting``: shards that nobody carries yet. ``done``:
+    objects, by job, of those that are open and of some more. ``newest``: the last job there is.
+    """
+
+    seat: Seat | None
+    jobs: Mapping[State, int]
+    waiting: int
+    carried: Sequence[Carried]
+    done: Mapping[int, int]
+    newest: int
+
+
+_JOBS_AT_ONCE = 1000
+# Written out: no database takes a parameter for the condition of an index.
+_OPEN_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in OPEN_STATES]
+_OPEN = select(jobs.c.id, jobs.c.state).where(jobs.c.state.in_(_OPEN_STATES))
+_SINCE = select(jobs.c.id).where(jobs.c.id > bindparam("newest"))
+_NEWEST = select(func.coalesce(func.max(jobs.c.id), 0))
+_WAITING = select(func.count()).where(shards.c.owner.is_(None), shards.c.state.in_(_OPEN_STATES))
+_CARRIED = select(
+    shards.c.owner,
+    shards.c.store,
+    shards.c.id,
+    shards.c.attempt,
+    shards.c.checkpoint,
+    shards.c.succeeded + shards.c.failed,
+).where(shards.c.owner.is_not(None))
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+
+
+def _done(key: Column[int], *where: ColumnElement[bool]) -> Select[Any]:
+    rows = key.table.c
+    # PostgreSQL's own sums are numeric, each of which becomes a Decimal on the way here.
+    columns: list[Any] = [key, cast(func.sum(rows.succeeded + rows.failed), BigInteger)]
+    return select(*columns).where(key.in_(_IDS), *where).group_by(key)
+
+
+# As ``rollup`` counts: what has ended is on the rows of bucket operations.
+_DONE = union_all(
+    _done(bucket_operations.c.job),
+    _done(shards.c.job, shards.c.state == State.RUNNING.value),
+)
+
+
+def standing(connection: Connection, before: Standing | None = None) -> Standing:
+    """How it stands. With one of ``before``, the jobs that were open then, or have begun since,
+    have their objects counted though they have ended."""
+    open_jobs = {job: State(state) for job, state in connection.execute(_OPEN)}
+    ids = set(open_jobs)
+    if before is not None:
+        ids |= before.done.keys()
+        ids |= set(connection.scalars(_SINCE, {"newest": before.newest}))
+    return Standing(
+        seat(connection),
+        Counter(open_jobs.values()),
+        connection.execute(_WAITING).scalar_one(),
+        [Carried(*row) for row in connection.execute(_CARRIED)],
+        _done_by_job(connection, ids),
+        connection.execute(_NEWEST).scalar_one(),
+    )
+
+
+def _done_by_job(connection: Connection, ids: Collection[int]) -> Mapping[int, int]:
+    done = Counter(dict.fromkeys(ids, 0))
+    ordered = sorted(ids)
+    for first in range(0, len(ordered), _JOBS_AT_ONCE):
+        some = ordered[first : first + _JOBS_AT_ONCE]
+        for job, number in connection.execute(_DONE, {"ids": some}):
+            done[job] += number
+    return done
 
 
 def census(connection: Connection) -> Census:
