@@ -14,8 +14,8 @@ from longshore.api.auth import Auth
 from longshore.api.certificates import Certificates
 from longshore.api.grpc_server import GrpcServer
 from longshore.api.methods import Methods
-from longshore.api.rest import App
-from longshore.api.server import make_server
+from longshore.api.rest import App, Pages
+from longshore.api.server import RestServer, make_server
 from longshore.clock import SYSTEM_CLOCK
 from longshore.data_dir import DataDirLock, identity
 from longshore.database import Database, jobs, leases, schema
@@ -23,7 +23,7 @@ from longshore.database.service_lock import ServiceLock
 from longshore.engine import action_log
 from longshore.errors import FailedPrecondition, Unavailable
 from longshore.housekeeping import end_what_is_old, record_ends
-from longshore.metrics import MetricsPage
+from longshore.metrics import MetricsPage, page_of
 from longshore.runner import Nobody, Runner
 from longshore.settings import ListenSettings, Settings
 from longshore.store import Stores
@@ -108,9 +108,12 @@ def work(settings: Settings) -> int:
     """Keep workers of a cluster on this machine until SIGTERM or SIGINT; gives the exit status.
 
     Raises FailedPrecondition where the runner has no workers of its own, or another process has the
-    data directory; what the database and the stores raise.
+    data directory or the port of the metrics, and for an address of these that others can reach if
+    there is no authentication; what the database and the stores raise.
     """
     telemetry.set_up()
+    if settings.metrics.listen:
+        _require_authentication(settings, "metrics", settings.metrics)
     lock = DataDirLock(settings.data_dir)
     try:
         return asyncio.run(_work(settings, lock))
@@ -123,8 +126,8 @@ async def _work(settings: Settings, lock: DataDirLock) -> int:
     shared = _service_lock(settings)
     database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
     try:
-        workers = extensions.load("runners", settings.runner).workers
-        runner: Runner = workers(settings, database, lock.fd)
+        runner = _workers(settings, database, lock.fd)
+        pages = _pages(settings, database, runner)
         await take_over(settings, database)
         stop = asyncio.Event()
         stop_by_signals(stop)
@@ -133,11 +136,51 @@ async def _work(settings: Settings, lock: DataDirLock) -> int:
             group.create_task(sweep_logs(settings, database, stop))
             if shared is not None:
                 group.create_task(_stay_alone(shared, stop))
+            if pages is not None:
+                group.create_task(pages.serve())
+                await stop.wait()
+                pages.should_exit = True
     finally:
         await database.close()
         if shared is not None:
             shared.close()
     return 0
+
+
+def _workers(settings: Settings, database: Database, lock_fd: int) -> Runner:
+    module = None if settings.runner == NONE else extensions.load("runners", settings.runner)
+    workers = getattr(module, "workers", None)
+    if workers is None:
+        raise FailedPrecondition(
+            f"runner is {settings.runner!r}, which knows no workers of other machines: set"
+            ' runner = "dask", and what [dask] needs.'
+        )
+    runner: Runner = workers(settings, database, lock_fd)
+    return runner
+
+
+def _pages(settings: Settings, database: Database, runner: Runner) -> RestServer | None:
+    """What serves the metrics of a machine's workers, to whom a service would show its own; None:
+    nobody has asked for it."""
+    listen = settings.metrics
+    if not listen.listen:
+        return None
+
+    async def ready() -> Mapping[str, bool]:
+        return {"workers": runner.ready()}
+
+    async def metrics() -> bytes:
+        return page_of(runner.measured())
+
+    methods = Methods(database, SYSTEM_CLOCK, Auth.fixed(settings, SYSTEM_CLOCK))
+    certificates = Certificates.of(settings.tls)
+    with listening(listen, "--metrics-listen"):
+        server = make_server(
+            Pages(methods, database, ready, metrics), *listen.address, certificates
+        )
+    scheme = "https" if certificates else "http"
+    telemetry.event("serving", metrics=f"{scheme}://{listen.at(server.port)}/metrics")
+    return server
 
 
 def _service_lock(settings: Settings) -> ServiceLock | None:
@@ -236,20 +279,24 @@ def require_authentication(settings: Settings) -> None:
     """Raises FailedPrecondition if anybody could reach a listener, and do as they like; warns where
     tokens could be read on their way."""
     for name, listen in (("rest", settings.rest), ("grpc", settings.grpc)):
-        if _is_loopback(listen):
-            continue
-        if not settings.auth.on and not settings.auth.dangerously_serve_anyone:
-            raise FailedPrecondition(
-                f"{name}.listen is {listen.listen!r}, which others can reach, and there is no"
-                " authentication: set auth.mode, or listen on 127.0.0.1 and put a proxy that"
-                " authenticates in front."
-            )
-        if settings.auth.on and settings.tls.certificate is None:
-            telemetry.warning(
-                "tokens can be read on their way",
-                listener=f"{name}.listen = {listen.listen!r}",
-                action="set [tls], or let only a proxy with TLS reach it",
-            )
+        _require_authentication(settings, name, listen)
+
+
+def _require_authentication(settings: Settings, name: str, listen: ListenSettings) -> None:
+    if _is_loopback(listen):
+        return
+    if not settings.auth.on and not settings.auth.dangerously_serve_anyone:
+        raise FailedPrecondition(
+            f"{name}.listen is {listen.listen!r}, which others can reach, and there is no"
+            " authentication: set auth.mode, or listen on 127.0.0.1 and put a proxy that"
+            " authenticates in front."
+        )
+    if settings.auth.on and settings.tls.certificate is None:
+        telemetry.warning(
+            "tokens can be read on their way",
+            listener=f"{name}.listen = {listen.listen!r}",
+            action="set [tls], or let only a proxy with TLS reach it",
+        )
 
 
 def _is_loopback(listen: ListenSettings) -> bool:

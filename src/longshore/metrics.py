@@ -59,6 +59,11 @@ class MetricsPage:
         return generate_latest(_Page(_families(counted, self._measured())))
 
 
+def page_of(measured: Mapping[Series, Numbers]) -> bytes:
+    """The page of a process that leaves what the database says to others."""
+    return generate_latest(_Page(_measured(measured)))
+
+
 class _Page(Collector):
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -70,6 +75,10 @@ class _Page(Collector):
 def _families(counted: Census, measured: Mapping[Series, Numbers]) -> Iterator[Metric]:
     yield _by_state("jobs", "Jobs, by state.", counted.jobs)
     yield _by_state("shards", "Shards of the jobs that are kept, by state.", counted.shards)
+    yield from _measured(measured)
+
+
+def _measured(measured: Mapping[Series, Numbers]) -> Iterator[Metric]:
     for metric in METRICS.values():
         series = {key: numbers for key, numbers in measured.items() if key[0] == metric.name}
         kind = _KINDS[metric.kind]

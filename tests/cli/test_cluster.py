@@ -161,3 +161,22 @@ def test_a_coordinator_beats_where_its_beat_moved(
 ) -> None:
     found = compared(NOTHING._replace(seat=before), NOTHING._replace(seat=after), 2.0)
     assert found["coordinator"] == {"owner": after.owner, "term": after.term, "beats": beats}
+
+
+def test_metrics_are_for_this_machine_where_nobody_must_say_who_they_are(
+    cli: Cli, tmp_path: Path
+) -> None:
+    words = ("worker", "--metrics-listen=0.0.0.0:0", f"--data-dir={tmp_path / 'none'}")
+    ended = cli.process(*words)
+    assert (ended.code, ended.out) == (1, "")
+    assert "metrics.listen is '0.0.0.0:0', which others can reach" in ended.err
+    assert not (tmp_path / "none").exists()
+    nonsense = cli("worker", "--metrics-listen=everywhere")
+    assert (nonsense.code, "'everywhere' is no address to listen on" in nonsense.err) == (1, True)
+
+
+def test_a_worker_is_of_a_cluster(cli: Cli, tmp_path: Path) -> None:
+    ended = cli.process("worker", "--data-dir", tmp_path)
+    assert ended.code == 1
+    assert "runner is 'local', which knows no workers of other machines: set" in ended.err
+    assert "Traceback" not in ended.err

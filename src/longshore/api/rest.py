@@ -42,8 +42,8 @@ Ready = Callable[[], Awaitable[Mapping[str, bool]]]
 Metrics = Callable[[], Awaitable[bytes]]
 
 
-class App:
-    """The ASGI app: the methods as REST, and ``/healthz``, ``/readyz`` and ``/metrics``.
+class Pages:
+    """The ASGI app of a process without the API: ``/healthz``, ``/readyz`` and ``/metrics``.
 
     ``/healthz`` says that the listener serves and the database can be written, so that jobs can be
     created; ``/readyz`` adds what ``ready()`` says of the parts that run them; ``metrics()`` is in
@@ -57,9 +57,6 @@ class App:
         self._database = database
         self._ready = ready
         self._metrics = metrics
-        self._transcoder = Transcoder(wire.methods())
-        self._received = Room(RECEIVED_MAX_BYTES)
-        self._parsed = Room(PARSED_MAX_BYTES)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -97,6 +94,22 @@ class App:
         await self._database.write(_touch)
         parts = {"database": True, **await self._ready()}
         return replies.of_json(200 if all(parts.values()) else 503, parts, Reply())
+
+    async def _rest(self, _scope: Scope, _receive: Receive) -> Answer:
+        """The reply to a request for anything else."""
+        return Answer(404, _NOT_FOUND_PAGE, replies.HTML, [(b"connection", b"close")])
+
+
+class App(Pages):
+    """The ASGI app of a service: the same pages, and the methods as REST."""
+
+    def __init__(
+        self, methods: Methods, database: Database, ready: Ready, metrics: Metrics
+    ) -> None:
+        super().__init__(methods, database, ready, metrics)
+        self._transcoder = Transcoder(wire.methods())
+        self._received = Room(RECEIVED_MAX_BYTES)
+        self._parsed = Room(PARSED_MAX_BYTES)
 
     async def _rest(self, scope: Scope, receive: Receive) -> Answer:
         """The reply of the method that the request calls, or of the discovery document."""

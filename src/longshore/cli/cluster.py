@@ -52,6 +52,15 @@ def worker(
             "--workers", metavar="N", min=1, help="Processes that run shards. Default: one a core."
         ),
     ] = None,
+    metrics_listen: Annotated[
+        str | None,
+        typer.Option(
+            "--metrics-listen",
+            metavar="HOST:PORT",
+            help="Where /metrics, /healthz and /readyz listen; overrides `metrics.listen`. Default:"
+            " nowhere.",
+        ),
+    ] = None,
 ) -> int:
     """Keep workers of a cluster on this machine, until SIGTERM or Ctrl-C.
 
@@ -60,7 +69,8 @@ def worker(
     """
     from longshore import app as service
 
-    return service.work(load(config, os.environ, {"data_dir": data_dir, "workers": workers}))
+    flags = {"data_dir": data_dir, "workers": workers, "metrics.listen": metrics_listen}
+    return service.work(load(config, os.environ, flags))
 
 
 @app.command("status", epilog=STATUS_EXAMPLE)

@@ -273,7 +273,8 @@ def _build(given: Mapping[str, Any]) -> Settings:
         projects = given["projects"].items()
         tables["projects"] = {name: ProjectSettings(**table) for name, table in projects}
     settings: Settings = _overlay(Settings(), tables)
-    for listener in (settings.rest, settings.grpc):
+    optional = [settings.metrics] if settings.metrics.listen else []
+    for listener in (settings.rest, settings.grpc, *optional):
         _ = listener.address  # Raises for what is no address, before anything is started.
     return settings
 

@@ -206,6 +206,8 @@ class Settings:
     lease_seconds: float = 30.0
     rest: ListenSettings = ListenSettings(listen="127.0.0.1:8080")
     grpc: ListenSettings = ListenSettings(listen="127.0.0.1:8081")
+    metrics: ListenSettings = ListenSettings(listen="")
+    """Of a machine of a cluster that has workers and no API; "": nowhere."""
     tls: TlsSettings = TlsSettings()
     logs: LogSettings = LogSettings()
     retention: RetentionSettings = RetentionSettings()
