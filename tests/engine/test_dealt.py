@@ -1,0 +1,94 @@
+"""A worker that carries what it is dealt, told of it once, twice or never."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from longshore.database import coordinator, deals, leases
+from longshore.engine.worker import Worker
+from longshore.model import State
+from tests.house import House
+
+OBJECTS = 60
+DELETE = ("deleteObject", {"permanent": True})
+EVERYTHING = ("prefix_list", {"prefixes": ["d/"]})
+WORKER = "machine/worker"
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    house = House(tmp_path, "memory", batch=5)
+    await house.open()
+    for number in range(OBJECTS):
+        await house.write(f"d/{number:03d}")
+    await house.outside.write(coordinator.take, "coordinator", None)
+    yield house
+    await house.close()
+
+
+async def deal(house: House) -> list[leases.Lease]:
+    carried = await house.outside.read(deals.carried_by)
+    places = {WORKER: carried.get(WORKER, {})}
+    now_us = house.clock.now_us()
+    return await house.outside.write(deals.deal, 1, places, 4, now_us)
+
+
+async def attended(house: House, job: int, *, told: int) -> None:
+    """Deal until the job has ended; the worker is told so often of each shard."""
+    stop = asyncio.Event()
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(worker.attend(stop))
+        while (await house.job(job))[0].complete_us is None:
+            for lease in await deal(house):
+                for _ in range(told):
+                    group.create_task(worker.carry(lease.shard, lease.attempt))
+            await asyncio.sleep(0.01)
+        stop.set()
+
+
+@pytest.mark.parametrize("told", [1, 2, 5, 0])
+async def test_what_is_dealt_is_done_once_however_often_it_is_told(house: House, told: int) -> None:
+    job = await house.create(DELETE, EVERYTHING)
+    await attended(house, job, told=told)
+    row, counters = await house.job(job)
+    assert State(row.state) is State.SUCCEEDED
+    assert (counters.total, counters.succeeded, counters.failed) == (OBJECTS, OBJECTS, 0)
+    assert await house.names() == []
+
+
+async def test_nothing_is_taken_that_was_not_dealt(house: House) -> None:
+    job = await house.create(DELETE, EVERYTHING)
+    stop = asyncio.Event()
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock)
+    attending = asyncio.create_task(worker.attend(stop))
+    await asyncio.sleep(0.2)
+    await worker.carry(1, 1)
+    assert (await house.job(job))[0].state == State.QUEUED.value
+    stop.set()
+    await attending
+
+
+async def test_what_is_asked_back_is_handed_back_with_its_counts(house: House) -> None:
+    job = await house.create(DELETE, EVERYTHING)
+    stop = asyncio.Event()
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock)
+    attending = asyncio.create_task(worker.attend(stop))
+    async with asyncio.timeout(30):
+        await deal(house)
+        while not (await house.job(job))[1].succeeded:
+            await asyncio.sleep(0.005)
+        carried = await house.outside.read(deals.dealt, WORKER)
+        worker.hand_back({*carried, (12_345, 1)})
+        while await house.outside.read(deals.dealt, WORKER):
+            await asyncio.sleep(0.005)
+    _, counters = await house.job(job)
+    assert counters.succeeded == OBJECTS - len(await house.names()) > 0
+    stop.set()
+    await attending
+    await attended(house, job, told=1)
+    assert (await house.job(job))[1].succeeded == OBJECTS
