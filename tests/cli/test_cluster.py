@@ -9,13 +9,13 @@ from typing import NamedTuple
 import pytest
 
 from longshore.cli.cluster import compared
-from longshore.database import Database, coordinator, deals, leases
+from longshore.database import Database, coordinator
 from longshore.database.census import Carried, Standing
 from longshore.database.coordinator import Seat
 from longshore.model import State
 from tests.cli.conftest import Cli
 from tests.cli.terminal import on_terminal
-from tests.database.rows import create, new_job, plan
+from tests.database.rows import claim, create, new_job, plan
 
 MACHINES = ("1a" * 16, "2b" * 16)
 WORKERS = [f"{machine}/worker-0-0123456789ab" for machine in MACHINES]
@@ -26,7 +26,7 @@ SHARD = Carried("m/w", "main", 1, 1, checkpoint=7, done=100)
 
 
 class Harbour(NamedTuple):
-    """A database in which two workers carry eight shards of two kinds, and six wait."""
+    """A database in which two workers carry shards, some of which they plan, and others wait."""
 
     config: Path
     url: str | None
@@ -48,13 +48,11 @@ async def _fill(where: Path | str) -> None:
     database = Database(where)
     await database.create()
     await create(database, new_job(buckets=tuple(f"b-{number}" for number in range(12))))
-    term = await database.write(coordinator.take, COORDINATOR, None)
-    assert term is not None
-    places: dict[str, leases.Carried] = {worker: {} for worker in WORKERS}
-    dealt = await database.write(deals.deal, term, places, 2, 3)
-    for _owner, shard in dealt[:2]:
-        await plan(database, shard)
-    await database.write(deals.deal, term, {WORKERS[0]: {None: 1}}, 4, 3)
+    await database.write(coordinator.take, COORDINATOR, None)
+    for worker in WORKERS:
+        first, _second = await claim(database, worker, 2)
+        await plan(database, first)
+    await claim(database, WORKERS[0], 4)
     await database.close()
 
 
