@@ -14,7 +14,7 @@ from longshore.model import State
 from tests.house import House
 
 OBJECTS = 60
-DELETE = ("deleteObject", {"permanent": True})
+DELETE = ("delete_object", {"permanent": True})
 EVERYTHING = ("prefix_list", {"prefixes": ["d/"]})
 WORKER = "machine/worker"
 
@@ -55,7 +55,7 @@ async def attended(house: House, job: int, *, told: int) -> None:
 async def test_what_is_dealt_is_done_once_however_often_it_is_told(house: House, told: int) -> None:
     job = await house.create(DELETE, EVERYTHING)
     await attended(house, job, told=told)
-    row, counters = await house.job(job)
+    row, (counters, _) = await house.job(job)
     assert State(row.state) is State.SUCCEEDED
     assert (counters.total, counters.succeeded, counters.failed) == (OBJECTS, OBJECTS, 0)
     assert await house.names() == []
@@ -80,15 +80,15 @@ async def test_what_is_asked_back_is_handed_back_with_its_counts(house: House) -
     attending = asyncio.create_task(worker.attend(stop))
     async with asyncio.timeout(30):
         await deal(house)
-        while not (await house.job(job))[1].succeeded:
+        while not (await house.job(job))[1][0].succeeded:
             await asyncio.sleep(0.005)
         carried = await house.outside.read(deals.dealt, WORKER)
         worker.hand_back({*carried, (12_345, 1)})
         while await house.outside.read(deals.dealt, WORKER):
             await asyncio.sleep(0.005)
-    _, counters = await house.job(job)
+    _, (counters, _) = await house.job(job)
     assert counters.succeeded == OBJECTS - len(await house.names()) > 0
     stop.set()
     await attending
     await attended(house, job, told=1)
-    assert (await house.job(job))[1].succeeded == OBJECTS
+    assert (await house.job(job))[1][0].succeeded == OBJECTS
