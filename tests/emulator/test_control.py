@@ -50,6 +50,34 @@ def test_a_fault_is_met_where_node_s_client_goes(
     assert http.get(f"/b/{bucket.name}").status_code == 503
 
 
+def test_each_call_of_a_batch_meets_its_own(
+    http: httpx.Client, client: storage.Client, bucket: storage.Bucket
+) -> None:
+    for name in "abc":
+        bucket.blob(name).upload_from_string(b"x")
+    at = f"/storage/v1/b/{bucket.name}/o"
+    fault(http, method="delete", path=f"{at}/b", status=503)
+    with client.batch(raise_exception=False) as batch:
+        for name in "abc":
+            bucket.blob(name).delete()
+    assert [reply.status_code for reply in batch._responses] == [204, 503, 204]
+    assert [blob.name for blob in bucket.list_blobs()] == ["b"]
+
+
+def test_a_part_of_a_batch_s_reply_is_lost(http: httpx.Client, bucket: storage.Bucket) -> None:
+    for name in "ab":
+        bucket.blob(name).upload_from_string(b"x")
+    at = f"/storage/v1/b/{bucket.name}/o"
+    fault(http, path=f"{at}/a", cut=True)
+    head = "--b\r\nContent-Type: application/http\r\nContent-ID: <{}>\r\n\r\n"
+    calls = "".join(f"{head.format(name)}DELETE {at}/{name} HTTP/1.1\r\n\r\n" for name in "ab")
+    headers = {"content-type": "multipart/mixed; boundary=b"}
+    answer = http.post("/batch/storage/v1", content=f"{calls}--b--", headers=headers)
+    assert "Content-ID: <response-b>" in answer.text
+    assert "Content-ID: <response-a>" not in answer.text
+    assert list(bucket.list_blobs()) == []
+
+
 def test_a_client_tries_again(http: httpx.Client, bucket: storage.Bucket) -> None:
     fault(http, status=429)
     fault(http, status=503)

@@ -38,7 +38,7 @@ class EmulatorApp:
         self._batch_operations = batch_operations
         self._faults = control.faults
         self._routes = Routes(
-            (*ROUTES, *batch.routes_of(Routes(ROUTES)), *control.routes()),
+            (*ROUTES, *batch.routes_of(Routes(ROUTES), control.faults), *control.routes()),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

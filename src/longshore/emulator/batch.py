@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 from longshore.api.replies import Answer
+from longshore.emulator.faults import Faults, refusal
 from longshore.emulator.refusals import invalid
 from longshore.emulator.requests import Request
 from longshore.emulator.routes import Routes
@@ -27,16 +28,16 @@ BODY_MAX_BYTES = 10 << 20
 _BOUNDARY = re.compile(r'boundary="?([^";]+)"?', re.IGNORECASE)
 
 
-def routes_of(routes: Routes) -> tuple[Route, ...]:
-    """The endpoint, whose calls are found in ``routes``."""
+def routes_of(routes: Routes, faults: Faults) -> tuple[Route, ...]:
+    """The endpoint, whose calls are found in ``routes``, and meet ``faults`` each by itself."""
 
     async def run(backend: Backend, request: Request) -> Answer:
-        return await _run(backend, request, routes)
+        return await _run(backend, request, routes, faults)
 
     return (Route("POST", "/batch/storage/v1", run), Route("POST", "/batch", run))
 
 
-async def _run(backend: Backend, request: Request, routes: Routes) -> Answer:
+async def _run(backend: Backend, request: Request, routes: Routes, faults: Faults) -> Answer:
     content_type = request.headers.get("content-type", "")
     match = _BOUNDARY.search(content_type)
     if not content_type.lower().startswith("multipart/mixed") or match is None:
@@ -54,12 +55,16 @@ async def _run(backend: Backend, request: Request, routes: Routes) -> Answer:
     mark = f"batch_{uuid4().hex}"
     reply = bytearray()
     for call in calls:
-        reply += f"--{mark}\r\n".encode() + await _part(backend, routes, bytes(call), request)
+        if part := await _part(backend, routes, faults, bytes(call), request):
+            reply += f"--{mark}\r\n".encode() + part
     reply += f"--{mark}--\r\n".encode()
     return Answer(200, bytes(reply), f"multipart/mixed; boundary={mark}")
 
 
-async def _part(backend: Backend, routes: Routes, call: bytes, batch: Request) -> bytes:
+async def _part(
+    backend: Backend, routes: Routes, faults: Faults, call: bytes, batch: Request
+) -> bytes:
+    """The part that answers a call; nothing where a fault cuts it off."""
     outer, _, rest = call.strip(b"\n").partition(b"\n\n")
     head, _, body = rest.lstrip(b"\n").partition(b"\n\n")
     start, *lines = head.decode("latin-1").split("\n")
@@ -69,7 +74,13 @@ async def _part(backend: Backend, routes: Routes, call: bytes, batch: Request) -
     host = batch.headers.get("host", "")
     headers = {**_shared(batch), **_headers(lines), "host": host, "content-length": str(len(body))}
     content_id = _headers(outer.decode("latin-1").split("\n")).get("content-id", "")
-    answer = await _answer(backend, routes, words, headers, body, batch.system)
+    fault = await faults.meet(words[0], urlsplit(words[1]).path)
+    if fault is not None and fault.status:
+        answer = refusal(fault.status).answer()
+    else:
+        answer = await _answer(backend, routes, words, headers, body, batch.system)
+    if fault is not None and fault.cut:
+        return b""
     own = ["Content-Type: application/http"]
     if content_id:
         own.append(f"Content-ID: <response-{content_id.strip('<>')}>")
