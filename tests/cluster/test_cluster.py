@@ -172,7 +172,7 @@ def test_with_certificates_nobody_else_is_heard(start: Start, tmp_path: Path) ->
     )
     plain = cluster.scheduler_address.replace("tls://", "tcp://")
     for address, security in ((cluster.scheduler_address, stranger), (plain, None)):
-        with pytest.raises(OSError, match=r"[Tt]imed out"):
+        with pytest.raises(OSError):
             Client(address, security=security, timeout=3)
 
 

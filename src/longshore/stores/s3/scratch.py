@@ -292,7 +292,7 @@ class Scratch:
         old = datetime.now(UTC) - _OLD
         for prefix in (self._prefix, PREFIX):  # a page of each: our own are far fewer
             listed = await self._answer("GET", "", {**query, "prefix": prefix}, {}, b"")
-            if listed.status >= 300:
+            if listed.status >= 300 and self.facts.versioned:
                 raise Unavailable(f"They cannot be listed: {said(listed)}")
             for entry in _ENTRY.findall(listed.body):
                 key, version = text(entry, "Key"), text(entry, "VersionId")
