@@ -17,7 +17,7 @@ SEEDS ?= 50000
 KILLS ?= 200
 DATABASE ?= sqlite
 
-.PHONY: help demo test test-services gcs-live simulate plant chaos check format clean
+.PHONY: help demo test test-services gcs-live simulate plant chaos chaos-cluster check format clean
 
 help:
 	@echo "make demo            a service, 20,000 objects and their story, in a minute"
@@ -29,6 +29,7 @@ help:
 	@echo "make simulate        so many simulated disasters, SEEDS=$(SEEDS)"
 	@echo "make plant           does the simulation find bugs? plants them in copies of the sources"
 	@echo "make chaos           so many kills of a working service, KILLS=$(KILLS) DATABASE=$(DATABASE)"
+	@echo "make chaos-cluster   so many blows to the processes of a cluster, KILLS=$(KILLS)"
 	@echo "make clean           remove the environment and the caches"
 	@echo
 	@echo "VENV=$(VENV)  PYTHON=$(PYTHON)"
@@ -60,6 +61,9 @@ plant: $(DEVELOPMENT)
 chaos: $(DEVELOPMENT)
 	$(BIN)/python -m tests.crash.chaos --kills $(KILLS) --database $(DATABASE) \
 		$(if $(SEED),--seed $(SEED)) --summary build/chaos.md
+
+chaos-cluster: $(DEVELOPMENT)
+	$(BIN)/python -m tests.cluster.chaos --blows $(KILLS) $(if $(SEED),--seed $(SEED))
 
 check: $(DEVELOPMENT)
 	$(BIN)/ruff check

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ class Program:
 
     def __init__(self, name: str, command: list[str], log: Path, environment: dict[str, str]):
         self.name = name
+        self.kind = name.partition("-")[0]
         self._command = command
         self._log = log
         own = {key: text for key, text in os.environ.items() if not key.startswith("DASK_")}
@@ -59,6 +63,12 @@ class Program:
         assert self._process is not None
         self._process.kill()
         self._process.wait()
+
+    def kill_child(self, chance: random.Random) -> None:
+        """SIGKILL for one of its children, if it has any."""
+        if children := self.children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(chance.choice(children), signal.SIGKILL)
 
     def suspend(self) -> None:
         os.kill(self.pid, signal.SIGSTOP)
@@ -210,7 +220,9 @@ class Cluster:
         """A job over ``b``; gives its operation's name."""
         listed = {"prefixList": {"includedObjectPrefixes": prefixes}}
         body = {"bucketList": {"buckets": [{"bucket": "b", **listed}]}, **what}
-        reply = self._ask("POST", f"/v1/{PROJECT}/jobs", json=body)
+        # Asked again where the reply is lost, and made once.
+        once = {"requestId": str(uuid.uuid4())}
+        reply = self._ask("POST", f"/v1/{PROJECT}/jobs", params=once, json=body)
         return str(reply["name"])
 
     def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
@@ -263,6 +275,14 @@ class Cluster:
         async def count() -> int:
             pages = self.store.list_objects("b", columns=("temporary_hold",))
             return sum([sum(page.columns["temporary_hold"]) async for page in pages])
+
+        return asyncio.run(count())
+
+    def left(self) -> int:
+        """How many objects ``b`` has."""
+
+        async def count() -> int:
+            return sum([len(page) async for page in self.store.list_objects("b")])
 
         return asyncio.run(count())
 
