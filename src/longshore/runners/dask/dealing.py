@@ -99,7 +99,7 @@ class Dealer:
         """``client``: a distributed.Client that is connected."""
         self._term = term
         self._at_once = settings.shards_at_once
-        self._lapse_seconds = settings.lease_seconds
+        self._longest = settings.lease_seconds
         self._database = database
         self._client = client
         self._workers: dict[str, str] = {}  # addresses by name
@@ -107,7 +107,8 @@ class Dealer:
         self._dealt: dict[leases.Lease, float] = {}
         self._terms = terms(settings)
         self._others: frozenset[str] = frozenset()  # of other terms, or none of ours
-        self._lapsed: dict[str, float] = {}
+        self._lapses: Counter[str] = Counter()
+        self._spared: dict[str, float] = {}
         self._asked_back: dict[str | None, float] = {}
         self._errands: set[asyncio.Task[None]] = set()
         self._busy = SYSTEM_CLOCK.monotonic()
@@ -149,7 +150,7 @@ class Dealer:
         able = [
             name
             for name in self._workers
-            if name not in self._others and self._lapsed.get(name, -math.inf) <= now
+            if name not in self._others and self._spared.get(name, -math.inf) <= now
         ]
         if not able:
             return 0
@@ -172,15 +173,23 @@ class Dealer:
 
     async def _take_back(self) -> None:
         """End leases that were dealt to workers who have gone, or have not accepted them in time:
-        from then on they cannot. Who lets one lapse gets none for a while."""
+        from then on they cannot. Who lets one lapse gets none for a second, and for twice as long
+        each time that happens again in a row."""
         now = SYSTEM_CLOCK.monotonic()
         for lease, since in list(self._dealt.items()):
             gone, late = lease.owner not in self._workers, now - since > ACCEPT_SECONDS
             if gone or late:
                 del self._dealt[lease]
-                if await self._database.write(deals.end, self._term, lease) and not gone:
-                    self._lapsed[lease.owner] = now + self._lapse_seconds
-                    telemetry.warning("dealt in vain", worker=lease.owner, shard=lease.shard)
+                lapsed = await self._database.write(deals.end, self._term, lease)
+                if gone or not lapsed:
+                    self._lapses.pop(lease.owner, None)
+                elif self._spared.get(lease.owner, -math.inf) <= now:
+                    seconds = min(self._longest, 2.0 ** self._lapses[lease.owner])
+                    self._lapses[lease.owner] += 1
+                    self._spared[lease.owner] = now + seconds
+                    telemetry.warning(
+                        "dealt in vain", worker=lease.owner, shard=lease.shard, seconds=seconds
+                    )
 
     async def _make_room(self, store: str | None) -> None:
         """Have a worker hand back a shard of ``store`` for a job that has none."""
