@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -174,6 +176,13 @@ def test_with_certificates_nobody_else_is_heard(start: Start, tmp_path: Path) ->
     for address, security in ((cluster.scheduler_address, stranger), (plain, None)):
         with pytest.raises(OSError):
             Client(address, security=security, timeout=3)
+
+
+def test_blows_to_every_kind_of_process() -> None:
+    """A few of what `make chaos-cluster` deals; it has its own cluster."""
+    storm = [sys.executable, "-m", "tests.cluster.chaos", "--blows", "12", "--stop-seconds", "3"]
+    ended = subprocess.run(storm, capture_output=True, text=True, check=False, timeout=280)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
 
 
 def make_certificates(directory: Path) -> Path:
