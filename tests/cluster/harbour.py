@@ -34,6 +34,7 @@ class Program:
     def __init__(self, name: str, command: list[str], log: Path, environment: dict[str, str]):
         self.name = name
         self.kind = name.partition("-")[0]
+        self.port = 0
         self._command = command
         self._log = log
         own = {key: text for key, text in os.environ.items() if not key.startswith("DASK_")}
@@ -182,7 +183,7 @@ class Cluster:
             self.directory / f"{name}.log",
             {},
         )
-        program.port = port  # type: ignore[attr-defined]
+        program.port = port
         return program
 
     def fill(self, objects: int, folders: int = 8) -> None:
@@ -213,7 +214,7 @@ class Cluster:
             return False
 
     def http(self, service: Program | None = None) -> httpx.Client:
-        port = (service or self.services[0]).port  # type: ignore[attr-defined]
+        port = (service or self.services[0]).port
         return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
 
     def create(self, prefixes: list[str], what: dict[str, Any]) -> str:

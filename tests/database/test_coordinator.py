@@ -112,3 +112,11 @@ async def test_a_lease_that_has_moved_is_not_ended(database: Database) -> None:
     (lease,) = await database.read(leases.leases)
     await database.write(deals.end, 1, lease)
     assert await database.read(leases.leases) == []
+
+
+async def test_room_is_made_by_the_job_that_has_most(database: Database) -> None:
+    (small,) = await running(database, job_id="small")
+    large = await running(database, 3, job_id="large")
+    found = await database.read(deals.crowding, "main")
+    assert [lease.shard for lease in found] == [*(shard.id for shard in large), small.id]
+    assert await database.read(deals.crowding, "other") == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select, update
 
@@ -16,15 +15,6 @@ from longshore.model import Shard
 
 DEALT_AT_ONCE = 256
 """How many shards a cluster gets in one transaction."""
-
-
-class Carrying(NamedTuple):
-    """A shard of a job that a worker carries."""
-
-    owner: str
-    shard: int
-    attempt: int
-    job: int
 
 
 _CARRIED_BY = (
@@ -42,13 +32,12 @@ def carried_by(connection: Connection) -> dict[str, Counter[str | None]]:
     return found
 
 
-def crowding(connection: Connection, store: str | None) -> list[Carrying]:
-    """The shards of a store, or of planning, that are carried, those first that have least of a
-    claim to be: of the job with most of them, the one that was leased least often."""
-    mine = (shards.c.owner, shards.c.id, shards.c.attempt, shards.c.job)
-    ofs = func.count().over(partition_by=shards.c.job)
-    found = select(*mine).where(LEASED, shards.c.store.is_not_distinct_from(store))
-    return [Carrying(*row) for row in connection.execute(found.order_by(ofs.desc(), shards.c.id))]
+def crowding(connection: Connection, store: str | None) -> list[Lease]:
+    """The leases on shards of a store, or on planning, those of the job with most of them first."""
+    lease = (shards.c.id, shards.c.attempt, shards.c.owner, shards.c.checkpoint)
+    of_job = func.count().over(partition_by=shards.c.job)
+    found = select(*lease).where(LEASED, shards.c.store.is_not_distinct_from(store))
+    return [Lease(*row) for row in connection.execute(found.order_by(of_job.desc(), shards.c.id))]
 
 
 def together(places: Mapping[str, Carried]) -> Carried:
