@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from longshore.database.estimates import Found
 from longshore.database.leases import Leased
+from longshore.database.quotas import own
 from longshore.engine.estimate import FIRST, MOST, Estimate, Kind
 from longshore.engine.gate import Gate
 from longshore.engine.limits import Limits
@@ -238,8 +239,8 @@ async def _talk(workers: Sequence[Limits], exchange: bool) -> None:
     rows = [Leased("s", "b", f"w{number}", 4) for number in range(len(workers))]
     table: dict[str, Found] = {}
     while True:
-        for worker in workers:
-            worker.divide(rows, CLOCK.monotonic())
+        for number, worker in enumerate(workers):
+            worker.divide(own(rows, f"w{number}"), CLOCK.monotonic())
             if exchange:
                 for found in table.values():
                     worker.heard(found)
@@ -260,7 +261,7 @@ def _play(case: Case, controller: type, seed: int) -> dict[str, float]:
 
     async def main() -> None:
         settings = StoreSettings(name="s", kind="memory", **case.caps)
-        workers = [Limits(lambda _: settings, f"w{n}", CLOCK) for n in range(case.workers)]
+        workers = [Limits(lambda _: settings, CLOCK) for n in range(case.workers)]
         tasks = []
         for number, worker in enumerate(workers):
             gate = worker.gate("s", "b")
@@ -318,11 +319,11 @@ async def _cost(**caps: Any) -> float:
     """CPU microseconds of a call that does not wait."""
     clock = _Ticks()
     settings = StoreSettings(name="s", kind="memory", **caps)
-    limits = Limits(lambda _: settings, "w", clock)  # type: ignore[arg-type]
+    limits = Limits(lambda _: settings, clock)  # type: ignore[arg-type]
     gate, stop, best = limits.gate("s", "b"), asyncio.Event(), math.inf
     gate.estimate.concurrency = 500.0
     for _ in range(200):
-        limits.divide([Leased("s", "b", "w", 1)], clock.now)
+        limits.divide(own([Leased("s", "b", "w", 1)], "w"), clock.now)
         began = time.thread_time()
         for _ in range(450):
             async with gate.call(1, stop):

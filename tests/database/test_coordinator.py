@@ -85,7 +85,7 @@ async def test_a_shard_is_accepted_only_by_whom_it_was_dealt_to(database: Databa
     assert await database.write(deals.accept, "w", shard.id, shard.attempt + 1) is None
     assert await database.read(leases.leases) == [before]
     accepted = await database.write(deals.accept, "w", shard.id, shard.attempt)
-    assert accepted == shard
+    assert accepted == (shard, [])
     (after,) = await database.read(leases.leases)
     assert after.checkpoint > before.checkpoint  # so the lease lasts its whole time from now on
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from longshore.database import coordinator, deals, leases
+from longshore.dividing import Divider
 from longshore.engine.worker import Worker
 from longshore.model import State
 from tests.house import House
@@ -30,21 +31,24 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     await house.close()
 
 
-async def deal(house: House) -> list[leases.Lease]:
+async def deal(house: House, divider: Divider) -> list[leases.Lease]:
     carried = await house.outside.read(deals.carried_by)
     places = {WORKER: carried.get(WORKER, {})}
     now_us = house.clock.now_us()
-    return await house.outside.write(deals.deal, 1, places, 4, now_us)
+    dealt = await house.outside.write(deals.deal, 1, places, 4, now_us)
+    await divider.divide(anew=bool(dealt))
+    return dealt
 
 
 async def attended(house: House, job: int, *, told: int) -> None:
     """Deal until the job has ended; the worker is told so often of each shard."""
     stop = asyncio.Event()
-    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock)
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock, dealt=True)
+    divider = Divider(1, house.outside)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        group.create_task(worker.attend(stop))
+        group.create_task(worker.run(stop))
         while (await house.job(job))[0].complete_us is None:
-            for lease in await deal(house):
+            for lease in await deal(house, divider):
                 for _ in range(told):
                     group.create_task(worker.carry(lease.shard, lease.attempt))
             await asyncio.sleep(0.01)
@@ -64,8 +68,8 @@ async def test_what_is_dealt_is_done_once_however_often_it_is_told(house: House,
 async def test_nothing_is_taken_that_was_not_dealt(house: House) -> None:
     job = await house.create(DELETE, EVERYTHING)
     stop = asyncio.Event()
-    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock)
-    attending = asyncio.create_task(worker.attend(stop))
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock, dealt=True)
+    attending = asyncio.create_task(worker.run(stop))
     await asyncio.sleep(0.2)
     await worker.carry(1, 1)
     assert (await house.job(job))[0].state == State.QUEUED.value
@@ -76,11 +80,12 @@ async def test_nothing_is_taken_that_was_not_dealt(house: House) -> None:
 async def test_what_is_asked_back_is_handed_back_with_its_counts(house: House) -> None:
     job = await house.create(DELETE, EVERYTHING)
     stop = asyncio.Event()
-    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock)
-    attending = asyncio.create_task(worker.attend(stop))
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock, dealt=True)
+    attending = asyncio.create_task(worker.run(stop))
+    divider = Divider(1, house.outside)
     async with asyncio.timeout(30):
-        await deal(house)
         while not (await house.job(job))[1][0].succeeded:
+            await deal(house, divider)
             await asyncio.sleep(0.005)
         carried = await house.outside.read(deals.dealt, WORKER)
         worker.hand_back({*carried, (12_345, 1)})

@@ -14,6 +14,7 @@ import pytest
 
 from longshore.database.estimates import Found
 from longshore.database.leases import Leased
+from longshore.database.quotas import own
 from longshore.database.ramps import Taken
 from longshore.engine.gate import Gate
 from longshore.engine.limits import Limits
@@ -66,7 +67,7 @@ class Fleet:
     ) -> Gate:
         """``worker`` takes shards of the bucket, and learns of it at once."""
         if worker not in self.limits:
-            self.limits[worker] = Limits(lambda _: self._settings, worker, self._clock)
+            self.limits[worker] = Limits(lambda _: self._settings, self._clock)
             self._start(self._learn(worker))
         gate = self.limits[worker].gate("s", bucket, shard=shard, ramp=ramp)
         self.shards[worker, bucket] = shards
@@ -80,7 +81,7 @@ class Fleet:
 
     def _divide(self, worker: str) -> None:
         rows = [Leased("s", bucket, owner, n) for (owner, bucket), n in self.shards.items()]
-        self.limits[worker].divide(rows, CLOCK.monotonic())
+        self.limits[worker].divide(own(rows, worker), CLOCK.monotonic())
 
     async def _learn(self, worker: str) -> None:
         while not await CLOCK.wait(self.stop, 0.25):
@@ -291,9 +292,9 @@ def test_what_a_stall_lost_is_not_caught_up_on(stall: float) -> None:
 
 def test_a_worker_that_no_longer_knows_its_part_waits() -> None:
     async def main() -> None:
-        limits = Limits(lambda _: _store(max_requests_per_second=10), "a", CLOCK)
+        limits = Limits(lambda _: _store(max_requests_per_second=10), CLOCK)
         gate, stop = limits.gate("s", "b"), asyncio.Event()
-        limits.divide([Leased("s", "b", "a", 1)], CLOCK.monotonic())
+        limits.divide(own([Leased("s", "b", "a", 1)], "a"), CLOCK.monotonic())
         await asyncio.sleep(5)
         waits = asyncio.create_task(_enter(gate, stop))
         await asyncio.sleep(5)
@@ -302,7 +303,7 @@ def test_a_worker_that_no_longer_knows_its_part_waits() -> None:
         assert await _enter(gate, stop, 0)  # what is open must be settled, whoever is silent
         waits = asyncio.create_task(_enter(gate, stop))
         await asyncio.sleep(0.1)
-        limits.divide([Leased("s", "b", "a", 1)], CLOCK.monotonic())
+        limits.divide(own([Leased("s", "b", "a", 1)], "a"), CLOCK.monotonic())
         assert await waits
         assert CLOCK.monotonic() == pytest.approx(10.1, abs=0.01)
 
@@ -316,9 +317,9 @@ async def _enter(gate: Gate, stop: asyncio.Event, objects: int = 1) -> bool:
 
 def test_a_worker_without_shards_may_read_to_plan_some_but_change_nothing() -> None:
     async def main() -> None:
-        limits = Limits(lambda _: _store(max_requests_per_second=10), "b", CLOCK)
+        limits = Limits(lambda _: _store(max_requests_per_second=10), CLOCK)
         gate, stop = limits.gate("s", "b"), asyncio.Event()
-        limits.divide([Leased("s", "b", "a", 1)], CLOCK.monotonic())
+        limits.divide(own([Leased("s", "b", "a", 1)], "b"), CLOCK.monotonic())
         assert await _enter(gate, stop, 0)
         changes = asyncio.create_task(_enter(gate, stop, 1))
         await asyncio.sleep(3)
@@ -331,8 +332,8 @@ def test_a_worker_without_shards_may_read_to_plan_some_but_change_nothing() -> N
 
 def test_a_gate_that_is_made_later_knows_who_has_what() -> None:
     async def main() -> None:
-        limits = Limits(lambda _: _store(max_requests_per_second=10), "a", CLOCK)
-        limits.divide([Leased("s", "b", "a", 1)], CLOCK.monotonic())
+        limits = Limits(lambda _: _store(max_requests_per_second=10), CLOCK)
+        limits.divide(own([Leased("s", "b", "a", 1)], "a"), CLOCK.monotonic())
         assert await _enter(limits.gate("s", "b"), asyncio.Event())
         assert CLOCK.monotonic() == 0.0
 
@@ -377,9 +378,9 @@ def test_batches_shrink_under_a_cap() -> None:
     async def main() -> list[int]:
         sizes = []
         for rate in (None, 5_000.0, 3.0):
-            limits = Limits(lambda _, rate=rate: _store(max_objects_per_second=rate), "a", CLOCK)
+            limits = Limits(lambda _, rate=rate: _store(max_objects_per_second=rate), CLOCK)
             limits.gate("s", "b")
-            limits.divide([Leased("s", "b", "a", 1)], CLOCK.monotonic())
+            limits.divide(own([Leased("s", "b", "a", 1)], "a"), CLOCK.monotonic())
             sizes.append(limits.gate("s", "b").batch_size)
         return sizes
 
@@ -674,7 +675,7 @@ def test_a_worker_that_joins_begins_with_what_others_found() -> None:
 
 def test_news_come_at_once_when_bad_and_once_a_second_else() -> None:
     async def main() -> None:
-        limits = Limits(lambda _: STORE, "a", CLOCK)
+        limits = Limits(lambda _: STORE, CLOCK)
         estimate = limits.gate("s", "b").estimate
         assert limits.news() == [Found("s", "b", 4.0)]
         estimate.concurrency = 8.0

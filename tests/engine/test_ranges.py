@@ -17,6 +17,7 @@ import pytest
 
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database.leases import Leased
+from longshore.database.quotas import own
 from longshore.database.ramps import Taken
 from longshore.engine.calls import Calls
 from longshore.engine.deadline import Deadline
@@ -103,8 +104,8 @@ def test_ranges_share_the_cap_of_their_bucket() -> None:
 
 def test_what_a_shard_had_is_forgotten_when_it_ends_and_told_to_nobody() -> None:
     async def main() -> None:
-        limits = Limits(lambda _: STORE, "w", CLOCK)
-        limits.divide([Leased("s", "b", "w", 2)], CLOCK.monotonic())
+        limits = Limits(lambda _: STORE, CLOCK)
+        limits.divide(own([Leased("s", "b", "w", 2)], "w"), CLOCK.monotonic())
         one, two = (limits.gate("s", "b", shard=shard) for shard in (1, 2))
         assert one is not two
         assert limits.gate("s", "b", shard=1) is one
@@ -136,7 +137,7 @@ async def test_each_shard_of_a_store_that_refuses_by_ranges_has_a_gate(tmp_path:
         options={"endpoint": "http://127.0.0.1:1", "initial_writes_per_second": 7},
     )
     stores = Stores(Settings(data_dir=tmp_path, stores={"gs": gs}))
-    limits = Limits(stores.settings_of, "w", CLOCK)
+    limits = Limits(stores.settings_of, CLOCK)
 
     def gate(shard: int, bucket: str) -> Gate:
         deadline = Deadline(SYSTEM_CLOCK, 30, 0)
@@ -235,11 +236,11 @@ def test_what_was_proven_is_asked_for_at_once() -> None:
 
 def test_what_is_proven_is_told_once_and_again_while_it_is_in_use() -> None:
     async def main() -> None:
-        limits = Limits(lambda _: STORE, "w", CLOCK)
+        limits = Limits(lambda _: STORE, CLOCK)
         gate = limits.gate("s", "b", shard=1, ramp=RAMP)
         told: list[tuple[float, float]] = []
         while CLOCK.monotonic() < 1_300:
-            limits.divide([Leased("s", "b", "w", 1)], CLOCK.monotonic())
+            limits.divide(own([Leased("s", "b", "w", 1)], "w"), CLOCK.monotonic())
             told += [(CLOCK.monotonic(), one.writes_per_second) for one in limits.taken()]
             for _ in range(9 if CLOCK.monotonic() < 10.2 else 1):
                 async with gate.call(25, asyncio.Event()):

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 
 from longshore.database.leases import Leased
+from longshore.database.quotas import own
 from longshore.engine.calls import EngineTurns
 from longshore.engine.deadline import Deadline
 from longshore.engine.limits import Limits
@@ -46,13 +47,13 @@ class Bucket:
     """One worker at a bucket of such a server."""
 
     def __init__(self, store: BusyStore) -> None:
-        self.limits = Limits(lambda _: StoreSettings(name="s", kind="memory"), "a", CLOCK)
+        self.limits = Limits(lambda _: StoreSettings(name="s", kind="memory"), CLOCK)
         self.store = store
         self.done = 0
         self.most_tries = 0
 
     def turns(self) -> tuple[EngineTurns, Running]:
-        self.limits.divide([Leased("s", "b", "a", 1)], CLOCK.monotonic())
+        self.limits.divide(own([Leased("s", "b", "a", 1)], "a"), CLOCK.monotonic())
         deadline = Deadline(CLOCK, 1e9, CLOCK.monotonic())
         running = Running(shard=cast(Any, None), store="s", deadline=deadline, since=0.0)
         return EngineTurns("s", self.limits.gate("s", "b"), running, CLOCK), running

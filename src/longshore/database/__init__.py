@@ -21,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK, Clock
-from longshore.database import engines, schema
+from longshore.database import engines, notices, schema
 from longshore.database.failures import Trouble, trouble
 from longshore.database.glances import Look, Rounds
 from longshore.database.transaction import Kept, Reading, Undecided, Writing, glance, jot
@@ -54,6 +54,7 @@ class Database:
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         """``where``: the file of an SQLite database, made if need be, or a URL of PostgreSQL."""
+        self._url = where if isinstance(where, str) else None
         ways = engines.sqlite(where) if isinstance(where, Path) else engines.postgresql(where)
         self._reader = Kept(ways.reader)
         self._glancer = Kept(ways.glancer)
@@ -152,6 +153,12 @@ class Database:
             return writing.attempt() if answer is None else answer
 
         return await self._persist(self._write_threads, attempt)
+
+    async def listen(self, channel: str, heard: notices.Heard) -> None:
+        """Have ``heard`` called with each word that is told on a channel of ``notices`` until this
+        is cancelled. Nothing is ever told on SQLite, which one machine has alone."""
+        if self._url is not None:
+            await notices.listen(self._url, channel, heard, self._clock)
 
     async def _persist(self, threads: ThreadPoolExecutor, attempt: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()

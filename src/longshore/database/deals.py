@@ -3,18 +3,48 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select, update
 
-from longshore.database import coordinator
-from longshore.database.leases import LEASE, LEASED, RENEW, Carried, Lease, choose, take
+from longshore.database import coordinator, quotas
+from longshore.database.estimates import Found, hear
+from longshore.database.leases import (
+    LEASE,
+    LEASED,
+    RENEW,
+    Carried,
+    Lease,
+    cancelled,
+    choose,
+    take,
+)
+from longshore.database.quotas import Quota
 from longshore.database.shards import WHOLE, shard_of
 from longshore.database.tables import shards
 from longshore.model import Shard
 
 DEALT_AT_ONCE = 256
 """How many shards a cluster gets in one transaction."""
+
+
+class News(NamedTuple):
+    """What a worker of a cluster asks once a second, though it is told most of it at once: which
+    jobs are cancelled, which shards it was dealt, by id and attempt, its quotas, and what
+    others have found out about buckets."""
+
+    cancelled: frozenset[int]
+    dealt: Sequence[tuple[int, int]]
+    quotas: Sequence[Quota]
+    found: Sequence[Found]
+
+
+class Accepted(NamedTuple):
+    """A shard that a worker carries from now on, and the quotas that it has by then."""
+
+    shard: Shard
+    quotas: Sequence[Quota]
 
 
 _CARRIED_BY = (
@@ -74,12 +104,23 @@ def dealt(connection: Connection, owner: str) -> list[tuple[int, int]]:
     return [(row.id, row.attempt) for row in connection.execute(mine)]
 
 
-def accept(connection: Connection, owner: str, shard: int, attempt: int) -> Shard | None:
+def news(connection: Connection, owner: str, since_us: int) -> News:
+    """What is new for a worker; ``since_us``: what was found out before then is too old."""
+    return News(
+        cancelled(connection),
+        dealt(connection, owner),
+        quotas.of(connection, owner),
+        hear(connection, since_us),
+    )
+
+
+def accept(connection: Connection, owner: str, shard: int, attempt: int) -> Accepted | None:
     """Begin to carry a shard that was dealt to ``owner``; None: it is no longer so."""
     given = {"shard_id": shard, "shard_attempt": attempt}
     if not connection.execute(RENEW.where(shards.c.owner == owner), given).rowcount:
         return None
-    return shard_of(connection.execute(WHOLE.where(shards.c.id == shard)).one())
+    whole = shard_of(connection.execute(WHOLE.where(shards.c.id == shard)).one())
+    return Accepted(whole, quotas.of(connection, owner))
 
 
 def end(connection: Connection, term: int, lease: Lease) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -108,15 +110,44 @@ def one_connection(url: str, application_name: str) -> Connection:
     return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
 
 
+class LostConnection(Exception):
+    """A listener's connection cannot be had, or is no more."""
+
+
+@asynccontextmanager
+async def listener(url: str, channel: str) -> AsyncIterator[AsyncIterator[str]]:
+    """What is told on a channel of PostgreSQL from now on, each word once; raises LostConnection.
+
+    Of psycopg's own kind for asyncio: SQLAlchemy has no way to wait for the server's word.
+    """
+    import psycopg  # only where there is PostgreSQL
+    from psycopg import sql
+
+    parsed, arguments = _where(url, "longshore")
+    _, given = parsed.get_dialect()().create_connect_args(parsed)
+    try:
+        connection = await psycopg.AsyncConnection.connect(**given, **arguments, autocommit=True)
+        async with connection:
+            await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
+            yield (notice.payload async for notice in connection.notifies())
+    except psycopg.Error as error:
+        raise LostConnection(str(error)) from error
+
+
+def _where(url: str, application_name: str) -> tuple[URL, dict[str, Any]]:
+    """The server's URL, and what else a connection is given that it does not say."""
+    parsed = make_url(url).set(drivername=_DRIVER)
+    given = {**_CONNECT, "application_name": application_name}
+    return parsed, {key: value for key, value in given.items() if key not in parsed.query}
+
+
 def _postgresql_engine(url: str, application_name: str = "longshore", **options: Any) -> Engine:
     if find_spec("psycopg") is None:
         raise FailedPrecondition(
             "PostgreSQL needs its driver, which is not installed:"
             " pip install 'longshore[postgresql]'."
         )
-    parsed = make_url(url).set(drivername=_DRIVER)
-    given = {**_CONNECT, "application_name": application_name}
-    arguments = {key: value for key, value in given.items() if key not in parsed.query}
+    parsed, arguments = _where(url, application_name)
     return create_engine(
         parsed, connect_args=arguments, use_native_hstore=False, **_JSON, **options
     )

@@ -31,6 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects import postgresql, sqlite
 
 from longshore import names
+from longshore.database.notices import CANCELLED, tell
 from longshore.database.parts import HAS_BUCKET, NewPart, insert_parts
 from longshore.database.rollup import (
     Totals,
@@ -173,19 +174,16 @@ def create_job(connection: Connection, new: NewJob, now_us: int) -> Counted | No
 
 
 def cancel_job(connection: Connection, job: int, now_us: int) -> None:
-    """Ask for the end of an open job; asking again changes nothing.
+    """Ask for the end of an open job, and tell workers; asking again changes nothing.
 
     A shard that nobody carries and that has nothing announced ends now, and with the last one the
-    job. The others hear it from the engine.
-    """
+    job."""
     lock_job(connection, job)
-    asked = connection.execute(
-        update(jobs)
-        .where(jobs.c.id == job, jobs.c.cancel_us.is_(None), jobs.c.complete_us.is_(None))
-        .values(cancel_us=now_us)
-    )
-    if asked.rowcount == 0:
+    goes_on = (jobs.c.cancel_us.is_(None), jobs.c.complete_us.is_(None))
+    asked = update(jobs).where(jobs.c.id == job, *goes_on).values(cancel_us=now_us)
+    if connection.execute(asked).rowcount == 0:
         return
+    tell(connection, CANCELLED, str(job))
     lock_parts(connection, job)
     connection.execute(
         update(shards)

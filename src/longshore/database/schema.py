@@ -24,7 +24,7 @@ from sqlalchemy import (
 from longshore.database.tables import jobs, metadata
 from longshore.errors import FailedPrecondition
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this longshore needs; the last one in ``migrations/versions``."""
 INITIAL = "0001"
 """The revision of tables that were made before revisions were written down."""

@@ -177,6 +177,7 @@ shards = Table(
         where="owner IS NULL AND state IN ('QUEUED', 'RUNNING')",
     ),
     _index("shards_leased", "job", "owner", where="owner IS NOT NULL"),
+    _index("shards_of_worker", "owner", where="owner IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 
@@ -216,6 +217,13 @@ ramps = Table(
     Column("bucket", Name, primary_key=True),
     Column("writes_per_second", Float, nullable=False),  # of all workers together
     Column("update_us", BigInteger, nullable=False),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("owner", Name, primary_key=True),  # a worker
+    Column("parts", JSON, nullable=False),  # of every store and bucket of which it has shards
 )
 
 proofs = Table(

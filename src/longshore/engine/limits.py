@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Final
 
 from longshore.clock import Clock
 from longshore.database.estimates import Found
-from longshore.database.leases import Leased
+from longshore.database.quotas import WHOLE_STORE, Quota
 from longshore.database.ramps import Taken
 from longshore.engine.caps import Cap, Held
 from longshore.engine.estimate import Lag
 from longshore.engine.gate import Gate
 from longshore.settings import Ramp, StoreSettings
+
+GRACE_SECONDS: Final = 1.0
+"""For how long quotas are good where workers learn them four times a second."""
 
 
 class Limits:
@@ -24,17 +28,19 @@ class Limits:
     """
 
     def __init__(
-        self, settings_of: Callable[[str], StoreSettings], owner: str, clock: Clock
+        self,
+        settings_of: Callable[[str], StoreSettings],
+        clock: Clock,
+        grace_seconds: float = GRACE_SECONDS,
     ) -> None:
-        """``settings_of`` gives a store's settings by its name; ``owner`` is the name under which
-        this worker leases shards."""
+        """``settings_of`` gives a store's settings by its name; ``grace_seconds``: for how long
+        quotas are good, more than twice as long as from one time they are learnt to the next."""
         self._settings_of = settings_of
-        self._owner = owner
         self._clock = clock
+        self._grace_seconds = grace_seconds
         self._stores: dict[str, Cap[Gate]] = {}
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._held: dict[tuple[str, str], Held] = {}
-        self._held_of_store: dict[str, Held] = {}
         self._asked, self.lag = -math.inf, Lag()
 
     def gate(
@@ -53,31 +59,35 @@ class Limits:
         """A bucket, with what is known of who has its shards."""
         settings = self._settings_of(store)
         if store not in self._stores:
-            self._stores[store] = Cap(settings)
-            self._stores[store].learn(self._held_of_store.get(store, Held()), self._asked)
-        met = _Bucket(Cap(settings.caps_of(bucket), ramp))
+            self._stores[store] = Cap(settings, None, self._grace_seconds)
+            self._stores[store].learn(self._held.get((store, WHOLE_STORE), Held()), self._asked)
+        met = _Bucket(Cap(settings.caps_of(bucket), ramp, self._grace_seconds))
         self._buckets[store, bucket] = met
         return met
 
-    def divide(self, leased: Iterable[Leased], asked: float) -> None:
-        """Learn how many shards of every bucket each worker has leased: a worker with a third of
-        the shards has a third of the cap, of a bucket as of a store.
-        To be told after each claim and at least every quarter of a second; ``asked``: the
-        monotonic time just before the database was. Under a cap nothing is sent if this is older
-        than GRACE_SECONDS but reads, nor by a worker without shards of the bucket.
+    def divide(self, quotas: Iterable[Quota], asked: float) -> None:
+        """Learn this worker's quotas: with a third of the shards it has a third of the cap, of a
+        bucket as of a store.
+
+        To be told after each claim and several times in ``grace_seconds``; ``asked``: the monotonic
+        time just before the database was. Under a cap nothing is sent if this is older than that
+        but reads, nor by a worker without shards of the bucket.
         """
-        self._held, self._held_of_store, self._asked = {}, {}, asked
-        for store, bucket, owner, shards in leased:
-            before = shards if owner < self._owner else 0
-            mine = shards if owner == self._owner else 0
-            of_store = self._held_of_store.get(store, Held())
-            of_bucket = self._held.get((store, bucket), Held())
-            self._held_of_store[store] = of_store.plus(before, mine, shards)
-            self._held[store, bucket] = of_bucket.plus(before, mine, shards)
+        if asked < self._asked:
+            return  # the answer to an older question
+        self._asked = asked
+        self._held = {
+            (one.store, one.bucket): Held(one.before, one.mine, one.everybody, one.new)
+            for one in quotas
+        }
         for store, cap in self._stores.items():
-            cap.learn(self._held_of_store.get(store, Held()), asked)
+            cap.learn(self._held.get((store, WHOLE_STORE), Held()), asked)
         for key, known in self._buckets.items():
             known.learn(self._held.get(key, Held()), asked)
+
+    def has_quota(self, store: str, bucket: str) -> bool:
+        """Whether this worker knows of a quota of its own."""
+        return (store, bucket) in self._held
 
     def left(self, store: str, bucket: str, *, whole_store: bool) -> None:
         """This worker has ended its last shard of a bucket, or of the ``whole_store``; to be told

@@ -4,18 +4,20 @@ stop."""
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Set
+from collections.abc import Awaitable, Callable, Iterable, Set
 from contextlib import suppress
 from typing import Final
 
 from longshore import telemetry
 from longshore.clock import Clock
-from longshore.database import Database, deals, estimates, leases, ramps, shards
+from longshore.database import Database, deals, estimates, leases, quotas, ramps, shards
+from longshore.database.notices import CANCELLED
 from longshore.database.shards import LeaseLost
 from longshore.engine.carry import carry
 from longshore.engine.deadline import Deadline
-from longshore.engine.limits import Limits
+from longshore.engine.limits import GRACE_SECONDS, Limits
 from longshore.engine.running import Running, Tools
 from longshore.errors import Unavailable
 from longshore.model import Shard
@@ -35,6 +37,12 @@ STUCK_SECONDS: Final = 30.0
 of a store that refuses by ranges."""
 DIVIDE_SECONDS: Final = 0.25
 """How often a worker learns who carries what, to divide the caps of stores by."""
+LOOK_SECONDS: Final = 1.0
+"""How often a worker of a cluster asks for news."""
+SOON_SECONDS: Final = 0.1
+"""How often it does while it has no quota of something of which it carries shards."""
+QUOTAS_GOOD_SECONDS: Final = 3.0
+"""For how long what it has heard of its quotas is good, there."""
 ESTIMATE_GOOD_US: Final = 60_000_000
 """How old what another worker found out about a bucket may be; clocks of machines may differ."""
 WARM_US: Final = 24 * 3_600_000_000
@@ -46,9 +54,17 @@ class Worker:
     """Carries shards of one database until it is told to stop."""
 
     def __init__(
-        self, name: str, settings: Settings, database: Database, stores: Stores, clock: Clock
+        self,
+        name: str,
+        settings: Settings,
+        database: Database,
+        stores: Stores,
+        clock: Clock,
+        *,
+        dealt: bool = False,
     ) -> None:
-        """``name`` is the owner of its leases; never reused by another worker."""
+        """``name`` is the owner of its leases; never reused by another worker. ``dealt``: it takes
+        nothing by itself, but carries what it is given."""
         self._name = name
         self._settings = settings
         self._at_once = settings.shards_at_once
@@ -58,7 +74,9 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._given: set[tuple[int, int]] = set()
         self._found: set[asyncio.Task[None]] = set()
-        self._limits = Limits(stores.settings_of, name, clock)
+        self._dealt = dealt
+        good_seconds = QUOTAS_GOOD_SECONDS if dealt else GRACE_SECONDS
+        self._limits = Limits(stores.settings_of, clock, good_seconds)
         self._tools = Tools(
             database=database,
             stores=stores,
@@ -69,7 +87,7 @@ class Worker:
             logs_dir=settings.logs_dir,
             logs=settings.logs,
         )
-        self._divided = clock.monotonic() - DIVIDE_SECONDS
+        self._looked = -math.inf
         self._busy = clock.monotonic()
         self._shown: set[tuple[str, str]] = set()
         self._broken = self._over = False
@@ -80,11 +98,16 @@ class Worker:
 
         Raises Unavailable when the database fails: its state is sound, so a new worker goes on.
         """
-        await self._go_on(stop, self._poll)
-
-    async def attend(self, stop: asyncio.Event) -> None:
-        """The same with nothing but what it is given to ``carry``."""
-        await self._go_on(stop, self._attend)
+        if not self._dealt:
+            await self._go_on(stop, self._poll)
+            return
+        listening = asyncio.create_task(self._database.listen(CANCELLED, self._hear))
+        try:
+            await self._go_on(stop, self._attend)
+        finally:
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
 
     async def carry(self, shard: int, attempt: int) -> None:
         """Carry a shard that was dealt to this worker until its lease has ended; does nothing where
@@ -94,10 +117,11 @@ class Worker:
         self._given.add((shard, attempt))
         try:
             asked = self._clock.monotonic()
-            dealt = await self._database.write(deals.accept, self._name, shard, attempt)
-            if dealt is not None:
+            accepted = await self._database.write(deals.accept, self._name, shard, attempt)
+            if accepted is not None:
+                self._limits.divide(accepted.quotas, asked)
                 # Not ended with whoever waits for it: only its lease says how long it runs.
-                await asyncio.wait({self._start(dealt, asked)})
+                await asyncio.wait({self._start(accepted.shard, asked)})
         finally:
             self._given.discard((shard, attempt))
 
@@ -123,21 +147,39 @@ class Worker:
             raise Unavailable("The database failed under a shard; a new worker goes on.")
 
     async def _attend(self) -> int:
-        """Pass cancellations on and keep leases alive."""
-        self._cancel(await self._database.read(leases.cancelled))
+        """Keep leases alive, and learn what is new: once a second, as most of it is told."""
         await self._renew()
-        if self._clock.monotonic() - self._divided >= DIVIDE_SECONDS:
-            await self._divide()
-            await self._find_what_was_dealt()
+        now = self._clock.monotonic()
+        if now - self._looked >= (SOON_SECONDS if self._lacks_quota() else LOOK_SECONDS):
+            self._looked = now
+            since_us = self._clock.now_us() - ESTIMATE_GOOD_US
+            news = await self._database.read(deals.news, self._name, since_us)
+            self._cancel(news.cancelled)
+            for shard, attempt in news.dealt:
+                self._find(shard, attempt)
+            self._limits.divide(news.quotas, now)
+            await self._learn(news.found)
         return 0
 
-    async def _find_what_was_dealt(self) -> None:
+    def _lacks_quota(self) -> bool:
+        return any(
+            shard.store is not None and not self._limits.has_quota(shard.store, shard.bucket)
+            for shard in (running.shard for running in self._running.values())
+        )
+
+    def _hear(self, job: str | None) -> None:
+        """A job is cancelled, or nobody knows which ones are: then it is time to ask."""
+        if job is not None:
+            self._cancel({int(job)})
+        else:
+            self._looked = -math.inf
+
+    def _find(self, shard: int, attempt: int) -> None:
         """Carry what this worker was dealt without being told: word of it may have been lost."""
-        for shard, attempt in await self._database.read(deals.dealt, self._name):
-            if (shard, attempt) not in self._running:
-                task = asyncio.create_task(self.carry(shard, attempt))
-                self._found.add(task)
-                task.add_done_callback(self._found.discard)
+        if (shard, attempt) not in self._running:
+            task = asyncio.create_task(self.carry(shard, attempt))
+            self._found.add(task)
+            task.add_done_callback(self._found.discard)
 
     def _cancel(self, jobs: Set[int]) -> None:
         for running in self._running.values():
@@ -155,7 +197,7 @@ class Worker:
         await self._pass_on(carried)
         taken = await self._claim(carried) if news.free else 0
         await self._ask_for_more(carried, idle=not news.free)
-        if taken or self._clock.monotonic() - self._divided >= DIVIDE_SECONDS:
+        if taken or self._clock.monotonic() - self._looked >= DIVIDE_SECONDS:
             await self._divide()
         return taken
 
@@ -215,17 +257,23 @@ class Worker:
                 await self._database.write(leases.ask_to_halve, shard)
 
     async def _divide(self) -> None:
-        """Learn which part of each store's caps is this worker's, and share what is found out
-        about stores with the other workers."""
-        self._divided = self._clock.monotonic()
+        """Learn which part of each store's caps is this worker's, and what others have found."""
+        self._looked = self._clock.monotonic()
         if not self._running:
             return
-        self._limits.divide(await self._database.read(leases.who_leases), self._divided)
+        leased = await self._database.read(leases.who_leases)
+        self._limits.divide(quotas.own(leased, self._name), self._looked)
+        since_us = self._clock.now_us() - ESTIMATE_GOOD_US
+        await self._learn(await self._database.read(estimates.hear, since_us))
+
+    async def _learn(self, found: Iterable[estimates.Found]) -> None:
+        """Share what is found out about stores with the other workers."""
+        if not self._running:
+            return
         if news := self._limits.news():
             await self._database.write(estimates.tell, news, self._clock.now_us())
-        since_us = self._clock.now_us() - ESTIMATE_GOOD_US
-        for found in await self._database.read(estimates.hear, since_us):
-            self._limits.heard(found)
+        for one in found:
+            self._limits.heard(one)
         if buckets := self._limits.ramped():
             await self._share_ramps(buckets)
         self._show_limits()

@@ -15,6 +15,7 @@ import distributed
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database, deals, leases
+from longshore.dividing import Divider
 from longshore.engine.worker import IDLE_SECONDS, POLL_SECONDS, SHARDS_WANTED, TURN_SECONDS
 from longshore.errors import FailedPrecondition
 from longshore.runners.dask.place import KIND, carry, hand_back, terms
@@ -28,6 +29,8 @@ ACCEPT_SECONDS: Final = 2.0
 CALL_SECONDS: Final = 5.0
 """How long the scheduler may take to answer."""
 AGAIN_SECONDS: Final = 0.5
+IDLE_TIMES: Final = 4
+"""Of its time, a coordinator that finds nothing to deal spends no more than a fifth on looking."""
 
 T = TypeVar("T")
 
@@ -113,15 +116,19 @@ class Dealer:
         self._errands: set[asyncio.Task[None]] = set()
         self._busy = SYSTEM_CLOCK.monotonic()
         self._looked = -math.inf
+        self._divider = Divider(term, database)
 
     async def run(self, over: asyncio.Event) -> None:
         """Deal until ``over`` is set; raises ConnectionError when the scheduler is lost."""
         while not over.is_set():
-            if SYSTEM_CLOCK.monotonic() - self._looked >= LOOK_SECONDS:
+            began = SYSTEM_CLOCK.monotonic()
+            if began - self._looked >= LOOK_SECONDS:
                 await self._look()
                 await self._take_back()
+            await self._divider.divide()
             if not await self._deal():
-                await SYSTEM_CLOCK.wait(over, POLL_SECONDS)
+                took = SYSTEM_CLOCK.monotonic() - began
+                await SYSTEM_CLOCK.wait(over, max(POLL_SECONDS, IDLE_TIMES * took))
 
     async def _look(self) -> None:
         """Learn who is there, and who of them can be dealt to."""
@@ -167,6 +174,7 @@ class Dealer:
         self._busy = SYSTEM_CLOCK.monotonic()
         now_us = SYSTEM_CLOCK.now_us()
         dealt = await self._database.write(deals.deal, self._term, places, self._at_once, now_us)
+        await self._divider.divide(anew=bool(dealt))
         for lease in dealt:
             self._send(lease)
         return len(dealt)

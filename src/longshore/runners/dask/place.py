@@ -72,10 +72,10 @@ async def work(name: str, settings: Settings, heart: Heart) -> None:
     try:
         stores.prepare()
         await database.read(schema.check)
-        engine = Worker(name, settings, database, stores, SYSTEM_CLOCK)
+        engine = Worker(name, settings, database, stores, SYSTEM_CLOCK, dealt=True)
         async with asyncio.TaskGroup() as group:
             group.create_task(_stay_in_the_cluster(name, settings, engine, stop))
-            group.create_task(engine.attend(stop))
+            group.create_task(engine.run(stop))
     except* Error as errors:
         telemetry.warning("worker ends", worker=name, why=errors.exceptions[0])
         raise SystemExit(1) from errors
