@@ -123,7 +123,7 @@ def work(settings: Settings) -> int:
 
 async def _work(settings: Settings, lock: DataDirLock) -> int:
     await _try_stores(settings)
-    shared = _service_lock(settings)
+    shared = _service_lock(settings, "longshore worker")
     database = Database.open(settings, patience_seconds=PATIENCE_SECONDS)
     try:
         runner = _workers(settings, database, lock.fd)
@@ -183,10 +183,11 @@ def _pages(settings: Settings, database: Database, runner: Runner) -> RestServer
     return server
 
 
-def _service_lock(settings: Settings) -> ServiceLock | None:
+def _service_lock(settings: Settings, name: str = "longshore serve") -> ServiceLock | None:
     if settings.database is None:
         return None
-    return ServiceLock(settings.database, shared=settings.runner != LOCAL)
+    shared = settings.runner != LOCAL
+    return ServiceLock(settings.database, schema.HEAD, shared=shared, name=name, again=schema.check)
 
 
 def _runner(settings: Settings, database: Database, lock_fd: int) -> Runner:
@@ -201,9 +202,9 @@ async def take_over(settings: Settings, database: Database) -> int:
     in a database that lies in the locked data directory, else those of services in there. What a
     service on another machine has left ends once it has stood still for ``lease_seconds``."""
     if settings.database is None:
-        before = await database.write(schema.upgrade)
-        if before not in (None, schema.HEAD):
-            telemetry.event("database upgraded", before=before, after=schema.HEAD)
+        done = await database.write(schema.upgrade)
+        if done.before not in (None, done.after):
+            telemetry.event("database upgraded", before=done.before, after=done.after)
         return await database.write(leases.release)
     await database.create()
     await database.read(schema.check)
@@ -211,13 +212,18 @@ async def take_over(settings: Settings, database: Database) -> int:
 
 
 async def _stay_alone(lock: ServiceLock, stop: asyncio.Event) -> None:
-    """Take the lock anew after the database's restart; stop if another service was faster."""
+    """Take the lock anew after the database's restart; stop if another service was faster, or the
+    schema has left this one behind meanwhile."""
     while not await SYSTEM_CLOCK.wait(stop, _ALONE_SECONDS):
         try:
             ours = await asyncio.to_thread(lock.keep)
         except Unavailable as error:
             telemetry.warning("service lock lost", why=error)
             continue
+        except FailedPrecondition as error:
+            telemetry.warning("database upgraded", why=error, action="stopping")
+            stop.set()
+            return
         if not ours:
             telemetry.warning("another service has the database", action="stopping")
             stop.set()

@@ -10,21 +10,22 @@ from typing import Any
 import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text, update
+from sqlalchemy import Connection, inspect, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from longshore.database import Database, schema
+from longshore.database.schema import Upgraded
+from longshore.database.tables import compatibility
 from longshore.errors import FailedPrecondition
+from tests.database import revisions as made_up
 
-MIGRATIONS = Path(schema.__file__).parent / "migrations"
 
-
-def revisions() -> list[str]:
-    """All of them, the oldest first."""
+def steps() -> dict[str, str]:
+    """All revisions, the oldest first, and the oldest longshore that can use each."""
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
     scripts = ScriptDirectory.from_config(config)
-    return [script.revision for script in scripts.walk_revisions()][::-1]
+    return {one.revision: one.module.oldest for one in [*scripts.walk_revisions()][::-1]}
 
 
 def shape(connection: Connection) -> dict[str, Any]:
@@ -65,21 +66,42 @@ async def empty(database_at: Path | str) -> Any:
 
 
 def test_revisions_are_in_order_and_head_is_the_last() -> None:
-    found = revisions()
+    found = list(steps())
     assert found == sorted(found)
     assert (found[0], found[-1]) == (schema.INITIAL, schema.HEAD)
 
 
-@pytest.mark.parametrize("start", [None, *revisions()])
+def test_every_revision_says_who_can_use_it() -> None:
+    """Nobody comes back who could not use an earlier one, and what may wait is a contraction."""
+    found = steps()
+    oldest = list(found.values())
+    assert oldest == sorted(oldest)
+    assert all(who <= revision for revision, who in found.items())
+    assert oldest[-1] == schema.OLDEST
+    expand = [
+        revision
+        for revision, before in zip(found, ["0000", *oldest], strict=False)
+        if found[revision] == before
+    ]
+    assert schema.NEEDED in found
+    assert all(revision <= schema.NEEDED for revision in expand)
+
+
+@pytest.mark.parametrize("start", [None, *steps()])
 async def test_every_revision_can_become_the_newest(
     empty: Database, database: Database, start: str | None
 ) -> None:
     if start is not None:
         await empty.write(_at, start)
-    assert await empty.write(schema.upgrade) == start
+    assert await empty.write(schema.upgrade) == Upgraded(start, schema.HEAD)
     await empty.read(schema.check)
     assert await empty.read(shape) == await database.read(shape)
-    assert await empty.write(schema.upgrade) == schema.HEAD
+    assert await empty.write(schema.upgrade) == Upgraded(schema.HEAD, schema.HEAD)
+    assert await empty.read(oldest_user) == schema.OLDEST
+
+
+def oldest_user(connection: Connection) -> str:
+    return connection.execute(select(compatibility.c.oldest)).scalar_one()
 
 
 def _at(connection: Connection, revision: str) -> None:
@@ -100,16 +122,38 @@ async def test_tables_without_a_revision_are_of_the_first(empty: Database) -> No
     await empty.write(_at, schema.INITIAL)
     await empty.write(lambda connection: connection.execute(text("DROP TABLE alembic_version")))
     assert await empty.read(schema.revision) == schema.INITIAL
-    assert await empty.write(schema.upgrade) == schema.INITIAL
+    assert (await empty.write(schema.upgrade)).before == schema.INITIAL
 
 
-async def test_a_newer_schema_is_refused_and_stays(database: Database) -> None:
+async def test_a_newer_schema_that_leaves_no_room_is_refused_and_stays(database: Database) -> None:
     newer = update(schema._versions).values(version_num="9999")
     await database.write(lambda connection: connection.execute(newer))
+    later = update(compatibility).values(oldest="9998")
+    await database.write(lambda connection: connection.execute(later))
     for function in (schema.check, schema.upgrade):
-        with pytest.raises(FailedPrecondition, match="newer"):
+        with pytest.raises(FailedPrecondition, match=r"newer.* only one of 9998 or later"):
             await database.write(function)
     assert await database.read(schema.revision) == "9999"
+
+
+async def test_who_is_older_uses_what_was_expanded_and_not_what_was_contracted(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = schema.HEAD
+    with monkeypatch.context() as newer:
+        expanded = made_up.add(tmp_path, newer, "expand")
+        assert await database.write(schema.upgrade) == Upgraded(own, expanded)
+        await database.read(schema.check)
+    await database.read(schema.check)
+    assert await database.write(schema.upgrade) == Upgraded(expanded, expanded)
+    with monkeypatch.context() as newest:
+        made_up.add(tmp_path, newest, "expand")
+        contracted = made_up.add(tmp_path, newest, "contract")
+        await database.read(schema.check)  # it need not wait for that
+        assert await database.write(schema.upgrade) == Upgraded(expanded, contracted)
+        await database.read(schema.check)
+    with pytest.raises(FailedPrecondition, match=f"only one of {expanded} or later"):
+        await database.read(schema.check)
 
 
 async def test_an_older_schema_is_refused_with_what_to_do(database: Database) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -34,7 +34,7 @@ BackupArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The backup
 
 @app.command("check", epilog="Example: [bold]longshore database check --data-dir ./data[/]")
 def check(config: ConfigOption = None, data_dir: DataDirOption = None) -> int:
-    """Say whether the database has the schema that this version needs; exit code 1 if not.
+    """Say whether this version can use the database's schema; exit code 1 if not.
 
     A service may be running.
     """
@@ -43,27 +43,48 @@ def check(config: ConfigOption = None, data_dir: DataDirOption = None) -> int:
     settings = load(config, os.environ, {"data_dir": data_dir})
     if settings.database is None and not settings.database_path.exists():
         raise FailedPrecondition(f"There is no database {settings.database_path} yet.")
-    _run(settings, schema.check)
-    typer.echo(f"The database has schema {schema.HEAD}, as it should.")
+    found = _run(settings, _checked)
+    if found == schema.HEAD:
+        typer.echo(f"The database has schema {found}, as it should.")
+    else:
+        typer.echo(
+            f"The database has schema {found}, which this version, of {schema.HEAD}, can use."
+        )
     return 0
+
+
+def _checked(connection: Connection) -> str | None:
+    from longshore.database import schema
+
+    schema.check(connection)
+    return schema.revision(connection)
 
 
 @app.command("upgrade", epilog="Example: [bold]longshore database upgrade --config prod.toml[/]")
 def upgrade(config: ConfigOption = None, data_dir: DataDirOption = None) -> int:
-    """Bring the database to the schema that this version needs, wholly or not at all.
+    """Bring the database to the newest schema that this version knows.
 
-    Stop the service first, and back the database up: there is no way back but the backup. On
-    SQLite, `longshore serve` does it by itself.
+    Back it up first: there is no way back but the backup. On PostgreSQL services and workers of the
+    version before may run: what takes from them what they need is left, with their names; run this
+    again once they have ended. On SQLite, `longshore serve` does all of it by itself.
     """
     from longshore.database import schema
 
     settings = load(config, os.environ, {"data_dir": data_dir})
-    with _alone(settings):
-        before = _run(settings, schema.upgrade)
-    if before == schema.HEAD:
-        typer.echo(f"The database has schema {before} already.")
+    with nullcontext() if settings.database else _alone(settings):
+        done = _run(settings, schema.upgrade)
+    left = done.left and (
+        f"Schema {done.left} takes away what these need: {', '.join(done.users)}."
+        " Run this again once they have ended."
+    )
+    if done.before != done.after:
+        typer.echo(f"The database has schema {done.after} now; before: {done.before or 'none'}.")
+        if left:
+            typer.echo(left)
+    elif left:
+        raise FailedPrecondition(f"The database has schema {done.after}. {left}")
     else:
-        typer.echo(f"The database has schema {schema.HEAD} now; before: {before or 'none'}.")
+        typer.echo(f"The database has schema {done.after} already.")
     return 0
 
 
@@ -112,11 +133,10 @@ def _sqlite(config: Path | None, data_dir: Path | None, instead: str) -> Setting
 
 @contextmanager
 def _alone(settings: Settings) -> Iterator[None]:
-    """Nobody else uses the database meanwhile; raises FailedPrecondition if somebody does."""
+    """Nobody else uses the SQLite database; raises FailedPrecondition if somebody does."""
     from longshore.data_dir import DataDirLock
-    from longshore.database.service_lock import ServiceLock
 
-    lock = ServiceLock(settings.database) if settings.database else DataDirLock(settings.data_dir)
+    lock = DataDirLock(settings.data_dir)
     try:
         yield
     finally:

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    SmallInteger,
     Table,
     Text,
     TypeDecorator,
@@ -169,11 +170,14 @@ shards = Table(
     Column("range", JSON(none_as_null=True)),  # NULL: plan the bucket operation
     Column("cursor", JSON, nullable=False),
     Column("intent", LargeBinary),
+    # Added to what was there, so at its end.
+    Column("format", SmallInteger, nullable=False, server_default="1"),  # model.FORMAT, or older
+    Column("lease_seconds", Float),  # of the worker that has it; NULL: what the settings say
     Index("shards_by_bucket_operation", "bucket_operation", "state"),
     Index("shards_by_job", "job", "state"),
     _index(
         "shards_free",
-        *("job", "attempt", "id"),
+        *("job", "attempt", "id", "format"),
         where="owner IS NULL AND state IN ('QUEUED', 'RUNNING')",
     ),
     _index("shards_leased", "job", "owner", where="owner IS NOT NULL"),
@@ -244,4 +248,11 @@ coordinators = Table(
     Column("term", BigInteger, nullable=False),
     Column("owner", Text),  # NULL: given back
     Column("beat", BigInteger, nullable=False),
+    Column("reads", SmallInteger),  # the newest format that a worker present reads; NULL: nobody is
+)
+
+compatibility = Table(
+    "compatibility",
+    metadata,
+    Column("oldest", Text, primary_key=True),  # whose longshore can use this database; one row
 )

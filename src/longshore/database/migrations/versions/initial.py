@@ -8,6 +8,7 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
+oldest = "0001"
 
 _Name = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _Id = sa.BigInteger().with_variant(sa.Integer(), "sqlite")

@@ -1,6 +1,6 @@
 """Quotas that a coordinator hands out, and a worker's leases found by their owner.
 
-Nothing here may come from ``tables``: that is the newest schema, and this is the third for ever.
+Nothing here may come from ``tables``: that is the newest schema, and this is the second for ever.
 """
 
 import sqlalchemy as sa
@@ -8,6 +8,7 @@ from alembic import op
 
 revision = "0002"
 down_revision = "0001"
+oldest = "0002"
 
 _Name = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 
