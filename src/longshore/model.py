@@ -9,6 +9,11 @@ from typing import Any
 
 from longshore.errors import Code, Internal
 
+FORMAT = 1
+"""What must be known to carry a shard on: the names of sources and transformations and the plain
+data of these, ranges, cursors, intents. This longshore reads rows of this format and of those
+before, and makes all that it touches rows of this one."""
+
 SAMPLES_PER_CODE = 5
 """How many objects an error summary names for each code (the API's limit)."""
 

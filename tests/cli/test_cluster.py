@@ -21,7 +21,7 @@ MACHINES = ("1a" * 16, "2b" * 16)
 WORKERS = [f"{machine}/worker-0-0123456789ab" for machine in MACHINES]
 COORDINATOR = f"{MACHINES[0]}/ba9876543210"
 
-NOTHING = Standing(None, {}, 0, [], {}, 0)
+NOTHING = Standing(None, {}, 0, 0, [], {}, 0)
 SHARD = Carried("m/w", "main", 1, 1, checkpoint=7, done=100)
 
 
@@ -91,7 +91,7 @@ def test_the_picture_fits_its_terminal(cli: Cli, harbour: Harbour, columns: int)
 def test_one_machine_alone_has_a_status_too(cli: Cli) -> None:
     found = cli("cluster", "status", "--seconds=0.1", "--format=json").json
     assert (found["coordinator"], found["workers"]) == (None, [])
-    assert found["shards"] == {"carried": 0, "waiting": 0, "still": 0}
+    assert found["shards"] == {"carried": 0, "waiting": 0, "unread": 0, "still": 0}
 
 
 def test_no_database_is_made_by_looking(cli: Cli, tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_what_did_not_move_between_two_looks_stands_still() -> None:
     before = NOTHING._replace(carried=[SHARD, other])
     moved = SHARD._replace(checkpoint=8, done=150)
     found = compared(before, NOTHING._replace(carried=[moved, other, new]), 2.0)
-    assert found["shards"] == {"carried": 3, "waiting": 0, "still": 1}
+    assert found["shards"] == {"carried": 3, "waiting": 0, "unread": 0, "still": 1}
     assert found["workers"] == [
         {
             "machine": "m",

@@ -10,6 +10,7 @@ import pytest
 
 from longshore.database import Database, coordinator, deals, leases
 from longshore.database.coordinator import Deposed, Seat
+from longshore.database.deals import Carrier
 from tests.database.rows import create, new_job, running
 
 
@@ -46,11 +47,11 @@ async def test_nothing_that_is_written_in_an_old_term_takes_effect(database: Dat
     with pytest.raises(Deposed):
         await database.write(coordinator.beat, 1)
     with pytest.raises(Deposed):
-        await database.write(deals.deal, 1, {"w": {}}, 4, 8)
+        await database.write(deals.deal, 1, {"w": Carrier({}, 4)}, 8)
     await database.write(coordinator.resign, 1)
     assert await database.read(coordinator.seat) == Seat(2, "b", 0)
     assert await database.read(leases.leases) == []
-    (lease,) = await database.write(deals.deal, 2, {"w": {}}, 4, 8)
+    (lease,) = await database.write(deals.deal, 2, {"w": Carrier({}, 4)}, 8)
     assert await database.read(leases.leases) == [lease]
     with pytest.raises(Deposed):
         await database.write(deals.end, 1, lease)
@@ -70,12 +71,13 @@ async def test_what_is_given_back_can_be_taken_at_once(database: Database) -> No
 async def test_shards_are_dealt_to_whoever_carries_least(database: Database) -> None:
     await create(database, new_job(buckets=tuple(f"b-{number}" for number in range(9))))
     await database.write(coordinator.take, "c", None)
-    places: dict[str, leases.Carried] = {"w-1": {None: 2}, "w-2": {}, "w-3": {"other": 1}}
-    dealt = await database.write(deals.deal, 1, places, 3, 8)
+    carried: dict[str, leases.Carried] = {"w-1": {None: 2}, "w-2": {}, "w-3": {"other": 1}}
+    carriers = {name: Carrier(one, 3) for name, one in carried.items()}
+    dealt = await database.write(deals.deal, 1, carriers, 8)
     assert Counter(lease.owner for lease in dealt) == {"w-1": 1, "w-2": 3, "w-3": 3}
     found = await database.read(deals.carried_by)
     assert found == {"w-1": {None: 1}, "w-2": {None: 3}, "w-3": {None: 3}}
-    assert await database.write(deals.deal, 1, {"w-1": {None: 3}}, 3, 8) == []
+    assert await database.write(deals.deal, 1, {"w-1": Carrier({None: 3}, 3)}, 8) == []
 
 
 async def test_a_shard_is_accepted_only_by_whom_it_was_dealt_to(database: Database) -> None:
@@ -93,12 +95,12 @@ async def test_a_shard_is_accepted_only_by_whom_it_was_dealt_to(database: Databa
 async def test_what_was_dealt_and_not_accepted_is_taken_back_for_good(database: Database) -> None:
     await create(database, new_job(buckets=("b-1", "b-2")))
     await database.write(coordinator.take, "c", None)
-    late, quick = await database.write(deals.deal, 1, {"w": {}}, 4, 8)
+    late, quick = await database.write(deals.deal, 1, {"w": Carrier({}, 4)}, 8)
     assert await database.write(deals.accept, "w", quick.shard, quick.attempt) is not None
     for lease in (late, quick):
         await database.write(deals.end, 1, lease)
     assert [lease.shard for lease in await database.read(leases.leases)] == [quick.shard]
-    (again,) = await database.write(deals.deal, 1, {"w": {None: 1}}, 4, 8)
+    (again,) = await database.write(deals.deal, 1, {"w": Carrier({None: 1}, 4)}, 8)
     assert await database.write(deals.accept, "w", late.shard, late.attempt) is None
     assert await database.write(deals.accept, "w", again.shard, again.attempt) is not None
 

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from longshore.api import jobs as api
 from longshore.api import operations as operations_api
 from longshore.database import Database, coordinator, deals, jobs, leases, retention, rollup, shards
+from longshore.database.deals import Carrier
 from longshore.database.jobs import Request
 from longshore.database.tables import bucket_operations
 from longshore.database.tables import jobs as table
@@ -192,7 +193,8 @@ async def _bury(database: Database) -> Any:
 async def _deal(database: Database) -> Any:
     await create(database, new_job(buckets=("b-1", "b-2")))
     term = await database.write(coordinator.take, "c", None)
-    dealt = await database.write(deals.deal, term, {"w-1": {}, "w-2": {}}, 1, 8)
+    carriers = {"w-1": Carrier({}, 1), "w-2": Carrier({}, 1)}
+    dealt = await database.write(deals.deal, term, carriers, 8)
     return [(lease.owner, lease.attempt) for lease in dealt]
 
 
@@ -223,6 +225,10 @@ async def _beat(database: Database) -> Any:
     return await database.write(coordinator.beat, await _take(database))
 
 
+async def _note(database: Database) -> Any:
+    return await database.write(coordinator.note, await _take(database), 1)
+
+
 async def _resign(database: Database) -> Any:
     return await database.write(coordinator.resign, await _take(database))
 
@@ -235,7 +241,7 @@ WRITES: dict[str, Write] = {
         _quick_checkpoint,
         *(_let_go, _finish_search, _finish_plan, _give_up, _renew, _release, _bury),
         *(_hand_over, _ask_to_halve, _remove_some, _deal, _accept, _end),
-        *(_take, _take_from_another, _beat, _resign),
+        *(_take, _take_from_another, _note, _beat, _resign),
     )
 }
 

@@ -14,7 +14,7 @@ FIVE = Counters(total=5, succeeded=4, failed=1)
 
 
 async def test_an_empty_database_has_nothing(database: Database) -> None:
-    assert await database.read(standing) == (None, {}, 0, [], {}, 0)
+    assert await database.read(standing) == (None, {}, 0, 0, [], {}, 0)
 
 
 async def test_who_carries_what_and_what_waits(database: Database) -> None:

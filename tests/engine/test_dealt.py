@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from longshore.database import coordinator, deals, leases
+from longshore.database.deals import Carrier
 from longshore.dividing import Divider
 from longshore.engine.worker import Worker
 from longshore.model import State
@@ -33,9 +34,9 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
 
 async def deal(house: House, divider: Divider) -> list[leases.Lease]:
     carried = await house.outside.read(deals.carried_by)
-    places = {WORKER: carried.get(WORKER, {})}
+    carriers = {WORKER: Carrier(carried.get(WORKER, {}), 4)}
     now_us = house.clock.now_us()
-    dealt = await house.outside.write(deals.deal, 1, places, 4, now_us)
+    dealt = await house.outside.write(deals.deal, 1, carriers, now_us)
     await divider.divide(anew=bool(dealt))
     return dealt
 

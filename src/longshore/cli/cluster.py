@@ -93,7 +93,8 @@ def status(
     All is read from the database, twice, so it works whatever else is down, and for a service on
     one machine as well. No time is in there: what moved between the two looks lives. A shard whose
     lease stood still is one of a worker that hangs, has died, or can't reach the database: workers
-    renew each within a tenth of `lease_seconds`, and a coordinator beats once a second.
+    renew each within a tenth of `lease_seconds`, and a coordinator beats once a second. What waits
+    for newer workers was made by a version whose shards none of the workers present can read.
 
     Workers without a shard are not in the database. The rate of a worker is that of the shards
     which it carried at both looks; the rate of all is of all.
@@ -155,6 +156,7 @@ def compared(before: Standing, now: Standing, seconds: float) -> Row:
         "shards": {
             "carried": len(now.carried),
             "waiting": now.waiting,
+            "unread": now.unread,
             "still": sum(worker["still"] for worker in workers),
         },
         "objectsPerSecond": round(done / seconds, 1),
@@ -210,6 +212,8 @@ def _show(row: Row) -> None:
     """The picture for people."""
     jobs, shards = row["jobs"], row["shards"]
     still = f", {output.number(shards['still'])} of them stood still" if shards["still"] else ""
+    unread = shards["unread"]
+    newer = f", {output.number(unread)} of them for newer workers" if unread else ""
     output.write_one(
         "table",
         {
@@ -217,7 +221,7 @@ def _show(row: Row) -> None:
             "jobs": f"{output.number(jobs['running'])} running,"
             f" {output.number(jobs['queued'])} queued",
             "shards": f"{output.number(shards['carried'])} carried{still},"
-            f" {output.number(shards['waiting'])} waiting",
+            f" {output.number(shards['waiting'])} waiting{newer}",
             "rate": f"{output.number(row['objectsPerSecond'])} objects/s",
             "looked for": f"{row['lookedSeconds']:g} s",
         },

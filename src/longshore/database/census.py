@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     Select,
     bindparam,
+    case,
     cast,
     func,
     literal_column,
@@ -22,7 +23,7 @@ from sqlalchemy import (
 )
 
 from longshore.database.coordinator import Seat, seat
-from longshore.database.tables import bucket_operations, jobs, shards
+from longshore.database.tables import bucket_operations, coordinators, jobs, shards
 from longshore.model import OPEN_STATES, State
 
 
@@ -48,13 +49,15 @@ class Carried(NamedTuple):
 class Standing(NamedTuple):
     """How it stands at one moment, to be compared with another: there are no times in it.
 
-    ``jobs``: how many are open, by state. ``waiting``: shards that nobody carries yet. ``done``:
-    objects, by job, of those that are open and of some more. ``newest``: the last job there is.
+    ``jobs``: how many are open, by state. ``waiting``: shards that nobody carries yet; ``unread``:
+    those of them that no worker can read which the coordinator sees. ``done``: objects, by job, of
+    those that are open and of some more. ``newest``: the last job there is.
     """
 
     seat: Seat | None
     jobs: Mapping[State, int]
     waiting: int
+    unread: int
     carried: Sequence[Carried]
     done: Mapping[int, int]
     newest: int
@@ -66,7 +69,10 @@ _OPEN_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state
 _OPEN = select(jobs.c.id, jobs.c.state).where(jobs.c.state.in_(_OPEN_STATES))
 _SINCE = select(jobs.c.id).where(jobs.c.id > bindparam("newest"))
 _NEWEST = select(func.coalesce(func.max(jobs.c.id), 0))
-_WAITING = select(func.count()).where(shards.c.owner.is_(None), shards.c.state.in_(_OPEN_STATES))
+_READS = select(func.max(coordinators.c.reads)).scalar_subquery()
+_WAITING = select(func.count(), func.count(case((shards.c.format > _READS, 1)))).where(
+    shards.c.owner.is_(None), shards.c.state.in_(_OPEN_STATES)
+)
 _CARRIED = select(
     shards.c.owner,
     shards.c.store,
@@ -103,7 +109,7 @@ def standing(connection: Connection, before: Standing | None = None) -> Standing
     return Standing(
         seat(connection),
         Counter(open_jobs.values()),
-        connection.execute(_WAITING).scalar_one(),
+        *connection.execute(_WAITING).one(),
         [Carried(*row) for row in connection.execute(_CARRIED)],
         _done_by_job(connection, ids),
         connection.execute(_NEWEST).scalar_one(),

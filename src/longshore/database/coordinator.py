@@ -50,6 +50,13 @@ def take(connection: Connection, owner: str, seen: Seat | None) -> int | None:
     return seen.term + 1 if connection.execute(taken).rowcount else None
 
 
+def note(connection: Connection, term: int, reads: int | None) -> None:
+    """Write down the newest format that a worker present reads; None: there is nobody. Raises
+    Deposed."""
+    check(connection, term)
+    connection.execute(update(coordinators).where(_OF_TERM).values(reads=reads))
+
+
 def beat(connection: Connection, term: int) -> None:
     """Renew the lease; raises Deposed."""
     mine = update(coordinators).where(_OF_TERM, coordinators.c.term == term)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Connection, func, select, update
@@ -12,8 +12,10 @@ from longshore.database import coordinator, quotas
 from longshore.database.estimates import Found, hear
 from longshore.database.leases import (
     LEASE,
+    LEASE_OF,
     LEASED,
     RENEW,
+    TO_CARRY,
     Carried,
     Lease,
     cancelled,
@@ -23,10 +25,19 @@ from longshore.database.leases import (
 from longshore.database.quotas import Quota
 from longshore.database.shards import WHOLE, shard_of
 from longshore.database.tables import shards
-from longshore.model import Shard
+from longshore.model import FORMAT, Shard
 
 DEALT_AT_ONCE = 256
 """How many shards a cluster gets in one transaction."""
+
+
+class Carrier(NamedTuple):
+    """A worker that can be dealt to: how many shards of each store it carries by now, and may at
+    most, and up to which format it reads them."""
+
+    carried: Carried
+    at_once: int
+    reads: int = FORMAT
 
 
 class News(NamedTuple):
@@ -64,32 +75,54 @@ def carried_by(connection: Connection) -> dict[str, Counter[str | None]]:
 
 def crowding(connection: Connection, store: str | None) -> list[Lease]:
     """The leases on shards of a store, or on planning, those of the job with most of them first."""
-    lease = (shards.c.id, shards.c.attempt, shards.c.owner, shards.c.checkpoint)
     of_job = func.count().over(partition_by=shards.c.job)
-    found = select(*lease).where(LEASED, shards.c.store.is_not_distinct_from(store))
+    found = select(*LEASE_OF).where(LEASED, shards.c.store.is_not_distinct_from(store))
     return [Lease(*row) for row in connection.execute(found.order_by(of_job.desc(), shards.c.id))]
 
 
-def together(places: Mapping[str, Carried]) -> Carried:
-    """How many shards of each store several workers carry."""
-    return sum((Counter(carried) for carried in places.values()), Counter())
+def together(carriers: Iterable[Carrier]) -> Carrier:
+    """Several workers as if they were one."""
+    every = list(carriers)
+    return Carrier(
+        sum((Counter(one.carried) for one in every), Counter()),
+        sum(one.at_once for one in every),
+        max(one.reads for one in every),
+    )
 
 
 def deal(
-    connection: Connection, term: int, places: Mapping[str, Carried], at_once: int, now_us: int
+    connection: Connection, term: int, carriers: Mapping[str, Carrier], now_us: int
 ) -> list[Lease]:
-    """Lease free shards to the workers of a cluster, each to the one that carries least, until
-    every one carries ``at_once`` of each store.
+    """Lease free shards to the workers of a cluster, by name, each to the one that has most of its
+    places left, until none is; none to a worker that cannot read it.
 
-    ``places``: what each carries by now. Gives DEALT_AT_ONCE at most; who gets them may ask for
-    more. Raises coordinator.Deposed if this is no longer the coordinator's ``term``.
+    Gives DEALT_AT_ONCE at most; who gets them may ask for more. Raises coordinator.Deposed if this
+    is no longer the coordinator's ``term``.
     """
     coordinator.check(connection, term)
-    chosen = choose(connection, together(places), at_once * len(places), DEALT_AT_ONCE)
-    loads = {owner: Counter(carried) for owner, carried in places.items()}
     dealt: list[Lease] = []
-    for row in take(connection, chosen, now_us):
-        owner = min(loads, key=lambda one: (loads[one][row.store], loads[one].total(), one))
+    # Who can read least first: what is left, the others can read as well.
+    for reads in sorted({one.reads for one in carriers.values()}):
+        alike = {name: one for name, one in carriers.items() if one.reads == reads}
+        dealt += _deal(connection, alike, DEALT_AT_ONCE - len(dealt), now_us)
+    return dealt
+
+
+def _deal(
+    connection: Connection, carriers: Mapping[str, Carrier], most: int, now_us: int
+) -> list[Lease]:
+    """The same among workers that read the same formats."""
+    whole = together(carriers.values())
+    chosen = choose(connection, *whole, most=most)
+    loads = {owner: Counter(one.carried) for owner, one in carriers.items()}
+    dealt: list[Lease] = []
+
+    def load(owner: str, store: str | None) -> tuple[float, float, str]:
+        at_once = carriers[owner].at_once
+        return loads[owner][store] / at_once, loads[owner].total() / at_once, owner
+
+    for row in take(connection, chosen, now_us, whole.reads):
+        owner = min(loads, key=lambda one: load(one, row.store))
         loads[owner][row.store] += 1
         dealt.append(Lease(row.id, row.attempt + 1, owner, row.checkpoint + 1))
     for owner in loads:
@@ -114,10 +147,14 @@ def news(connection: Connection, owner: str, since_us: int) -> News:
     )
 
 
-def accept(connection: Connection, owner: str, shard: int, attempt: int) -> Accepted | None:
-    """Begin to carry a shard that was dealt to ``owner``; None: it is no longer so."""
-    given = {"shard_id": shard, "shard_attempt": attempt}
-    if not connection.execute(RENEW.where(shards.c.owner == owner), given).rowcount:
+def accept(
+    connection: Connection, owner: str, shard: int, attempt: int, seconds: float | None = None
+) -> Accepted | None:
+    """Begin to carry a shard that was dealt to ``owner``, whose leases last so many ``seconds``;
+    None: it is no longer so, or its format is newer than this longshore."""
+    given = {"shard_id": shard, "shard_attempt": attempt, "seconds": seconds}
+    mine = RENEW.where(shards.c.owner == owner, shards.c.format <= FORMAT)
+    if not connection.execute(mine.values(**TO_CARRY), given).rowcount:
         return None
     whole = shard_of(connection.execute(WHOLE.where(shards.c.id == shard)).one())
     return Accepted(whole, quotas.of(connection, owner))

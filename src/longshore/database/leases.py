@@ -31,7 +31,7 @@ from sqlalchemy import (
 from longshore.database.rollup import begin
 from longshore.database.shards import WHOLE, Halving, shard_of
 from longshore.database.tables import bucket_operations, jobs, shards
-from longshore.model import OPEN_STATES, Shard, State
+from longshore.model import FORMAT, OPEN_STATES, Shard, State
 
 Carried = Mapping[str | None, int]
 """How many shards a worker carries of each store, by its name; None: how many it plans."""
@@ -47,12 +47,14 @@ class Poll(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A shard's lease, as its supervisor watches it: it lives while ``checkpoint`` moves."""
+    """A shard's lease, as its supervisor watches it: it lives while ``checkpoint`` moves, and for
+    ``seconds`` after that; None: as long as the supervisor's own settings say."""
 
     shard: int
     attempt: int
     owner: str
     checkpoint: int
+    seconds: float | None = None
 
 
 class Leased(NamedTuple):
@@ -72,6 +74,14 @@ _OPEN_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state
 _FREE = and_(shards.c.owner.is_(None), shards.c.state.in_(_OPEN_STATES))
 _TURNS = (shards.c.job, shards.c.attempt, shards.c.id)
 LEASED = shards.c.owner.is_not(None)
+LEASE_OF = (
+    shards.c.id,
+    shards.c.attempt,
+    shards.c.owner,
+    shards.c.checkpoint,
+    shards.c.lease_seconds,
+)
+"""The columns of a Lease."""
 _CANCELLED = select(jobs.c.id).where(jobs.c.cancel_us.is_not(None), jobs.c.complete_us.is_(None))
 _OF_JOB = shards.c.job == jobs.c.id
 _OPEN = jobs.c.state.in_(_OPEN_STATES)
@@ -85,7 +95,7 @@ _CANDIDATE = WHOLE.with_only_columns(
     ),
 )
 _TAKE = (
-    WHOLE.where(shards.c.id.in_(_IDS), _FREE)
+    WHOLE.where(shards.c.id.in_(_IDS), _FREE, shards.c.format <= bindparam("reads"))
     .order_by(shards.c.id)
     .with_for_update(of=shards, key_share=True, skip_locked=True)
 )
@@ -100,6 +110,9 @@ LEASE = (
         halving=None,
     )
 )
+# From now on the row is what this longshore makes of it.
+TO_CARRY: dict[str, Any] = {"format": FORMAT, "lease_seconds": bindparam("seconds")}
+_LEASE_TO_CARRY = LEASE.values(**TO_CARRY)
 RENEW = (
     update(shards)
     .where(
@@ -118,11 +131,12 @@ _WHO = (
 )
 
 
-def poll(connection: Connection, carried: Carried, at_once: int) -> Poll:
-    """What is new for a worker that has ``at_once`` places for shards of each store."""
+def poll(connection: Connection, carried: Carried, at_once: int, reads: int = FORMAT) -> Poll:
+    """What is new for a worker that has ``at_once`` places for shards of each store, and reads
+    formats up to ``reads``."""
     full = _full(carried, at_once)
-    some = connection.execute(_any_free(tuple(full))).first() is not None
-    return Poll(cancelled(connection), some, _starved(connection, full) if full else ())
+    some = connection.execute(_any_free(tuple(full), reads)).first() is not None
+    return Poll(cancelled(connection), some, _starved(connection, full, reads) if full else ())
 
 
 def cancelled(connection: Connection) -> frozenset[int]:
@@ -131,15 +145,16 @@ def cancelled(connection: Connection) -> frozenset[int]:
 
 
 @lru_cache(maxsize=64)
-def _any_free(full: tuple[str | None, ...]) -> Select[Any]:
+def _any_free(full: tuple[str | None, ...], reads: int) -> Select[Any]:
     """Built once for each combination of stores: every worker asks twenty times a second."""
     # In the order of their index, or PostgreSQL may hope to meet one soon among all shards.
-    return select(shards.c.id).where(_FREE, *_not_of(full)).order_by(*_TURNS).limit(1)
+    return select(shards.c.id).where(_FREE, *_only(full, reads)).order_by(*_TURNS).limit(1)
 
 
-def _starved(connection: Connection, full: list[str | None]) -> tuple[str | None, ...]:
+def _starved(connection: Connection, full: list[str | None], reads: int) -> tuple[str | None, ...]:
     """The stores, among ``full``, of jobs with free shards of which nobody carries any."""
-    mine = or_(*(shards.c.store.is_not_distinct_from(one) for one in full))
+    of_them = or_(*(shards.c.store.is_not_distinct_from(one) for one in full))
+    mine = and_(of_them, shards.c.format <= reads)
     free = select(shards.c.id).where(_OF_JOB, _FREE, mine).exists()
     leased = select(shards.c.id).where(_OF_JOB, LEASED).exists()
     waiting = select(jobs.c.id).where(_OPEN, free, ~leased).limit(_STARVED_AT_ONCE)
@@ -154,38 +169,51 @@ def _starved(connection: Connection, full: list[str | None]) -> tuple[str | None
 
 
 def claim(
-    connection: Connection, owner: str, carried: Carried, at_once: int, now_us: int
+    connection: Connection,
+    owner: str,
+    carried: Carried,
+    at_once: int,
+    now_us: int,
+    seconds: float | None = None,
 ) -> list[Shard]:
     """Lease free shards to the worker ``owner`` until it carries ``at_once`` of each store and of
-    planning; ``carried``: how many it does by now.
+    planning; ``carried``: how many it does by now; ``seconds``: how long its leases last.
 
     May give fewer than are free: what another worker takes at this moment is left to it.
     """
     taken = take(connection, choose(connection, carried, at_once), now_us)
     if taken:
-        connection.execute(LEASE, {"ids": [row.id for row in taken], "new_owner": owner})
+        ids = [row.id for row in taken]
+        connection.execute(_LEASE_TO_CARRY, {"ids": ids, "new_owner": owner, "seconds": seconds})
     return [shard_of(row, attempt=row.attempt + 1) for row in taken]
 
 
-def take(connection: Connection, chosen: Sequence[Any], now_us: int) -> Sequence[Any]:
-    """Lock what is still free of the ``chosen``."""
+def take(
+    connection: Connection, chosen: Sequence[Any], now_us: int, reads: int = FORMAT
+) -> Sequence[Any]:
+    """Lock what is still free, and of formats up to ``reads``, of the ``chosen``."""
     if not chosen:
         return []
     waiting_jobs = {row.waiting_job for row in chosen} - {None}
     begin(connection, waiting_jobs, {row.waiting_part for row in chosen} - {None}, now_us)
-    return connection.execute(_TAKE, {"ids": [row.id for row in chosen]}).all()
+    keys = {"ids": [row.id for row in chosen], "reads": reads}
+    return connection.execute(_TAKE, keys).all()
 
 
 def choose(
-    connection: Connection, carried: Carried, at_once: int, most: float = math.inf
+    connection: Connection,
+    carried: Carried,
+    at_once: int,
+    reads: int = FORMAT,
+    most: float = math.inf,
 ) -> list[Any]:
-    """The shards that a worker would take; nothing is locked yet."""
+    """The shards that a worker would take, of formats up to ``reads``; nothing is locked yet."""
     carries = Counter(carried)
     chosen: list[Any] = []
     full = _full(carries, at_once)
     queue = {
         row.id: (row.carried, row.served, row.id)
-        for row in connection.execute(_jobs_with_free_shards(full))
+        for row in connection.execute(_jobs_with_free_shards(full, reads))
     }
     while queue and len(chosen) < most:
         job = min(queue, key=queue.__getitem__)
@@ -194,7 +222,7 @@ def choose(
                 shards.c.job == job,
                 _FREE,
                 shards.c.id.not_in([row.id for row in chosen]),
-                *_not_of(_full(carries, at_once)),
+                *_only(_full(carries, at_once), reads),
             )
             .order_by(shards.c.attempt, shards.c.id)
             .limit(1)
@@ -209,10 +237,10 @@ def choose(
     return chosen
 
 
-def _jobs_with_free_shards(full: list[str | None]) -> Select[Any]:
+def _jobs_with_free_shards(full: list[str | None], reads: int) -> Select[Any]:
     served = (
         select(shards.c.attempt)
-        .where(_OF_JOB, _FREE, *_not_of(full))
+        .where(_OF_JOB, _FREE, *_only(full, reads))
         .order_by(shards.c.attempt, shards.c.id)
         .limit(1)
         .scalar_subquery()
@@ -233,10 +261,12 @@ def is_awaited(connection: Connection, store: str) -> bool:
     return connection.execute(free).first() is not None
 
 
-def worth_halving(connection: Connection, carried: Carried, at_once: int) -> int | None:
-    """The running shard, of a store of which this worker could carry more, that is to be asked for
-    half of what it has left: the one that has done least, since it has most left as far as anybody
-    knows. None where nothing runs, or all have been asked."""
+def worth_halving(
+    connection: Connection, carried: Carried, at_once: int, reads: int = FORMAT
+) -> int | None:
+    """The running shard, of a store of which this worker could carry more and of a format that it
+    reads, that is to be asked for half of what it has left: the one that has done least, since it
+    has most left as far as anybody knows. None where nothing runs, or all have been asked."""
     running = (
         select(shards.c.id)
         .join(jobs, jobs.c.id == shards.c.job)
@@ -245,7 +275,7 @@ def worth_halving(connection: Connection, carried: Carried, at_once: int) -> int
             shards.c.range.is_not(None),
             shards.c.halving.is_(None),
             jobs.c.cancel_us.is_(None),
-            *_not_of(_full(carried, at_once)),
+            *_only(_full(carried, at_once), reads),
         )
         .order_by(shards.c.total, shards.c.id)
         .limit(1)
@@ -275,8 +305,7 @@ def renew(connection: Connection, attempts: Mapping[int, int]) -> frozenset[int]
 
 def leases(connection: Connection) -> list[Lease]:
     """Every lease there is."""
-    columns = (shards.c.id, shards.c.attempt, shards.c.owner, shards.c.checkpoint)
-    return [Lease(*row) for row in connection.execute(select(*columns).where(LEASED))]
+    return [Lease(*row) for row in connection.execute(select(*LEASE_OF).where(LEASED))]
 
 
 def release(connection: Connection, owner: str | None = None, *, prefix: str = "") -> int:
@@ -301,6 +330,11 @@ def bury(connection: Connection, owner: str) -> int:
 
 def _full(carried: Carried, at_once: int) -> list[str | None]:
     return [store for store, count in carried.items() if count >= at_once]
+
+
+def _only(full: Sequence[str | None], reads: int) -> list[ColumnElement[bool]]:
+    """Conditions that leave out the shards of some stores, and those of newer formats."""
+    return [*_not_of(full), shards.c.format <= reads]
 
 
 def _not_of(full: Sequence[str | None]) -> list[ColumnElement[bool]]:

@@ -14,7 +14,7 @@ from sqlalchemy import JSON, Connection, bindparam, insert, literal, select, upd
 
 from longshore import names
 from longshore.database.tables import bucket_operations, jobs, shards, sources
-from longshore.model import State
+from longshore.model import FORMAT, State
 
 NO_BUCKET = ""
 HAS_BUCKET = bucket_operations.c.bucket != NO_BUCKET
@@ -22,12 +22,13 @@ HAS_BUCKET = bucket_operations.c.bucket != NO_BUCKET
 _INSERT_SOURCES = insert(sources)
 _INSERT = insert(bucket_operations)
 _INSERT_SHARDS = insert(shards).from_select(
-    ["job", "bucket_operation", "state", "cursor"],
+    ["job", "bucket_operation", "state", "cursor", "format"],
     select(
         bucket_operations.c.job,
         bucket_operations.c.id,
         literal(State.QUEUED.value),
         literal({}, JSON),
+        literal(FORMAT),
     )
     .where(
         bucket_operations.c.job == bindparam("of_job"),

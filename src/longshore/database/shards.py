@@ -21,6 +21,7 @@ from longshore.database.tables import bucket_operations, jobs, shards, sources
 from longshore.errors import Error
 from longshore.model import (
     COUNTER_NAMES,
+    FORMAT,
     Counters,
     Errors,
     ErrorSummary,
@@ -340,6 +341,7 @@ def _new(
         "cursor": {},
         "store": store,
         "attempt": attempt,
+        "format": FORMAT,
     }
 
 

@@ -16,6 +16,7 @@ class LeaseWatch:
     """
 
     def __init__(self, clock: Clock, lease_seconds: float) -> None:
+        """``lease_seconds``: of leases that do not say how long they last."""
         self._clock = clock
         self._lease_seconds = lease_seconds
         self._since: dict[Lease, float] = {}  # that a lease was first seen just as it is
@@ -29,4 +30,8 @@ class LeaseWatch:
         """Those of ``leases``, which are all there are now, that have run out."""
         now = self._clock.monotonic()
         self._since = {lease: self._since.get(lease, now) for lease in leases}
-        return [lease for lease, since in self._since.items() if now - since > self._lease_seconds]
+        return [
+            lease
+            for lease, since in self._since.items()
+            if now - since > (lease.seconds or self._lease_seconds)
+        ]

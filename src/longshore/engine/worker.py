@@ -117,7 +117,10 @@ class Worker:
         self._given.add((shard, attempt))
         try:
             asked = self._clock.monotonic()
-            accepted = await self._database.write(deals.accept, self._name, shard, attempt)
+            seconds = self._settings.lease_seconds
+            accepted = await self._database.write(
+                deals.accept, self._name, shard, attempt, seconds
+            )
             if accepted is not None:
                 self._limits.divide(accepted.quotas, asked)
                 # Not ended with whoever waits for it: only its lease says how long it runs.
@@ -204,7 +207,12 @@ class Worker:
     async def _claim(self, carried: Counter[str | None]) -> int:
         asked = self._clock.monotonic()
         claimed = await self._database.write(
-            leases.claim, self._name, carried, self._at_once, self._clock.now_us()
+            leases.claim,
+            self._name,
+            carried,
+            self._at_once,
+            self._clock.now_us(),
+            self._settings.lease_seconds,
         )
         for shard in claimed:
             self._start(shard, asked)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -14,11 +14,11 @@ import distributed
 
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
-from longshore.database import Database, deals, leases
+from longshore.database import Database, coordinator, deals, leases
 from longshore.dividing import Divider
 from longshore.engine.worker import IDLE_SECONDS, POLL_SECONDS, SHARDS_WANTED, TURN_SECONDS
 from longshore.errors import FailedPrecondition
-from longshore.runners.dask.place import KIND, carry, hand_back, terms
+from longshore.runners.dask.place import Terms, carry, hand_back
 from longshore.runners.dask.rules import RULES, security, wanted
 from longshore.settings import Settings
 
@@ -101,15 +101,15 @@ class Dealer:
     def __init__(self, term: int, settings: Settings, database: Database, client: Any) -> None:
         """``client``: a distributed.Client that is connected."""
         self._term = term
-        self._at_once = settings.shards_at_once
         self._longest = settings.lease_seconds
         self._database = database
         self._client = client
         self._workers: dict[str, str] = {}  # addresses by name
         self._futures: dict[str, Any] = {}  # Dask forgets a task with its future
         self._dealt: dict[leases.Lease, float] = {}
-        self._terms = terms(settings)
-        self._others: frozenset[str] = frozenset()  # of other terms, or none of ours
+        self._terms: dict[str, Terms] = {}  # of those that are ours, by name
+        self._others: frozenset[str] = frozenset()
+        self._reads: int | None = None
         self._lapses: Counter[str] = Counter()
         self._spared: dict[str, float] = {}
         self._asked_back: dict[str | None, float] = {}
@@ -120,6 +120,7 @@ class Dealer:
 
     async def run(self, over: asyncio.Event) -> None:
         """Deal until ``over`` is set; raises ConnectionError when the scheduler is lost."""
+        await self._database.write(coordinator.note, self._term, self._reads)
         while not over.is_set():
             began = SYSTEM_CLOCK.monotonic()
             if began - self._looked >= LOOK_SECONDS:
@@ -140,43 +141,47 @@ class Dealer:
             return
         found = (await _asked(scheduler.identity()))["workers"]
         self._workers = {str(one["name"]): address for address, one in found.items()}
-        others = {
-            str(one["name"]): one.get(KIND)
-            for one in found.values()
-            if one.get(KIND) != self._terms
-        }
-        for name in others.keys() - self._others:
-            telemetry.warning(
-                "worker gets nothing", worker=name, has=others[name], must_have=self._terms
-            )
+        told = {str(one["name"]): Terms.told(one) for one in found.values()}
+        self._terms = {name: terms for name, terms in told.items() if terms is not None}
+        others = self._workers.keys() - self._terms.keys()
+        for name in others - self._others:
+            telemetry.warning("worker gets nothing", worker=name, why="it is none of longshore's")
         self._others = frozenset(others)
+        reads = max((terms.reads for terms in self._terms.values()), default=None)
+        if reads != self._reads:
+            await self._database.write(coordinator.note, self._term, reads)
+            self._reads = reads
 
     async def _deal(self) -> int:
         """Lease what is free to whoever has places; gives how much that was."""
         now = SYSTEM_CLOCK.monotonic()
-        able = [
-            name
-            for name in self._workers
-            if name not in self._others and self._spared.get(name, -math.inf) <= now
-        ]
+        able = {
+            name: terms
+            for name, terms in self._terms.items()
+            if self._spared.get(name, -math.inf) <= now
+        }
         if not able:
             return 0
         carried = await self._database.read(deals.carried_by)
-        places = {name: carried.get(name, Counter()) for name in able}
-        together, at_once = deals.together(places), self._at_once * len(places)
-        news = await self._database.read(leases.poll, together, at_once)
+        carriers = {
+            name: deals.Carrier(carried.get(name, Counter()), terms.at_once, terms.reads)
+            for name, terms in able.items()
+        }
+        together = deals.together(carriers.values())
+        news = await self._database.read(leases.poll, *together)
         for store in news.starved:
             await self._make_room(store)
-        if not news.free:
-            idle = sum(counts.total() < SHARDS_WANTED for counts in places.values())
-            await self._ask_for_more(together, at_once, idle)
-            return 0
-        self._busy = SYSTEM_CLOCK.monotonic()
-        now_us = SYSTEM_CLOCK.now_us()
-        dealt = await self._database.write(deals.deal, self._term, places, self._at_once, now_us)
-        await self._divider.divide(anew=bool(dealt))
+        dealt = []
+        if news.free:
+            now_us = SYSTEM_CLOCK.now_us()
+            dealt = await self._database.write(deals.deal, self._term, carriers, now_us)
+            await self._divider.divide(anew=bool(dealt))
         for lease in dealt:
             self._send(lease)
+        if dealt:
+            self._busy = SYSTEM_CLOCK.monotonic()
+        else:
+            await self._ask_for_more(carriers.values())
         return len(dealt)
 
     async def _take_back(self) -> None:
@@ -217,15 +222,18 @@ class Dealer:
         with suppress(ConnectionError):  # it is asked for again, or its lease ends
             await _asked(self._client.run(hand_back, {(shard, attempt)}, workers=[address]))
 
-    async def _ask_for_more(self, carried: leases.Carried, at_once: int, idle: int) -> None:
-        """Ask for halves of what others carry where nothing is free, for each that is ``idle``."""
+    async def _ask_for_more(self, carriers: Collection[deals.Carrier]) -> None:
+        """Ask for halves of what others carry where nothing is free, for each that is idle, and
+        such as one of these can read."""
         now = SYSTEM_CLOCK.monotonic()
+        idle = [one for one in carriers if sum(one.carried.values()) < SHARDS_WANTED]
         if not idle:
             self._busy = now
         elif now - self._busy >= IDLE_SECONDS:
             self._busy = now
-            for _ in range(idle):
-                shard = await self._database.read(leases.worth_halving, carried, at_once)
+            together = deals.together(carriers)._replace(reads=max(one.reads for one in idle))
+            for _ in idle:
+                shard = await self._database.read(leases.worth_halving, *together)
                 if shard is None:
                     return
                 await self._database.write(leases.ask_to_halve, shard)

@@ -6,9 +6,9 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import distributed
 
@@ -17,6 +17,7 @@ from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database, schema
 from longshore.engine.worker import Worker
 from longshore.errors import Error
+from longshore.model import FORMAT
 from longshore.runners.dask.rules import apply, listens_on, security
 from longshore.settings import Settings
 from longshore.store import Stores
@@ -28,14 +29,20 @@ KIND: Final = "longshore"
 """Under which name a worker tells the scheduler its ``terms``."""
 
 
-def terms(settings: Settings) -> dict[str, Any]:
-    """What coordinator and workers must agree on: otherwise a lease would not mean the same to
-    both."""
-    return {
-        "schema": schema.HEAD,
-        "shards_at_once": settings.shards_at_once,
-        "lease_seconds": settings.lease_seconds,
-    }
+class Terms(NamedTuple):
+    """What a worker can be dealt: up to which format it reads shards, and how many of each store
+    it carries at once. What it tells is a table with these names, of which others may have more."""
+
+    reads: int
+    at_once: int
+
+    @staticmethod
+    def told(by: Mapping[str, Any]) -> Terms | None:
+        """Those of a worker that the scheduler knows; None: it is none of longshore's."""
+        table = by.get(KIND)
+        if not isinstance(table, dict) or not table.keys() >= set(Terms._fields):
+            return None
+        return Terms(*(table[name] for name in Terms._fields))
 
 
 class Place(distributed.Worker):
@@ -110,7 +117,7 @@ async def _stay_in_the_cluster(
 
 def _place(name: str, settings: Settings, engine: Worker) -> Place:
     kinds_of_work = len(settings.stores) + 2  # those, the embedded store, and planning
-    about = terms(settings)
+    terms = Terms(FORMAT, settings.shards_at_once)._asdict()
     place = Place(
         settings.dask.scheduler,
         name=name,
@@ -120,7 +127,7 @@ def _place(name: str, settings: Settings, engine: Worker) -> Place:
         dashboard_address="127.0.0.1:0",
         memory_limit=0,
         local_directory=str(settings.data_dir / "dask"),
-        startup_information={KIND: lambda _worker: about},
+        startup_information={KIND: lambda _worker: terms},
     )
     place.engine = engine
     return place
