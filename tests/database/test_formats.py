@@ -114,10 +114,10 @@ async def test_what_was_dealt_by_mistake_is_not_accepted(database: Database) -> 
 async def test_nobody_asks_for_half_of_what_they_cannot_read(database: Database) -> None:
     one, other = await running(database, 2)
     await make(database, NEWER, one.id)
-    assert await database.read(leases.worth_halving, {}, 4) == other.id
+    assert await database.read(leases.worth_halving, {}, 4, most=2) == [other.id]
     await make(database, NEWER, other.id)
-    assert await database.read(leases.worth_halving, {}, 4) is None
-    assert await database.read(leases.worth_halving, {}, 4, NEWER) == one.id
+    assert await database.read(leases.worth_halving, {}, 4) == []
+    assert await database.read(leases.worth_halving, {}, 4, NEWER) == [one.id]
 
 
 async def test_the_coordinator_knows_what_waits_for_newer_workers(database: Database) -> None:

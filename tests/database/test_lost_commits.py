@@ -162,7 +162,7 @@ async def _hand_over(database: Database) -> Any:
 
 async def _ask_to_halve(database: Database) -> Any:
     (shard,) = await running(database)
-    return await database.write(leases.ask_to_halve, shard.id)
+    return await database.write(leases.ask_to_halve, [shard.id])
 
 
 async def _remove_some(database: Database) -> Any:

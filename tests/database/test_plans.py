@@ -135,7 +135,7 @@ HOT: dict[str, tuple[Any, ...]] = {
     "claim, almost full": (leases.claim, "w", {"main": 3}, 4, 1),
     "checkpoint": (_checkpoint,),
     "worth halving": (leases.worth_halving, {}, 4),
-    "halve": (leases.ask_to_halve, 1),
+    "halve": (leases.ask_to_halve, [1]),
     "leases": (leases.leases,),
     "release": (leases.release, "w1"),
     "bury": (leases.bury, "w1"),
@@ -161,3 +161,35 @@ async def test_a_new_job_is_claimed_from_among_a_million(full: Database) -> None
     await create(full, new_job("fresh"))
     taken = await full.write(leases.claim, "w", {"main": 4}, 4, 1)
     assert [shard.job_id for shard in taken] == ["fresh"]
+
+
+async def test_many_shards_are_chosen_by_few_statements(full: Database) -> None:
+    def chosen(connection: Connection) -> tuple[int, int]:
+        ran: list[str] = []
+        event.listen(connection, "before_cursor_execute", lambda *given: ran.append(given[2]))
+        return len(leases.choose(connection, {}, 1_000, most=256)), len(ran)
+
+    found, statements = await full.write(chosen)
+    assert found == 256
+    assert statements <= 60  # some for each of the jobs that run
+
+
+async def test_what_waits_is_not_read_where_all_places_are_taken(full: Database) -> None:
+    """Of the fifty thousand shards that are free here, whose index has hundreds of pages."""
+
+    def pages(connection: Connection) -> int:
+        ran: list[tuple[str, Any]] = []
+        event.listen(connection, "before_cursor_execute", lambda *given: ran.append(given[2:4]))
+        assert not leases.poll(connection, {"main": 4}, 4).free
+        assert leases.choose(connection, {"main": 4}, 4) == []
+        if connection.dialect.name != "postgresql":
+            return 0
+        explain = "EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) "
+        return sum(
+            connection.exec_driver_sql(explain + statement, given).scalar_one()[0]["Plan"][
+                "Shared Hit Blocks"
+            ]
+            for statement, given in list(ran)
+        )
+
+    assert await full.write(pages) < 500

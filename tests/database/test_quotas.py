@@ -9,6 +9,7 @@ import pytest
 
 from longshore.database import Database, coordinator, deals, leases, quotas, shards
 from longshore.database.coordinator import Deposed
+from longshore.database.deals import Carrier
 from longshore.database.leases import Leased
 from longshore.database.quotas import WHOLE_STORE, Quota
 from longshore.dividing import Divider, is_uneven
@@ -84,7 +85,7 @@ class Pier:
         job = new_job(f"j-{owner}", buckets=tuple(f"b-{number}" for number in range(buckets)))
         await create(self.database, job)
         carried = []
-        for lease in await self.database.write(deals.deal, 1, {owner: {}}, buckets, 8):
+        for lease in await self.database.write(deals.deal, 1, {owner: Carrier({}, buckets)}, 8):
             accepted = await self.database.write(deals.accept, owner, lease.shard, lease.attempt)
             assert accepted is not None
             planned = await self.database.write(shards.finish_plan, accepted.shard, [{}], "main", 9)

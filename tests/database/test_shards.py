@@ -379,9 +379,10 @@ async def test_an_idle_worker_asks_who_has_done_least_for_half(database: Databas
     busy, fresh = await running(database, 2)
     more = shards.Announcement(intent=None, cursor={}, found=9, bytes_found=9, halves=True)
     await database.write(shards.checkpoint, busy, Counters(), {}, more, 4)
-    assert await database.read(leases.worth_halving, {"main": 4}, 4) is None
+    assert await database.read(leases.worth_halving, {"main": 4}, 4) == []
     asked = await database.read(leases.worth_halving, {"main": 1}, 4)
-    assert asked == fresh.id
+    assert asked == [fresh.id]
+    assert await database.read(leases.worth_halving, {}, 4, most=9) == [fresh.id, busy.id]
     await database.write(leases.ask_to_halve, asked)
     none = shards.Announcement(intent=None, cursor={}, found=0, bytes_found=0, halves=True)
     answers = [

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
+    CompoundSelect,
     Connection,
     Select,
     and_,
@@ -23,8 +23,9 @@ from sqlalchemy import (
     case,
     func,
     literal_column,
-    or_,
+    null,
     select,
+    tuple_,
     update,
 )
 
@@ -68,11 +69,15 @@ class Leased(NamedTuple):
 
 _STARVED_AT_ONCE = 8
 _JOBS_AT_ONCE = 64
+_SHARDS_AT_ONCE = 64
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 # Written out: no database takes a parameter for the condition of an index.
 _OPEN_STATES: list[ColumnElement[str]] = [literal_column(f"'{state}'") for state in OPEN_STATES]
 _FREE = and_(shards.c.owner.is_(None), shards.c.state.in_(_OPEN_STATES))
-_TURNS = (shards.c.job, shards.c.attempt, shards.c.id)
+_TURN = (shards.c.attempt, shards.c.id)
+_TURNS = (shards.c.store, shards.c.job, *_TURN)
+"""The index of what is free: PostgreSQL may hope to meet one soon elsewhere, where it is not asked
+for in this order."""
 LEASED = shards.c.owner.is_not(None)
 LEASE_OF = (
     shards.c.id,
@@ -86,13 +91,18 @@ _CANCELLED = select(jobs.c.id).where(jobs.c.cancel_us.is_not(None), jobs.c.compl
 _OF_JOB = shards.c.job == jobs.c.id
 _OPEN = jobs.c.state.in_(_OPEN_STATES)
 _CARRIED = select(func.count()).where(_OF_JOB, LEASED).scalar_subquery()
-_CANDIDATE = WHOLE.with_only_columns(
-    shards.c.id,
-    shards.c.store,
-    case((jobs.c.state == State.QUEUED.value, jobs.c.id)).label("waiting_job"),
-    case((bucket_operations.c.state == State.QUEUED.value, bucket_operations.c.id)).label(
-        "waiting_part"
-    ),
+_CANDIDATE = (
+    select(
+        shards.c.id,
+        shards.c.attempt,
+        shards.c.store,
+        case((jobs.c.state == State.QUEUED.value, jobs.c.id)).label("waiting_job"),
+        case((bucket_operations.c.state == State.QUEUED.value, bucket_operations.c.id)).label(
+            "waiting_part"
+        ),
+    )
+    .join(jobs, jobs.c.id == shards.c.job)
+    .join(bucket_operations, bucket_operations.c.id == shards.c.bucket_operation)
 )
 _TAKE = (
     WHOLE.where(shards.c.id.in_(_IDS), _FREE, shards.c.format <= bindparam("reads"))
@@ -134,9 +144,10 @@ _WHO = (
 def poll(connection: Connection, carried: Carried, at_once: int, reads: int = FORMAT) -> Poll:
     """What is new for a worker that has ``at_once`` places for shards of each store, and reads
     formats up to ``reads``."""
-    full = _full(carried, at_once)
-    some = connection.execute(_any_free(tuple(full), reads)).first() is not None
-    return Poll(cancelled(connection), some, _starved(connection, full, reads) if full else ())
+    awaited = _awaited(connection)
+    full = [store for store in awaited if carried.get(store, 0) >= at_once]
+    some = any(is_awaited(connection, store, reads) for store in awaited if store not in full)
+    return Poll(cancelled(connection), some, _starved(connection, full, reads))
 
 
 def cancelled(connection: Connection) -> frozenset[int]:
@@ -144,28 +155,44 @@ def cancelled(connection: Connection) -> frozenset[int]:
     return frozenset(connection.execute(_CANCELLED).scalars())
 
 
-@lru_cache(maxsize=64)
-def _any_free(full: tuple[str | None, ...], reads: int) -> Select[Any]:
-    """Built once for each combination of stores: every worker asks twenty times a second."""
-    # In the order of their index, or PostgreSQL may hope to meet one soon among all shards.
-    return select(shards.c.id).where(_FREE, *_only(full, reads)).order_by(*_TURNS).limit(1)
+def _stores_awaited() -> CompoundSelect[Any]:
+    """From each store to the next in the index of what is free, however many shards wait."""
+    free = select(shards.c.store).where(_FREE).order_by(*_TURNS).limit(1)
+    first = free.where(shards.c.store.is_not(None)).scalar_subquery()
+    found = select(first.label("store")).cte("found", recursive=True)
+    later = free.where(shards.c.store > found.c.store).scalar_subquery()
+    found = found.union_all(select(later).where(found.c.store.is_not(None)))
+    planning = free.where(shards.c.store.is_(None)).exists()
+    named = select(found.c.store).where(found.c.store.is_not(None))
+    return named.union_all(select(null()).where(planning))
 
 
-def _starved(connection: Connection, full: list[str | None], reads: int) -> tuple[str | None, ...]:
-    """The stores, among ``full``, of jobs with free shards of which nobody carries any."""
-    of_them = or_(*(shards.c.store.is_not_distinct_from(one) for one in full))
-    mine = and_(of_them, shards.c.format <= reads)
-    free = select(shards.c.id).where(_OF_JOB, _FREE, mine).exists()
+_AWAITED = _stores_awaited()
+
+
+def _awaited(connection: Connection) -> list[str | None]:
+    """The stores of free shards; None: some are to be planned."""
+    return list(connection.execute(_AWAITED).scalars())
+
+
+def _of(store: str | None) -> ColumnElement[bool]:
+    """The shards of one store, or those to be planned."""
+    return shards.c.store.is_(None) if store is None else shards.c.store == store
+
+
+def _starved(
+    connection: Connection, full: Sequence[str | None], reads: int
+) -> tuple[str | None, ...]:
+    """The stores, among ``full``, of jobs with free shards of which nobody carries any; one for
+    each job."""
     leased = select(shards.c.id).where(_OF_JOB, LEASED).exists()
-    waiting = select(jobs.c.id).where(_OPEN, free, ~leased).limit(_STARVED_AT_ONCE)
-    first = (
-        select(shards.c.store)
-        .where(shards.c.job == bindparam("job"), _FREE, mine)
-        .order_by(shards.c.attempt, shards.c.id)
-        .limit(1)
-    )
-    found = connection.execute(waiting).scalars().all()
-    return tuple(connection.execute(first, {"job": job}).scalar_one_or_none() for job in found)
+    starved: dict[int, str | None] = {}
+    for store in full:
+        mine = (_OF_JOB, _FREE, _of(store), shards.c.format <= reads)
+        waiting = select(jobs.c.id).where(_OPEN, select(shards.c.id).where(*mine).exists(), ~leased)
+        for job in connection.execute(waiting.limit(_STARVED_AT_ONCE)).scalars():
+            starved.setdefault(job, store)
+    return tuple(starved.values())
 
 
 def claim(
@@ -209,39 +236,77 @@ def choose(
 ) -> list[Any]:
     """The shards that a worker would take, of formats up to ``reads``; nothing is locked yet."""
     carries = Counter(carried)
+    stores = [store for store in _awaited(connection) if carries[store] < at_once]
+    queue: dict[int, tuple[int, int, int]] = {}
+    for store in stores:
+        for row in connection.execute(_jobs_with_free_shards(store, reads)):
+            turn = (row.carried, row.served, row.id)
+            queue[row.id] = min(turn, queue.get(row.id, turn))
+    waiting = _Waiting(connection, reads, min(at_once, most, _SHARDS_AT_ONCE))
     chosen: list[Any] = []
-    full = _full(carries, at_once)
-    queue = {
-        row.id: (row.carried, row.served, row.id)
-        for row in connection.execute(_jobs_with_free_shards(full, reads))
-    }
-    while queue and len(chosen) < most:
+    while queue and stores and len(chosen) < most:
         job = min(queue, key=queue.__getitem__)
-        shard = connection.execute(
-            _CANDIDATE.where(
-                shards.c.job == job,
-                _FREE,
-                shards.c.id.not_in([row.id for row in chosen]),
-                *_only(_full(carries, at_once), reads),
-            )
-            .order_by(shards.c.attempt, shards.c.id)
-            .limit(1)
-        ).first()
+        shard = waiting.pop(job, stores)
         if shard is None:
             del queue[job]
             continue
         chosen.append(shard)
         carries[shard.store] += 1
+        if carries[shard.store] >= at_once:
+            stores.remove(shard.store)
         carried_now, served, _ = queue[job]
         queue[job] = (carried_now + 1, served, job)
     return chosen
 
 
-def _jobs_with_free_shards(full: list[str | None], reads: int) -> Select[Any]:
+class _Waiting:
+    """The free shards of jobs, in the order of their turns."""
+
+    def __init__(self, connection: Connection, reads: int, some: float) -> None:
+        """``some``: how many to ask for at a time."""
+        self._connection = connection
+        self._reads = reads
+        self._some = int(some)
+        self._lines: dict[tuple[int, str | None], Iterator[Any]] = {}
+        self._heads: dict[tuple[int, str | None], Any] = {}
+
+    def pop(self, job: int, stores: Sequence[str | None]) -> Any | None:
+        """The next one of a job and any of these stores; None: there is none."""
+        heads = {store: head for store in stores if (head := self._head(job, store)) is not None}
+        if not heads:
+            return None
+        store = min(heads, key=lambda one: (heads[one].attempt, heads[one].id))
+        return self._heads.pop((job, store))
+
+    def _head(self, job: int, store: str | None) -> Any | None:
+        key = job, store
+        if key not in self._lines:
+            self._lines[key] = self._line(job, store)
+        if key not in self._heads:
+            self._heads[key] = next(self._lines[key], None)
+        return self._heads[key]
+
+    def _line(self, job: int, store: str | None) -> Iterator[Any]:
+        of_job = _CANDIDATE.where(
+            shards.c.job == job, _FREE, _of(store), shards.c.format <= self._reads
+        )
+        last: Any = None
+        while True:
+            left = of_job
+            if last is not None:
+                left = of_job.where(tuple_(*_TURN) > tuple_(last.attempt, last.id))
+            rows = self._connection.execute(left.order_by(*_TURNS).limit(self._some)).all()
+            yield from rows
+            if len(rows) < self._some:
+                return
+            last = rows[-1]
+
+
+def _jobs_with_free_shards(store: str | None, reads: int) -> Select[Any]:
     served = (
         select(shards.c.attempt)
-        .where(_OF_JOB, _FREE, *_only(full, reads))
-        .order_by(shards.c.attempt, shards.c.id)
+        .where(_OF_JOB, _FREE, _of(store), shards.c.format <= reads)
+        .order_by(*_TURNS)
         .limit(1)
         .scalar_subquery()
     )
@@ -255,38 +320,41 @@ def _jobs_with_free_shards(full: list[str | None], reads: int) -> Select[Any]:
     )
 
 
-def is_awaited(connection: Connection, store: str) -> bool:
-    """Whether a shard of the store is free."""
-    free = select(shards.c.id).where(_FREE, shards.c.store == store).order_by(*_TURNS).limit(1)
-    return connection.execute(free).first() is not None
+def is_awaited(connection: Connection, store: str | None, reads: int = FORMAT) -> bool:
+    """Whether a shard of the store is free, or one to be planned."""
+    free = select(shards.c.id).where(_FREE, _of(store), shards.c.format <= reads)
+    return connection.execute(free.order_by(*_TURNS).limit(1)).first() is not None
 
 
 def worth_halving(
-    connection: Connection, carried: Carried, at_once: int, reads: int = FORMAT
-) -> int | None:
-    """The running shard, of a store of which this worker could carry more and of a format that it
-    reads, that is to be asked for half of what it has left: the one that has done least, since it
-    has most left as far as anybody knows. None where nothing runs, or all have been asked."""
+    connection: Connection, carried: Carried, at_once: int, reads: int = FORMAT, most: int = 1
+) -> list[int]:
+    """The running shards, of stores of which this worker could carry more and of formats that it
+    reads, that are to be asked for half of what they have left: those that have done least, since
+    they have most left as far as anybody knows. Fewer than ``most`` where no more run, or all have
+    been asked."""
+    full = [store for store, count in carried.items() if count >= at_once]
     running = (
         select(shards.c.id)
         .join(jobs, jobs.c.id == shards.c.job)
         .where(
             LEASED,
             shards.c.range.is_not(None),
+            shards.c.store.not_in([store for store in full if store is not None]),
             shards.c.halving.is_(None),
             jobs.c.cancel_us.is_(None),
-            *_only(_full(carried, at_once), reads),
+            shards.c.format <= reads,
         )
         .order_by(shards.c.total, shards.c.id)
-        .limit(1)
+        .limit(most)
     )
-    return connection.execute(running).scalar_one_or_none()
+    return list(connection.execute(running).scalars())
 
 
-def ask_to_halve(connection: Connection, shard: int) -> None:
-    """Ask for half of what a running shard has left, unless somebody has."""
-    asked = update(shards).where(shards.c.id == shard, shards.c.halving.is_(None), LEASED)
-    connection.execute(asked.values(halving=Halving.ASKED.value))
+def ask_to_halve(connection: Connection, ids: Sequence[int]) -> None:
+    """Ask for half of what running shards have left, unless somebody has."""
+    asked = update(shards).where(shards.c.id.in_(_IDS), shards.c.halving.is_(None), LEASED)
+    connection.execute(asked.values(halving=Halving.ASKED.value), {"ids": ids})
 
 
 def who_leases(connection: Connection) -> list[Leased]:
@@ -326,23 +394,3 @@ def bury(connection: Connection, owner: str) -> int:
     been the doing of what it carried, so it is counted there."""
     mine = update(shards).where(shards.c.owner == owner)
     return connection.execute(mine.values(owner=None, deaths=shards.c.deaths + 1)).rowcount
-
-
-def _full(carried: Carried, at_once: int) -> list[str | None]:
-    return [store for store, count in carried.items() if count >= at_once]
-
-
-def _only(full: Sequence[str | None], reads: int) -> list[ColumnElement[bool]]:
-    """Conditions that leave out the shards of some stores, and those of newer formats."""
-    return [*_not_of(full), shards.c.format <= reads]
-
-
-def _not_of(full: Sequence[str | None]) -> list[ColumnElement[bool]]:
-    """Conditions that leave out the shards of some stores, and with None those to be planned."""
-    conditions: list[ColumnElement[bool]] = []
-    if None in full:
-        conditions.append(shards.c.store.is_not(None))
-    stores = [store for store in full if store is not None]
-    if stores:
-        conditions.append(or_(shards.c.store.is_(None), shards.c.store.not_in(stores)))
-    return conditions

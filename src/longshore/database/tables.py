@@ -177,11 +177,11 @@ shards = Table(
     Index("shards_by_job", "job", "state"),
     _index(
         "shards_free",
-        *("job", "attempt", "id", "format"),
+        *("store", "job", "attempt", "id", "format"),
         where="owner IS NULL AND state IN ('QUEUED', 'RUNNING')",
     ),
     _index("shards_leased", "job", "owner", where="owner IS NOT NULL"),
-    _index("shards_of_worker", "owner", where="owner IS NOT NULL"),
+    _index("shards_of_worker", "owner", "store", where="owner IS NOT NULL"),
     sqlite_autoincrement=True,
 )
 

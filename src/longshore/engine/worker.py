@@ -118,9 +118,7 @@ class Worker:
         try:
             asked = self._clock.monotonic()
             seconds = self._settings.lease_seconds
-            accepted = await self._database.write(
-                deals.accept, self._name, shard, attempt, seconds
-            )
+            accepted = await self._database.write(deals.accept, self._name, shard, attempt, seconds)
             if accepted is not None:
                 self._limits.divide(accepted.quotas, asked)
                 # Not ended with whoever waits for it: only its lease says how long it runs.
@@ -260,9 +258,9 @@ class Worker:
             self._busy = now
         elif now - self._busy >= IDLE_SECONDS:
             self._busy = now
-            shard = await self._database.read(leases.worth_halving, carried, self._at_once)
-            if shard is not None:  # a write is not free, and most of the time nothing runs
-                await self._database.write(leases.ask_to_halve, shard)
+            found = await self._database.read(leases.worth_halving, carried, self._at_once)
+            if found:  # a write is not free, and most of the time nothing runs
+                await self._database.write(leases.ask_to_halve, found)
 
     async def _divide(self) -> None:
         """Learn which part of each store's caps is this worker's, and what others have found."""

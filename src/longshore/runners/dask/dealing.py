@@ -232,11 +232,9 @@ class Dealer:
         elif now - self._busy >= IDLE_SECONDS:
             self._busy = now
             together = deals.together(carriers)._replace(reads=max(one.reads for one in idle))
-            for _ in idle:
-                shard = await self._database.read(leases.worth_halving, *together)
-                if shard is None:
-                    return
-                await self._database.write(leases.ask_to_halve, shard)
+            found = await self._database.read(leases.worth_halving, *together, len(idle))
+            if found:
+                await self._database.write(leases.ask_to_halve, found)
 
     def _send(self, lease: leases.Lease) -> None:
         """Tell a worker what it was dealt; it may hear of it late, twice or never."""

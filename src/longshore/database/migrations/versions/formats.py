@@ -21,7 +21,7 @@ def upgrade() -> None:
     op.create_index(
         "shards_free",
         "shards",
-        ["job", "attempt", "id", "format"],
+        ["store", "job", "attempt", "id", "format"],
         sqlite_where=free,
         postgresql_where=free,
     )

@@ -22,5 +22,9 @@ def upgrade() -> None:
     )
     leased = sa.text("owner IS NOT NULL")
     op.create_index(
-        "shards_of_worker", "shards", ["owner"], postgresql_where=leased, sqlite_where=leased
+        "shards_of_worker",
+        "shards",
+        ["owner", "store"],
+        postgresql_where=leased,
+        sqlite_where=leased,
     )
