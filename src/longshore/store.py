@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -368,7 +368,7 @@ class Stores:
     def open(self, name: str) -> Store:
         """The store of that name in the settings, or the embedded one."""
         if name not in self._open:
-            settings = self.settings_of(name)
+            settings = replace(self.settings_of(name), call_seconds=self._settings.call_seconds)
             module = extensions.load("stores", settings.kind)
             data_dir: Path = self._settings.data_dir
             self._open[name] = module.open_store(settings, data_dir)

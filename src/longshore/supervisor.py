@@ -32,7 +32,6 @@ from sqlalchemy import Connection
 from longshore import data_dir, telemetry
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database, leases
-from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
 from longshore.engine.lease_watch import LeaseWatch
 from longshore.errors import Unavailable
 from longshore.runner import Duties, nothing_else
@@ -42,6 +41,8 @@ from longshore.telemetry import Numbers, Series
 HEARTBEAT_SECONDS = 0.5
 START_SECONDS = 60.0
 """How long a worker may take until its first heartbeat; it has no lease before."""
+MIN_PATIENCE_SECONDS = 3.0
+"""How long an event loop may stand still where leases are short: it does while it imports."""
 DRAIN_SECONDS = 4.0
 """How long a worker may take to hand its shards back; the whole service ends within 5 s."""
 _WATCH_SECONDS = 1.0
@@ -202,12 +203,14 @@ class Supervisor:
                 await child.process.stdin.drain()
 
     async def _watch_hearts(self, stop: asyncio.Event) -> None:
-        """End workers whose event loop stands still, long before their leases could run out.
+        """End workers whose event loop stands still, long before their leases could run out unless
+        these are very short.
 
         Silence is counted in looks of ours rather than by a clock: if it was this process that
         stood still, nobody is taken for hung.
         """
-        patience = (self._settings.lease_seconds - CALL_TIMEOUT_SECONDS) / 2
+        sending = self._settings.lease_seconds - self._settings.call_seconds
+        patience = max(MIN_PATIENCE_SECONDS, sending / 2)
         while not await SYSTEM_CLOCK.wait(stop, HEARTBEAT_SECONDS):
             for child in self._children.values():
                 child.silent_looks += 1

@@ -140,7 +140,7 @@ async def test_each_shard_of_a_store_that_refuses_by_ranges_has_a_gate(tmp_path:
     limits = Limits(stores.settings_of, CLOCK)
 
     def gate(shard: int, bucket: str) -> Gate:
-        deadline = Deadline(SYSTEM_CLOCK, 30, 0)
+        deadline = Deadline(SYSTEM_CLOCK, 30, 10, 0)
         leased = cast(Shard, SimpleNamespace(id=shard))
         running = Running(shard=leased, store=None, deadline=deadline, since=0)
         return Calls(stores, limits, running, SYSTEM_CLOCK).gate(bucket)

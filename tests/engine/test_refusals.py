@@ -54,7 +54,7 @@ class Bucket:
 
     def turns(self) -> tuple[EngineTurns, Running]:
         self.limits.divide(own([Leased("s", "b", "a", 1)], "a"), CLOCK.monotonic())
-        deadline = Deadline(CLOCK, 1e9, CLOCK.monotonic())
+        deadline = Deadline(CLOCK, 1e9, 10, CLOCK.monotonic())
         running = Running(shard=cast(Any, None), store="s", deadline=deadline, since=0.0)
         return EngineTurns("s", self.limits.gate("s", "b"), running, CLOCK), running
 

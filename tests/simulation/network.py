@@ -23,8 +23,6 @@ from tests.simulation.loop import Process
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-CALL_SECONDS = 10.0
-"""How long a caller waits, and how long a call may take until it has its effect."""
 FAULTS = (
     *("refused", "lost", "reply lost", "cut off", "twice", "second reply"),
     *("partial", "partial", "partial"),
@@ -97,6 +95,11 @@ class Network:
         self.script: dict[int, str] = {}  # what goes wrong with a call, by its number
         self._number = 0
 
+    @property
+    def call_seconds(self) -> float:
+        """How long a caller waits, and how long a call may take until it has its effect."""
+        return self.world.settings.call_seconds
+
     def delay(self) -> float:
         """How long something takes on its way: mostly milliseconds, seldom seconds."""
         draw = self.random.random()
@@ -167,7 +170,7 @@ class Network:
     ) -> dict[int, Failure]:
         """Let a call take effect on some of its objects; gives the failures by index."""
         part = batch.pick(indexes)
-        if self.world.loop.time() > call.sent + CALL_SECONDS or call.reported:
+        if self.world.loop.time() > call.sent + self.call_seconds or call.reported:
             call.late = True
         before = self._look(call.bucket, part)
         act = getattr(self.store, call.verb)
@@ -226,7 +229,7 @@ class _Journey:
     def start(self) -> None:
         network = self.network
         storm = self.loop.time() < network.storm_until and self.random.random() < 0.7
-        self._later(CALL_SECONDS, self._fail, DeadlineExceeded("No reply in time."))
+        self._later(network.call_seconds, self._fail, DeadlineExceeded("No reply in time."))
         if storm:
             network.met.append("storm")
             self._later(network.delay(), self._fail, ResourceExhausted("Slow down."))
@@ -253,7 +256,7 @@ class _Journey:
     def _arrive_later(self, delay: float, fault: str) -> None:
         """``delay`` is bounded by what a call may take, unless it is to be late."""
         if fault != "late":
-            delay = min(delay, CALL_SECONDS - 0.01)
+            delay = min(delay, self.network.call_seconds - 0.01)
         number = self.network._number = self.network._number + 1
         self.call.in_flight.add(number)
         handle = self._later(delay, self._arrive, number, fault)

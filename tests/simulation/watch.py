@@ -12,8 +12,6 @@ from tests.simulation.machines import RATE_ERROR
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-CALL_SECONDS = 10.0
-"""The longest that a call may take (house rule: a lease is more than twice as long)."""
 OPEN = ("QUEUED", "RUNNING")
 LEGAL = {
     ("QUEUED", "RUNNING"),
@@ -147,7 +145,8 @@ class Watch:
                 continue
             if wanted <= self._announced(row["intent"]):
                 asked = self._confirmed[key, row["attempt"]]
-                lasts = (self._world.plan.lease_seconds - CALL_SECONDS) * (1 + 2 * RATE_ERROR)
+                settings = self._world.settings
+                lasts = (settings.lease_seconds - settings.call_seconds) * (1 + 2 * RATE_ERROR)
                 if self._world.loop.time() > asked + lasts:
                     raise Violated(f"{process.name} sent a call past the deadline of shard {key}")
                 return int(row["job"])

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import trustme
 
-from longshore.engine.deadline import CALL_TIMEOUT_SECONDS
-from longshore.errors import InvalidArgument, Unavailable
+from longshore.errors import DeadlineExceeded, InvalidArgument, Unavailable
+from longshore.settings import Settings, StoreSettings
+from longshore.store import Stores
 from longshore.transport import open_transport
 from longshore.transport.endpoint import Endpoint, Limits
 from longshore.transport.http import Reply, Request, Unreached
@@ -37,10 +38,32 @@ def secure(port: int, host: str = "127.0.0.1", **options: Any) -> Endpoint:
     return Endpoint.parse(f"https://{host}:{port}", **options)
 
 
-def test_no_call_has_an_effect_after_the_engine_takes_it_for_ended() -> None:
-    limits = Limits()
-    assert limits.reply_seconds + 0.5 <= CALL_TIMEOUT_SECONDS
+@pytest.mark.parametrize("lease_seconds", [2.0, 21.0, 30.0, 3600.0])
+def test_no_call_has_an_effect_after_the_engine_takes_it_for_ended(lease_seconds: float) -> None:
+    call_seconds = Settings(lease_seconds=lease_seconds).call_seconds
+    limits = Limits.within(call_seconds)
+    assert limits.reply_seconds * 1.1 <= call_seconds <= lease_seconds / 3
     assert limits.connect_seconds < limits.reply_seconds
+    assert limits == Limits() or lease_seconds < 30
+
+
+@pytest.mark.parametrize("service", ["s3", "gs"])
+async def test_a_store_waits_no_longer_than_leases_allow(service: str, tmp_path: Path) -> None:
+    options = {"s3": {"access_key": "a", "secret_key": "b"}, "gs": {"anonymous": True}}[service]
+
+    async def script(peer: Peer) -> None:
+        await peer.until_gone()
+
+    async with serving(script) as server:
+        given = {"endpoint": f"http://127.0.0.1:{server.port}", **options}
+        main = StoreSettings(name="main", kind=service, options=given)
+        settings = Settings(data_dir=tmp_path, lease_seconds=2, stores={"main": main})
+        stores = Stores(settings)
+        try:
+            with pytest.raises(DeadlineExceeded, match=r"no whole reply within 0\.6 s"):
+                await stores.open("main").get_bucket("bucket")
+        finally:
+            await stores.close()
 
 
 async def test_a_server_that_is_not_trusted_gets_nothing(

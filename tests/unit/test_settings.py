@@ -196,9 +196,22 @@ def test_a_wrong_value_names_its_key_and_place(tmp_path, text, key):
 
 
 def test_a_lease_shorter_than_a_call_may_take_is_refused_with_the_limit(tmp_path):
-    message = _message(_file(tmp_path, "lease_seconds = 20.9"), {})
-    assert message.startswith("lease_seconds is 20.9; it must be at least 21,")
-    assert load(_file(tmp_path, "lease_seconds = 21"), {}, {}).lease_seconds == 21.0
+    message = _message(_file(tmp_path, "lease_seconds = 1.9"), {})
+    assert message.startswith("lease_seconds is 1.9; it must be at least 2:")
+    assert load(_file(tmp_path, "lease_seconds = 2"), {}, {}).lease_seconds == 2.0
+
+
+@pytest.mark.parametrize(("lease", "call"), [(2, 2 / 3), (21, 7), (30, 10), (300, 10)])
+def test_a_call_has_a_third_of_a_lease_and_10_seconds_at_most(lease, call):
+    assert Settings(lease_seconds=lease).call_seconds == pytest.approx(call)
+
+
+def test_how_long_a_call_may_take_is_no_key_of_a_store(tmp_path):
+    path = _file(tmp_path, "[stores.a]\nkind = 'local'\ncall_seconds = 60")
+    store = load(path, {}, {}).stores["a"]
+    assert (store.call_seconds, store.options) == (10, {"call_seconds": 60})
+    with pytest.raises(InvalidArgument, match="Unknown setting 'call_seconds'"):
+        check_options(store, ())
 
 
 def test_a_job_is_kept_for_30_days_at_least(tmp_path):

@@ -5,23 +5,20 @@ from __future__ import annotations
 from longshore.clock import Clock
 from longshore.database.shards import LeaseLost
 
-CALL_TIMEOUT_SECONDS = 10.0
-"""The longest that a call of a store may still take effect; settings see to it that a lease is more
-than twice as long. A store on this machine may wait longer for a lock, but dies with its worker,
-which is reaped before its leases end."""
-
 
 class Deadline:
     """Until when a shard may send calls that change objects, by this process's own clock.
 
     Fencing protects the database from a worker whose lease is gone, but not the store: so nothing
-    is sent past the deadline, which lies a call's timeout before the lease can run out.
+    is sent past the deadline, which lies ``call_seconds`` before the lease can run out.
     """
 
-    def __init__(self, clock: Clock, lease_seconds: float, taken: float) -> None:
+    def __init__(
+        self, clock: Clock, lease_seconds: float, call_seconds: float, taken: float
+    ) -> None:
         """``taken``: the monotonic time just before the lease was asked for."""
         self._clock = clock
-        self._lasts = lease_seconds - CALL_TIMEOUT_SECONDS
+        self._lasts = lease_seconds - call_seconds
         self.confirmed_at = taken
 
     def confirm(self, asked: float) -> None:

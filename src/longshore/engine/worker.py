@@ -300,7 +300,8 @@ class Worker:
             telemetry.set_limit(store, bucket, "concurrency", None)
 
     def _start(self, shard: Shard, asked: float) -> asyncio.Task[None]:
-        deadline = Deadline(self._clock, self._settings.lease_seconds, asked)
+        lasts, call = self._settings.lease_seconds, self._settings.call_seconds
+        deadline = Deadline(self._clock, lasts, call, asked)
         running = Running(shard=shard, store=shard.store, deadline=deadline, since=asked)
         self._running[shard.id, shard.attempt] = running
         if self._over:

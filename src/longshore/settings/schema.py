@@ -17,6 +17,7 @@ Texts = str | tuple[str, ...]
 NO_AUTHENTICATION = "none"
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 EVERY_PROJECT = "*"
+MAX_CALL_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,8 @@ class StoreSettings(Caps):
     buckets: tuple[str, ...] = ()
     limits: Mapping[str, Caps] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold secrets
+    call_seconds: float = MAX_CALL_SECONDS
+    """``Settings.call_seconds``, for the one who opens it; not a key."""
 
     def caps_of(self, bucket: str) -> Caps:
         """The caps of one bucket: each from the most specific pattern that matches and sets it, of
@@ -214,6 +217,12 @@ class Settings:
     stores: Mapping[str, StoreSettings] = field(default_factory=dict)
     auth: AuthSettings = AuthSettings()
     projects: Mapping[str, ProjectSettings] = field(default_factory=dict)
+
+    @property
+    def call_seconds(self) -> float:
+        """The longest that a call of a store may still take effect once it was sent. Nothing that
+        changes objects is sent so late in a lease that it could do so after the lease's end."""
+        return min(MAX_CALL_SECONDS, self.lease_seconds / 3)
 
     def may_use(self, project: str, bucket: str) -> bool:
         """Whether jobs of ``project`` may read or change anything in ``bucket``: objects and

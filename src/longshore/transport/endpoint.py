@@ -89,8 +89,8 @@ def _context(ca_file: Path | None, unchecked: bool) -> ssl.SSLContext:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one request may take. ``reply_seconds`` is from ``send`` to the last byte of the reply,
-    waiting and connecting included; with what a timer may be late it stays below the engine's
-    CALL_TIMEOUT_SECONDS, after which no call may have an effect."""
+    waiting and connecting included; with what a timer may be late it stays below the settings'
+    ``call_seconds``, after which no call may have an effect."""
 
     connect_seconds: float = 6.0
     reply_seconds: float = 9.0
@@ -99,3 +99,8 @@ class Limits:
     and a request that meets the close would fail."""
     head_bytes: int = 64 << 10
     body_bytes: int = 16 << 20
+
+    @classmethod
+    def within(cls, call_seconds: float) -> Limits:
+        """Those of requests that have no effect after so many seconds."""
+        return cls(connect_seconds=0.6 * call_seconds, reply_seconds=0.9 * call_seconds)

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from longshore.errors import InvalidArgument
 from longshore.settings import StoreSettings
-from longshore.transport.endpoint import Endpoint
+from longshore.transport.endpoint import Endpoint, Limits
 
 ENDPOINT_OPTIONS = ("endpoint", "ca_file", "dangerously_skip_tls_verification")
 TRANSPORT_OPTIONS = ("transport", "proxy")
@@ -23,6 +23,7 @@ class Given:
     def __init__(self, settings: StoreSettings) -> None:
         self._name = settings.name
         self._options = settings.options
+        self.limits = Limits.within(settings.call_seconds)
 
     def has(self, key: str) -> bool:
         return key in self._options

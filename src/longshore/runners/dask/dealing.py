@@ -25,7 +25,9 @@ from longshore.settings import Settings
 LOOK_SECONDS: Final = 0.25
 """How often the coordinator asks the scheduler who is there."""
 ACCEPT_SECONDS: Final = 2.0
-"""How long a worker may take to accept what it was dealt."""
+"""How long a worker may take to accept what it was dealt; where leases are short, half of one."""
+SPARED_SECONDS: Final = 30.0
+"""How long one that accepts nothing is dealt nothing, at most; where leases are longer, for one."""
 CALL_SECONDS: Final = 5.0
 """How long the scheduler may take to answer."""
 AGAIN_SECONDS: Final = 0.5
@@ -101,7 +103,8 @@ class Dealer:
     def __init__(self, term: int, settings: Settings, database: Database, client: Any) -> None:
         """``client``: a distributed.Client that is connected."""
         self._term = term
-        self._longest = settings.lease_seconds
+        self._patience = min(ACCEPT_SECONDS, settings.lease_seconds / 2)
+        self._longest = max(SPARED_SECONDS, settings.lease_seconds)
         self._database = database
         self._client = client
         self._workers: dict[str, str] = {}  # addresses by name
@@ -190,7 +193,7 @@ class Dealer:
         each time that happens again in a row."""
         now = SYSTEM_CLOCK.monotonic()
         for lease, since in list(self._dealt.items()):
-            gone, late = lease.owner not in self._workers, now - since > ACCEPT_SECONDS
+            gone, late = lease.owner not in self._workers, now - since > self._patience
             if gone or late:
                 del self._dealt[lease]
                 lapsed = await self._database.write(deals.end, self._term, lease)

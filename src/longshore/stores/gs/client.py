@@ -61,7 +61,10 @@ class Service:
         """Whether a bucket's objects have no ACLs of their own, and until when that is believed."""
         self.tokens = tokens
         self._transport = open_transport(
-            settings.endpoint, kind=settings.transport, proxy=settings.proxy
+            settings.endpoint,
+            kind=settings.transport,
+            limits=settings.limits,
+            proxy=settings.proxy,
         )
         common = {"prettyPrint": "false"}
         if settings.user_project:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from longshore.settings import Ramp, StoreSettings, check_options
-from longshore.transport.endpoint import Endpoint
+from longshore.transport.endpoint import Endpoint, Limits
 from longshore.transport.given import ENDPOINT_OPTIONS, TRANSPORT_OPTIONS, Given
 
 GOOGLE = "https://storage.googleapis.com"
@@ -39,6 +39,7 @@ class GsSettings:
     project: str | None = None
     transport: str = "lean"
     proxy: str | None = None
+    limits: Limits = field(default_factory=Limits)
     ramp: Ramp | None = None
 
 
@@ -77,6 +78,7 @@ def read_options(
         project=given.text("project") or environment.get(_PROJECT_VARIABLE) or None,
         transport=transport,
         proxy=proxy,
+        limits=given.limits,
         ramp=_ramp(given, none=anonymous),
     )
 

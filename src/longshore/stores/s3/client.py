@@ -143,7 +143,9 @@ class Service:
         endpoint, address = settings.endpoint_of(bucket), settings.address_of(bucket)
         transport = self._transports.get(endpoint.url)
         if transport is None:
-            transport = open_transport(endpoint, kind=settings.transport, proxy=settings.proxy)
+            transport = open_transport(
+                endpoint, kind=settings.transport, limits=settings.limits, proxy=settings.proxy
+            )
             self._transports[endpoint.url] = transport
         signer = Signer(address.host, region, clock=self.clock)
         home = self._homes[bucket] = _Home(region, address, signer, transport)

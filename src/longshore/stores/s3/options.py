@@ -12,7 +12,7 @@ from longshore.names import is_bucket_name
 from longshore.settings import StoreSettings, check_options
 from longshore.stores.s3.credentials import Credentials
 from longshore.stores.s3.targets import Address
-from longshore.transport.endpoint import Endpoint
+from longshore.transport.endpoint import Endpoint, Limits
 from longshore.transport.given import ENDPOINT_OPTIONS, TRANSPORT_OPTIONS, Given
 
 OPTIONS = (
@@ -45,6 +45,7 @@ class S3Settings:
     profile: str | None = None
     transport: str = "lean"
     proxy: str | None = None
+    limits: Limits = field(default_factory=Limits)
     probe_bucket: str | None = None
     kms_keys: Mapping[str, str] = field(default_factory=dict)
 
@@ -95,6 +96,7 @@ def read_options(
         profile=profile,
         transport=transport,
         proxy=proxy,
+        limits=given.limits,
         probe_bucket=probe_bucket,
         kms_keys=_kms_keys(given),
     )
