@@ -48,7 +48,7 @@ class Service:
         self.gate = gate
         self.sources = sources
         self.database = database
-        self.port = _free_port()
+        self.port = free_port()
         self.data_dir = directory / "data"
         store = store or StoreSettings(name="main", kind="local", buckets=("*",))
         caps = {"max_objects_per_second": rate} if rate else {}
@@ -210,7 +210,7 @@ async def stream(content: bytes) -> AsyncIterator[bytes]:
     yield content
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -21,10 +21,16 @@ BEAT_SECONDS: Final = 1.0
 TERM_SECONDS: Final = 5.0
 """How long a coordinator's beat may stand still before another takes over."""
 AGAIN_SECONDS: Final = 0.5
+PAUSE_SECONDS: Final = 3.0
+"""How long who was hindered leaves the term to others, who look for it every AGAIN_SECONDS."""
 
 InTerm = Callable[[int, asyncio.Event], Coroutine[Any, Any, None]]
 """What is done in a term, whose number every write of it gives to ``coordinator.check``, until an
 event is set."""
+
+
+class Hindered(Exception):
+    """Who coordinates cannot do what that is for, and another may be able to."""
 
 
 class Candidate:
@@ -44,7 +50,7 @@ class Candidate:
 
     async def run(self, stop: asyncio.Event, *duties: InTerm) -> None:
         """Wait to be elected, and do the ``duties`` for as long as the term lasts, again and again
-        until ``stop`` is set."""
+        until ``stop`` is set. A duty that raises Hindered ends the term."""
         while not stop.is_set():
             try:
                 term = await self._election(stop)
@@ -76,18 +82,21 @@ class Candidate:
     async def _hold(self, term: int, stop: asyncio.Event, duties: tuple[InTerm, ...]) -> None:
         telemetry.event("coordinating", coordinator=self._name, term=term)
         over = asyncio.Event()
+        pause = 0.0
         try:
             async with asyncio.TaskGroup() as group:
                 for duty in (self._beat, self._judge, *duties):
                     group.create_task(duty(term, over))
                 await stop.wait()
                 over.set()
-        except* (Deposed, Unavailable) as errors:
+        except* (Deposed, Unavailable, Hindered) as errors:
             why = errors.exceptions[0]
             telemetry.warning("not coordinating", coordinator=self._name, term=term, why=why)
+            pause = PAUSE_SECONDS if isinstance(why, Hindered) else 0.0
         finally:
             with suppress(Unavailable):
                 await self._database.write(coordinator.resign, term)
+        await SYSTEM_CLOCK.wait(stop, pause)
 
     async def _beat(self, term: int, over: asyncio.Event) -> None:
         while not await SYSTEM_CLOCK.wait(over, BEAT_SECONDS):

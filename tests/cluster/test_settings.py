@@ -52,3 +52,15 @@ def test_what_others_could_use_is_refused(dask: dict[str, Any], says: str) -> No
 def test_a_cluster_shares_a_postgresql() -> None:
     with pytest.raises(FailedPrecondition, match="needs PostgreSQL"):
         require(database=None, **TLS)
+
+
+def test_a_key_that_others_can_read_is_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = tmp_path / "key.pem"
+    key.touch(0o600)
+    require(**{**TLS, "key": key})
+    assert not caplog.records
+    key.chmod(0o644)
+    require(**{**TLS, "key": key})
+    assert "key open to others" in caplog.text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,3 +99,42 @@ async def test_what_is_asked_back_is_handed_back_with_its_counts(house: House) -
     await attending
     await attended(house, job, told=1)
     assert (await house.job(job))[1][0].succeeded == OBJECTS
+
+
+class Stuck:
+    """A store whose deletions wait until they are let go."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.met, self.free = asyncio.Event(), asyncio.Event()
+
+    async def delete_objects(self, *args: Any, **options: Any) -> Any:
+        self.met.set()
+        await self.free.wait()
+        return await self._store.delete_objects(*args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def test_a_call_that_outlives_its_lease_is_noticed(house: House) -> None:
+    stuck = Stuck(house.mortal)
+    house.stores._open["main"] = stuck  # type: ignore[assignment]
+    await house.create(DELETE, EVERYTHING)
+    stop = asyncio.Event()
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(worker.attend(stop))
+        while not stuck.met.is_set():
+            for lease in await deal(house):
+                group.create_task(worker.carry(lease.shard, lease.attempt))
+            await asyncio.sleep(0.01)
+        await house.clock.wait(stop, 1.5 * house.settings.lease_seconds)
+        assert not worker.overdue()  # the lease is renewed while the call is under way
+        await house.outside.write(leases.release, WORKER)
+        while not worker.overdue():
+            await asyncio.sleep(0.01)
+        stuck.free.set()
+        while worker.overdue():
+            await asyncio.sleep(0.01)
+        stop.set()

@@ -45,6 +45,7 @@ def take(connection: Connection, owner: str, seen: Seat | None) -> int | None:
         new = postgresql.insert(coordinators).values(id=_ROW, term=1, owner=owner, beat=0)
         first = new.on_conflict_do_nothing().returning(coordinators.c.term)
         return connection.execute(first).scalar_one_or_none()
+    _be_quick(connection)
     still = (_OF_TERM, coordinators.c.term == seen.term, coordinators.c.beat == seen.beat)
     taken = update(coordinators).where(*still).values(term=seen.term + 1, owner=owner, beat=0)
     return seen.term + 1 if connection.execute(taken).rowcount else None
@@ -59,16 +60,15 @@ def note(connection: Connection, term: int, reads: int | None) -> None:
 
 def beat(connection: Connection, term: int) -> None:
     """Renew the lease; raises Deposed."""
+    _be_quick(connection)
     mine = update(coordinators).where(_OF_TERM, coordinators.c.term == term)
     if not connection.execute(mine.values(beat=coordinators.c.beat + 1)).rowcount:
         raise Deposed(f"the term is no longer {term}")
 
 
 def check(connection: Connection, term: int) -> None:
-    """See to it that no other term begins before this transaction ends, which it must do soon: who
-    stands still in it would keep others from beginning theirs. Raises Deposed."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(_NOT_FOR_LONG)
+    """See to it that no other term begins before this transaction ends. Raises Deposed."""
+    _be_quick(connection)
     found = select(coordinators.c.term).where(_OF_TERM).with_for_update(read=True)
     if connection.execute(found).scalar_one() != term:
         raise Deposed(f"the term is no longer {term}")
@@ -76,5 +76,13 @@ def check(connection: Connection, term: int) -> None:
 
 def resign(connection: Connection, term: int) -> None:
     """Give the lease back, so that the next need not wait; does nothing for an older term."""
+    _be_quick(connection)
     mine = update(coordinators).where(_OF_TERM, coordinators.c.term == term)
     connection.execute(mine.values(owner=None, beat=coordinators.c.beat + 1))
+
+
+def _be_quick(connection: Connection) -> None:
+    """Have the server end a transaction that is about to lock the row if nothing comes of it: who
+    stands still in it, or is cut off, would keep the next from its term."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(_NOT_FOR_LONG)

@@ -14,7 +14,6 @@ from typing import Any, TypeVar, cast
 
 from longshore import telemetry
 from longshore.clock import Clock
-from longshore.engine.deadline import Deadline
 from longshore.engine.gate import Call, Gate
 from longshore.engine.limits import Limits
 from longshore.engine.retry import ANSWERED_SECONDS, PRESSURE, READ_TRIES, delay
@@ -94,12 +93,12 @@ class EngineTurns:
 
     def read(self, verb: str) -> EngineTurn:
         """The turn of a request that changes nothing."""
-        return EngineTurn(self, self._gate, 0, self._never, verb, None)
+        return EngineTurn(self, self._gate, 0, self._never, verb)
 
     def change(self, verb: str, objects: int = 1) -> EngineTurn:
         """The turn of a request that changes so many objects."""
         running = self._running
-        return EngineTurn(self, self._gate, objects, running.stop, verb, running.deadline)
+        return EngineTurn(self, self._gate, objects, running.stop, verb, running)
 
     async def again(self, code: Code, tries: int) -> bool:
         """Whether a read that was turned away is to be made again, after a pause: while the store
@@ -113,7 +112,7 @@ class EngineTurns:
 class EngineTurn(Call):
     """One turn: waits at the gate, is not given past the shard's deadline, and is measured."""
 
-    __slots__ = ("_deadline", "_turns")
+    __slots__ = ("_changing", "_turns")
 
     def __init__(
         self,
@@ -122,21 +121,22 @@ class EngineTurn(Call):
         objects: int,
         stop: asyncio.Event,
         verb: str,
-        deadline: Deadline | None,
+        changing: Running | None = None,
     ) -> None:
         super().__init__(gate, objects, stop, verb)
         self._turns = turns
-        self._deadline = deadline
+        self._changing = changing
 
     async def __aenter__(self) -> EngineTurn:
         if not self.begin():
             await self.wait()
-        if self.permitted and self._deadline is not None:
+        if self.permitted and self._changing is not None:
             try:
-                self._deadline.check()
+                self._changing.deadline.check()
             except BaseException as late:
                 super().leave(late)  # it was not sent, so there is nothing to measure
                 raise
+            self._changing.sending += 1
         return self
 
     def leave(self, error: BaseException | None) -> None:
@@ -144,6 +144,8 @@ class EngineTurn(Call):
             failed = error.code.name if isinstance(error, Error) else "OK"
             seconds = self._turns.clock.monotonic() - self.began
             telemetry.count_call(self._turns.store, self.verb, failed, seconds)
+            if self._changing is not None:
+                self._changing.sending -= 1
         super().leave(error)
 
 

@@ -19,6 +19,7 @@ class Deadline:
         """``taken``: the monotonic time just before the lease was asked for."""
         self._clock = clock
         self._lasts = lease_seconds - call_seconds
+        self._lease_seconds = lease_seconds
         self.confirmed_at = taken
 
     def confirm(self, asked: float) -> None:
@@ -29,3 +30,7 @@ class Deadline:
         """Raises LeaseLost past the deadline; no I/O."""
         if self._clock.monotonic() > self.confirmed_at + self._lasts:
             raise LeaseLost("the lease was not confirmed in time")
+
+    def over(self) -> bool:
+        """Whether the lease may have ended."""
+        return self._clock.monotonic() > self.confirmed_at + self._lease_seconds

@@ -29,6 +29,8 @@ class Running:
     """The store that its slot counts for; None for planning."""
     deadline: Deadline
     since: float
+    sending: int = 0
+    """How many calls that change objects are under way."""
     retries: Retries = field(default_factory=Retries)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     leave: asyncio.Event = field(default_factory=asyncio.Event)

@@ -131,6 +131,12 @@ class Worker:
         for shard in shards & self._running.keys():
             self._running[shard].give_up_lease()
 
+    def overdue(self) -> bool:
+        """Whether a call that changes objects is under way whose lease may be somebody else's by
+        now. Any thread may ask."""
+        carried = list(self._running.values())
+        return any(running.sending and running.deadline.over() for running in carried)
+
     async def _go_on(self, stop: asyncio.Event, look: Callable[[], Awaitable[int]]) -> None:
         try:
             while not stop.is_set() and not self._broken:

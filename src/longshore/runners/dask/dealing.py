@@ -14,6 +14,7 @@ import distributed
 
 from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
+from longshore.coordination import Hindered
 from longshore.database import Database, coordinator, deals, leases
 from longshore.dividing import Divider
 from longshore.engine.worker import IDLE_SECONDS, POLL_SECONDS, SHARDS_WANTED, TURN_SECONDS
@@ -33,6 +34,8 @@ CALL_SECONDS: Final = 5.0
 AGAIN_SECONDS: Final = 0.5
 IDLE_TIMES: Final = 4
 """Of its time, a coordinator that finds nothing to deal spends no more than a fifth on looking."""
+HINDERED_SECONDS: Final = 15.0
+"""How long the scheduler may not be reached until another coordinator is to try."""
 
 T = TypeVar("T")
 
@@ -40,8 +43,9 @@ T = TypeVar("T")
 async def deal(term: int, settings: Settings, database: Database, over: asyncio.Event) -> None:
     """Deal shards until ``over`` is set, whenever there is a scheduler.
 
-    Raises coordinator.Deposed, and what the database raises.
+    Raises coordinator.Deposed, Hindered, and what the database raises.
     """
+    reached = SYSTEM_CLOCK.monotonic()
     while not over.is_set():
         pause = AGAIN_SECONDS
         try:
@@ -49,12 +53,19 @@ async def deal(term: int, settings: Settings, database: Database, over: asyncio.
             try:
                 await _asked(client)
                 await _require_rules(client, settings.dask.scheduler)
-                await Dealer(term, settings, database, client).run(over)
+                try:
+                    await Dealer(term, settings, database, client).run(over)
+                finally:
+                    reached = SYSTEM_CLOCK.monotonic()
             finally:
                 with suppress(ConnectionError):
                     await _asked(client.close(timeout=AGAIN_SECONDS))
         except ConnectionError as error:
             telemetry.warning("scheduler not reached", why=error)
+            silent = SYSTEM_CLOCK.monotonic() - reached
+            if silent > HINDERED_SECONDS:
+                why = f"the scheduler has not been reached for {silent:.0f} s"
+                raise Hindered(why) from error
         except FailedPrecondition as error:
             telemetry.warning("scheduler not used", why=error)
             pause = CALL_SECONDS

@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import signal
+import threading
+import time
 from collections.abc import Mapping, Set
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -25,6 +28,9 @@ from longshore.supervisor import Heart
 
 AGAIN_SECONDS: Final = 1.0
 CLOSE_SECONDS: Final = 1.0
+OVERDUE_SECONDS: Final = 0.5
+"""How long a call may outlive its lease: one that was awaited while the process stood still ends by
+its own timer as soon as that goes on."""
 KIND: Final = "longshore"
 """Under which name a worker tells the scheduler its ``terms``."""
 
@@ -80,6 +86,7 @@ async def work(name: str, settings: Settings, heart: Heart) -> None:
         stores.prepare()
         await database.read(schema.check)
         engine = Worker(name, settings, database, stores, SYSTEM_CLOCK, dealt=True)
+        threading.Thread(target=_end_when_overdue, args=(name, engine), daemon=True).start()
         async with asyncio.TaskGroup() as group:
             group.create_task(_stay_in_the_cluster(name, settings, engine, stop))
             group.create_task(engine.run(stop))
@@ -90,6 +97,20 @@ async def work(name: str, settings: Settings, heart: Heart) -> None:
         heart.beat()
         await stores.close()
         await database.close()
+
+
+def _end_when_overdue(name: str, engine: Worker) -> None:
+    """End this process once a call has outlived its lease: one of a store on this machine may wait
+    for a lock, in a thread that cannot be ended, and nobody else here ends it for that. A thread
+    of its own, since the event loop may be what stands still."""
+    was = False
+    while True:
+        time.sleep(OVERDUE_SECONDS)
+        is_now = engine.overdue()
+        if was and is_now:
+            telemetry.warning("worker ends", worker=name, why="a call has outlived its lease")
+            os._exit(1)
+        was = is_now
 
 
 async def _stay_in_the_cluster(

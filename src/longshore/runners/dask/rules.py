@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,6 +13,7 @@ import dask.config
 import yaml
 from distributed.security import Security
 
+from longshore import telemetry
 from longshore.errors import FailedPrecondition
 from longshore.settings import DaskSettings, Settings
 
@@ -71,6 +74,19 @@ def require_cluster(settings: Settings) -> None:
         )
     if scheme == "tls" and None in (cluster.ca, cluster.certificate, cluster.key):
         raise FailedPrecondition("A tls:// scheduler needs dask.ca, dask.certificate and dask.key.")
+    if scheme == "tls" and cluster.key is not None:
+        _look_at(cluster.key)
+
+
+def _look_at(key: Path) -> None:
+    """Complain of a key that others can read: with it they run code in all of the cluster. That it
+    cannot be read at all is said by whoever reads it."""
+    with suppress(OSError):
+        mode = key.stat().st_mode
+        if mode & (stat.S_IRWXO | stat.S_IWGRP):
+            telemetry.warning(
+                "key open to others", file=key, mode=oct(stat.S_IMODE(mode)), wanted="0o600"
+            )
 
 
 def _parts(cluster: DaskSettings) -> tuple[str, str]:
