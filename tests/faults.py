@@ -90,6 +90,13 @@ class MortalStore:
     async def rewrite_objects(self, bucket: str, batch: Any, **options: Any) -> Any:
         return await self._act("rewrite_objects", bucket, batch, **options)
 
+    async def write_objects(self, bucket: str, objects: Any) -> Any:
+        """Of the engine: the log of a job."""
+        await self._fate.boundary("before write_objects")
+        outcome = await self._store.write_objects(bucket, objects)
+        await self._fate.boundary("after write_objects")
+        return outcome
+
     async def _act(self, verb: str, bucket: str, batch: Any, *args: Any, **options: Any) -> Any:
         await self._fate.boundary(f"before {verb}")
         columns = ("contexts", "live")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import signal
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -20,12 +21,12 @@ from longshore.clock import SYSTEM_CLOCK
 from longshore.data_dir import DataDirLock, identity
 from longshore.database import Database, jobs, leases, schema
 from longshore.database.service_lock import ServiceLock
-from longshore.engine import action_log
+from longshore.engine import log_files
 from longshore.errors import FailedPrecondition, Unavailable
 from longshore.housekeeping import end_what_is_old, record_ends
 from longshore.metrics import MetricsPage, page_of
 from longshore.runner import Nobody, Runner
-from longshore.settings import ListenSettings, Settings
+from longshore.settings import STDOUT, ListenSettings, Settings
 from longshore.store import Stores
 
 LOCAL, NONE = "local", "none"
@@ -258,7 +259,10 @@ def _stop(number: int, stop: asyncio.Event) -> None:
 
 
 async def _try_stores(settings: Settings) -> None:
-    """Open every store once: only workers use them, and that is late to hear of a wrong setting."""
+    """Open every store once: only workers use them, and that is late to hear of a wrong setting.
+    Raises FailedPrecondition where logs go to standard output, and this process has none."""
+    if settings.logs.to == STDOUT and sys.stdout is None:
+        raise FailedPrecondition('logs.to is "stdout", but this process has no standard output.')
     stores = Stores(settings)
     try:
         for name in stores.names():
@@ -271,10 +275,10 @@ async def sweep_logs(settings: Settings, database: Database, stop: asyncio.Event
     """Remove the logs of deleted jobs, now and every few seconds."""
     while True:
         try:
-            found = await asyncio.to_thread(action_log.shards_with_logs, settings.logs_dir)
+            found = await asyncio.to_thread(log_files.shards_with_logs, settings.logs_dir)
             kept = await database.read(jobs.existing_shards, list(found))
             paths = [path for shard, files in found.items() if shard not in kept for path in files]
-            await asyncio.to_thread(action_log.remove, paths)
+            await asyncio.to_thread(log_files.remove, paths)
         except (OSError, Unavailable) as error:
             telemetry.warning("logs not swept", directory=settings.logs_dir, why=error)
         if await SYSTEM_CLOCK.wait(stop, _SWEEP_SECONDS):

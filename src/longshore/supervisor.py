@@ -6,7 +6,8 @@ inherits the lock on the data directory and dies with its parent: by PDEATHSIG o
 when the pipe to its standard input ends.
 
 It is handed its settings over that pipe, and over the one from its standard output it sends a
-heartbeat from its event loop: a frame of JSON with what it has measured since the one before.
+heartbeat from its event loop: a frame of JSON with what it has measured since the one before. Where
+logs of objects go to standard output, it inherits its parent's besides, and uses nothing else then.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ import sys
 import threading
 import uuid
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import orjson
@@ -33,9 +34,10 @@ from longshore import data_dir, telemetry
 from longshore.clock import SYSTEM_CLOCK
 from longshore.database import Database, leases
 from longshore.engine.lease_watch import LeaseWatch
+from longshore.engine.log_output import STANDARD_OUTPUT
 from longshore.errors import Unavailable
 from longshore.runner import Duties, nothing_else
-from longshore.settings import Settings
+from longshore.settings import STDOUT, Settings
 from longshore.telemetry import Numbers, Series
 
 HEARTBEAT_SECONDS = 0.5
@@ -143,17 +145,18 @@ class Supervisor:
             await SYSTEM_CLOCK.wait(stop, pause)
 
     async def _run_one(self, name: str, stop: asyncio.Event) -> _Child:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            self._module,
-            stdin=PIPE,
-            stdout=PIPE,
-            pass_fds=(self._lock_fd,),
-        )
+        with _output(self._settings) as output:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                self._module,
+                stdin=PIPE,
+                stdout=PIPE,
+                pass_fds=(self._lock_fd, output) if output else (self._lock_fd,),
+            )
         child = self._children[name] = _Child(name, process)
         try:
-            await self._hand_over(child)
+            await self._hand_over(child, output)
             telemetry.count_worker_start()
             telemetry.event("worker started", worker=name, pid=process.pid)
             ended = asyncio.create_task(self._follow(child))
@@ -195,8 +198,8 @@ class Supervisor:
                     child.ready = True
         await child.process.wait()
 
-    async def _hand_over(self, child: _Child) -> None:
-        data = pickle.dumps((child.name, os.getpid(), self._settings))
+    async def _hand_over(self, child: _Child, output: int | None) -> None:
+        data = pickle.dumps((child.name, os.getpid(), self._settings, output))
         if child.process.stdin is not None:
             with suppress(ConnectionError):  # it died at once; following it tells
                 child.process.stdin.write(_LENGTH.pack(len(data)) + data)
@@ -245,6 +248,20 @@ class Supervisor:
             child.kill(why=f"the lease on shard {lease.shard} ran out")
         else:
             await self._release(lease.owner, leases.release)
+
+
+@contextmanager
+def _output(settings: Settings) -> Iterator[int | None]:
+    """The standard output of this process, for a child to inherit, if logs go there. The child's
+    own is the pipe of its heart."""
+    if settings.logs.to != STDOUT:
+        yield None
+        return
+    output = os.dup(STANDARD_OUTPUT)
+    try:
+        yield output
+    finally:
+        os.close(output)
 
 
 async def _frame(stream: asyncio.StreamReader) -> bytes:
@@ -297,12 +314,17 @@ def be_a_worker(work: Callable[[str, Settings, Heart], Coroutine[Any, Any, None]
     stdin = io.FileIO(0, closefd=False)
     (length,) = _LENGTH.unpack(_read(stdin, _LENGTH.size))
     # From our own parent, over a pipe that nobody else can write to.
-    name, parent, settings = pickle.loads(_read(stdin, length))  # noqa: S301
+    name, parent, settings, output = pickle.loads(_read(stdin, length))  # noqa: S301
     if os.getppid() != parent:
         return  # the parent died before it could be watched
     threading.Thread(target=_exit_at_end, args=(stdin,), daemon=True).start()
-    heart = Heart(os.dup(1))
-    os.dup2(2, 1)  # nothing but the heart may write to the supervisor
+    heart = Heart(os.dup(STANDARD_OUTPUT))
+    sys.stdout = sys.stderr
+    if output is None:
+        os.dup2(2, STANDARD_OUTPUT)  # nothing but the heart may write to the supervisor
+    else:
+        os.dup2(output, STANDARD_OUTPUT)  # and nothing but logs of objects where these go
+        os.close(output)
     telemetry.set_up()
     _run(work(name, settings, heart))
 

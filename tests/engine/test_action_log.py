@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longshore.engine import action_log
-from longshore.engine.action_log import ActionLog, job_logs_dir
+from longshore.engine import log_files
+from longshore.engine.action_log import ActionLog
 from longshore.engine.intent import NEEDED, Intent
+from longshore.engine.log_files import Files, folder_of
 from longshore.errors import Code
 from longshore.model import Counters, Shard
 from longshore.settings import LogSettings
@@ -45,9 +46,14 @@ def _shard(states: frozenset[str], *, project: str = "p") -> Shard:
     )
 
 
-def _write(directory: Path, states: set[str], limits: LogSettings | None = None) -> ActionLog:
-    log = ActionLog(directory, limits or LogSettings(), _shard(frozenset(states)))
-    log.write(INTENT, FAILURES, {2}, now_us=1_795_000_000_123_456, settled=())
+def _log(directory: Path, states: set[str], limits: LogSettings | None = None) -> ActionLog:
+    shard = _shard(frozenset(states))
+    return ActionLog(Files(directory, limits or LogSettings(), shard), shard)
+
+
+async def _write(directory: Path, states: set[str]) -> ActionLog:
+    log = _log(directory, states)
+    await log.write(INTENT, FAILURES, {2}, now_us=1_795_000_000_123_456, settled=())
     return log
 
 
@@ -56,9 +62,9 @@ def _entries(directory: Path) -> list[dict[str, object]]:
     return [orjson.loads(line) for path in paths for line in path.read_bytes().splitlines()]
 
 
-def test_a_record_has_the_shape_of_cloud_loggings(tmp_path: Path) -> None:
-    log = _write(tmp_path, {"SUCCEEDED", "FAILED"})
-    log.write(INTENT, {}, {0, 1}, now_us=1_795_000_000_123_456, settled={2})
+async def test_a_record_has_the_shape_of_cloud_loggings(tmp_path: Path) -> None:
+    log = await _write(tmp_path, {"SUCCEEDED", "FAILED"})
+    await log.write(INTENT, {}, {0, 1}, now_us=1_795_000_000_123_456, settled={2})
     log.close()
     done, failed, settled = _entries(tmp_path)
     service = "storagebatchoperations.googleapis.com"
@@ -97,44 +103,45 @@ def test_a_record_has_the_shape_of_cloud_loggings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("states", "lines"), [({"FAILED"}, 1), ({"SUCCEEDED"}, 1), (set(), 0)])
-def test_only_the_wanted_outcomes_are_written(tmp_path: Path, states: set[str], lines: int) -> None:
-    log = _write(tmp_path, states)
+async def test_only_the_wanted_outcomes_are_written(
+    tmp_path: Path, states: set[str], lines: int
+) -> None:
+    log = await _write(tmp_path, states)
     log.close()
     assert len(_entries(tmp_path)) == lines
-    assert log.wanted is bool(states)
 
 
-def test_a_half_line_of_a_crash_goes_before_the_next_is_written(tmp_path: Path) -> None:
-    _write(tmp_path, {"SUCCEEDED"}).close()
+async def test_a_half_line_of_a_crash_goes_before_the_next_is_written(tmp_path: Path) -> None:
+    (await _write(tmp_path, {"SUCCEEDED"})).close()
     (path,) = tmp_path.glob("*/*/*.jsonl")
     with path.open("ab") as file:
         file.write(b'{"severity":"INFO","time')
-    _write(tmp_path, {"SUCCEEDED"}).close()
+    (await _write(tmp_path, {"SUCCEEDED"})).close()
     assert len(_entries(tmp_path)) == 2
 
 
-def test_a_full_disk_is_told_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    _write(tmp_path, {"SUCCEEDED"}).close()
+async def test_a_full_disk_is_told_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    (await _write(tmp_path, {"SUCCEEDED"})).close()
     (path,) = tmp_path.glob("*/*/*.jsonl")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    log = ActionLog(tmp_path, LogSettings(), _shard(frozenset({"SUCCEEDED"})))
+    log = _log(tmp_path, {"SUCCEEDED"})
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 100, limits[1]))
     try:
         with pytest.raises(OSError, match="File too large"):
-            log.write(INTENT, FAILURES, {2}, now_us=0, settled=())
+            await log.write(INTENT, FAILURES, {2}, now_us=0, settled=())
         log.close()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    _write(tmp_path, {"SUCCEEDED"}).close()
+    (await _write(tmp_path, {"SUCCEEDED"})).close()
     assert len(_entries(tmp_path)) == 2
 
 
-def test_files_rotate_and_the_oldest_go(tmp_path: Path) -> None:
+async def test_files_rotate_and_the_oldest_go(tmp_path: Path) -> None:
     limits = LogSettings(max_file_bytes=1_000, max_shard_bytes=5_000)
-    log = ActionLog(tmp_path, limits, _shard(frozenset({"SUCCEEDED"})))
+    log = _log(tmp_path, {"SUCCEEDED"}, limits)
     for number in range(60):
         one = Intent(names=[f"n{number:02d}"], generations=[1], sizes=[0], flags=bytes([NEEDED]))
-        log.write(one, {}, set(), now_us=0, settled=())
+        await log.write(one, {}, set(), now_us=0, settled=())
     log.close()
     files = sorted(tmp_path.glob("*/*/*.jsonl"))
     assert 2 <= len(files) <= 5
@@ -142,14 +149,14 @@ def test_files_rotate_and_the_oldest_go(tmp_path: Path) -> None:
     text = b"".join(path.read_bytes() for path in files)
     assert b'"n59"' in text
     assert b'"n00"' not in text
-    assert set(action_log.shards_with_logs(tmp_path)) == {7}
-    action_log.remove(action_log.shards_with_logs(tmp_path)[7])
+    assert set(log_files.shards_with_logs(tmp_path)) == {7}
+    log_files.remove(log_files.shards_with_logs(tmp_path)[7])
     assert list(tmp_path.glob("*/*/*")) == []
 
 
 @pytest.mark.parametrize("project", ["..", ".", "a b", "example.com:p", "%2e%2e", "ü", "-x"])
 def test_no_project_leads_out_of_the_directory(tmp_path: Path, project: str) -> None:
-    place = job_logs_dir(tmp_path, project, "job")
+    place = tmp_path / folder_of(project, "job")
     assert place.resolve().parent.parent == tmp_path.resolve()
     assert place.parent.name not in {".", ".."}
 
@@ -158,7 +165,7 @@ def test_every_project_has_a_directory_of_its_own(tmp_path: Path) -> None:
     """However long its id becomes by being quoted."""
     projects = ["船" * 128, "船" * 127 + "舟", "%" * 128, "x" * 128]
     for project in projects:
-        job_logs_dir(tmp_path, project, "j" * 128).mkdir(parents=True)
+        (tmp_path / folder_of(project, "j" * 128)).mkdir(parents=True)
     assert len(list(tmp_path.iterdir())) == len(projects)
 
 
@@ -169,9 +176,7 @@ def test_records_that_are_made_together_are_those_made_one_by_one(
     intent = Intent(
         names=names, generations=list(range(len(names))), sizes=[0] * len(names), flags=[0]
     )
-    log = ActionLog(
-        tmp_path_factory.mktemp("logs"), LogSettings(), _shard(frozenset({"SUCCEEDED"}))
-    )
+    log = _log(tmp_path_factory.mktemp("logs"), {"SUCCEEDED"})
     everything = range(len(names))
     prefix = log._prefix("now", None)
     one_by_one = b"".join(log._records(intent, everything, {}, (), "now", settled=()))

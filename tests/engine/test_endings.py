@@ -89,7 +89,7 @@ async def test_objects_to_be_looked_at_again_are_counted_without_a_log(
         await act(bucket, batch.pick(range(2)), patch, **options)
         raise NotFound("the bucket is gone, as far as writers are concerned")
 
-    def full(self: ActionLog, *args: Any, **kwargs: Any) -> None:
+    async def full(self: ActionLog, *args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(house.mortal, "patch_objects", gone)

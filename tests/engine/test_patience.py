@@ -226,10 +226,10 @@ async def test_a_log_that_cannot_be_written_is_waited_for(
 ) -> None:
     write, refusals = ActionLog.write, iter(range(5))
 
-    def full(self: ActionLog, *args: Any, **kwargs: Any) -> None:
+    async def full(self: ActionLog, *args: Any, **kwargs: Any) -> None:
         if next(refusals, None) is not None:
             raise OSError(errno.ENOSPC, "No space left on device", "shard-2.jsonl")
-        write(self, *args, **kwargs)
+        await write(self, *args, **kwargs)
 
     monkeypatch.setattr(ActionLog, "write", full)
     job = await house.create(DELETE, EVERYTHING)

@@ -127,7 +127,7 @@ def test_where_the_kernel_does_not_tell_the_pipe_says_that_the_parent_is_dead(
     )
     assert worker.stdin is not None
     assert worker.stdout is not None
-    data = pickle.dumps(("worker", os.getpid(), settings))
+    data = pickle.dumps(("worker", os.getpid(), settings, None))
     worker.stdin.write(struct.pack("<I", len(data)) + data)
     worker.stdin.flush()
     for _ in range(4):  # its heart beats: it works, and goes on

@@ -121,10 +121,10 @@ async def test_counters_are_exact_in_any_weather(
     storm = Storm(seed, tmp_path)
     write = ActionLog.write
 
-    def weathered(self: ActionLog, *args: Any, **kwargs: Any) -> None:
+    async def weathered(self: ActionLog, *args: Any, **kwargs: Any) -> None:
         full = OSError(errno.ENOSPC, "No space left on device", "shard-2.jsonl")
         storm.strike(0.03, full)
-        write(self, *args, **kwargs)
+        await write(self, *args, **kwargs)
         storm.strike(0.03, full)
 
     monkeypatch.setattr(ActionLog, "write", weathered)

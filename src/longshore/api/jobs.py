@@ -170,7 +170,8 @@ def _refuse_foreign_buckets(project: str, buckets: Any, may_use: MayUse) -> None
             if not may_use(project, bucket):
                 raise PermissionDenied(
                     f"Jobs of the project {project!r} may not use the bucket {bucket!r}, whether it"
-                    f" exists or not: the server's settings have no such pattern for the project.",
+                    " exists or not: the server's settings have no such pattern for the project, or"
+                    " say that logs of jobs go there.",
                     reason="BUCKET_NOT_ALLOWED",
                     metadata={"bucket": bucket, "project": project},
                 )

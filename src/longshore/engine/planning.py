@@ -88,6 +88,7 @@ class Planning:
         self._tools = tools
         self._calls = Calls(tools.stores, tools.limits, running, tools.clock)
         self._work = Work(running.shard, self._calls)
+        self._sink = tools.sink(running)
 
     async def run(self) -> None:
         """Split the bucket operation; the shard then has a range and its lease still, unless there
@@ -97,7 +98,7 @@ class Planning:
         """
         work, shard, tools = self._work, self._running.shard, self._tools
         work.transformation.check(work.store.capabilities)
-        self._warn(await prove(work, tools))
+        await self._warn(await prove(work, tools))
         ranges = await work.source.split(self._calls, shard.bucket)
         if work.store.capabilities.by_range:
             ranges = spread(ranges)
@@ -112,14 +113,13 @@ class Planning:
         else:
             await tools.database.write(shards.let_go, planned)
 
-    def _warn(self, findings: Iterable[Finding]) -> None:
+    async def _warn(self, findings: Iterable[Finding]) -> None:
         """Say in both logs, the service's and the job's, where the store promises less."""
         shard, tools = self._running.shard, self._tools
-        log = ActionLog(tools.logs_dir, tools.logs, shard)
-        with closing(log):
+        with closing(ActionLog(self._sink, shard)) as log:
             for why, acts in _weaker(findings).items():
                 telemetry.warning("promises less", bucket=shard.bucket, acts=acts, why=why)
-                log.note(f"{acts} in {shard.bucket}: {why}", tools.clock.now_us())
+                await log.note(f"{acts} in {shard.bucket}: {why}", tools.clock.now_us())
 
     async def fail(self, error: Error) -> None:
         """End the bucket operation FAILED."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from longshore.clock import Clock
 from longshore.database import Database
+from longshore.engine.action_log import Sink
 from longshore.engine.deadline import Deadline
 from longshore.engine.limits import Limits
 from longshore.engine.retry import Retries
 from longshore.model import Shard
-from longshore.settings import LogSettings
 from longshore.store import Stores
 
 
@@ -53,5 +52,5 @@ class Tools:
     """Whether one more shard of a store may be carried."""
     limits: Limits
     clock: Clock
-    logs_dir: Path
-    logs: LogSettings
+    sink: Callable[[Running], Sink]
+    """Where the log of a shard is kept."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 
@@ -44,7 +43,7 @@ class ShardRun:
         self._calls = Calls(tools.stores, tools.limits, running, tools.clock)
         self._work = Work(self._shard, self._calls)
         self._gate = self._calls.gate(self._shard.bucket)
-        self._log = ActionLog(tools.logs_dir, tools.logs, self._shard)
+        self._log = ActionLog(tools.sink(running), self._shard)
         self._tally = Tally(self._shard.bucket, self._shard.counters, self._shard.errors)
         self._open = Intent.unpack(self._shard.intent) if self._shard.intent else None
         self._again = Again()
@@ -205,16 +204,14 @@ class ShardRun:
         """Log, then count, what became of the open intent; ``anyway``: even if its log cannot be
         written, at the end of a shard that cannot go on."""
         try:
-            if self._log.wanted:
-                await asyncio.to_thread(
-                    self._log.write,
-                    intent,
-                    ending.failures,
-                    ending.again.keys(),
-                    now_us=self._tools.clock.now_us(),
-                    settled=ending.looked,
-                )
-        except OSError as error:
+            await self._log.write(
+                intent,
+                ending.failures,
+                ending.again.keys(),
+                now_us=self._tools.clock.now_us(),
+                settled=ending.looked,
+            )
+        except (OSError, Error) as error:
             if not anyway:
                 raise
             telemetry.warning("log not written", shard=self._shard.id, why=error)

@@ -19,6 +19,7 @@ from longshore.engine.carry import carry
 from longshore.engine.deadline import Deadline
 from longshore.engine.limits import GRACE_SECONDS, Limits
 from longshore.engine.running import Running, Tools
+from longshore.engine.sinks import Sinks
 from longshore.errors import Unavailable
 from longshore.model import Shard
 from longshore.settings import Settings
@@ -84,8 +85,7 @@ class Worker:
             has_room=self._has_room,
             limits=self._limits,
             clock=clock,
-            logs_dir=settings.logs_dir,
-            logs=settings.logs,
+            sink=Sinks(settings, stores, clock).of,
         )
         self._looked = -math.inf
         self._busy = clock.monotonic()

@@ -5,6 +5,7 @@ from longshore.settings.reading import check_options, file_of, load
 from longshore.settings.schema import (
     CLOUD_PLATFORM,
     EVERY_PROJECT,
+    STDOUT,
     AuthSettings,
     Caps,
     DaskSettings,
@@ -24,6 +25,7 @@ from longshore.settings.schema import (
 __all__ = [
     "CLOUD_PLATFORM",
     "EVERY_PROJECT",
+    "STDOUT",
     "AuthSettings",
     "Caps",
     "DaskSettings",

@@ -7,6 +7,7 @@ default" until the last layer is merged.
 from __future__ import annotations
 
 import difflib
+import fnmatch
 import math
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -58,6 +59,7 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     settings = _build(given)
     _check_patterns(settings.stores.values())
     _check_auth(settings.auth)
+    _check_logs(settings)
     if settings.database is not None and not settings.database.startswith(DATABASES):
         raise InvalidArgument(
             "database must be the URL of PostgreSQL, like postgresql://longshore@db.example/jobs;"
@@ -306,6 +308,17 @@ def _check_patterns(stores: Iterable[StoreSettings]) -> None:
                     f"The stores {owner!r} and {store.name!r} both claim the buckets {pattern!r}:"
                     " leave the pattern to one of them."
                 )
+
+
+def _check_logs(settings: Settings) -> None:
+    settings.logs.check()
+    bucket = settings.logs.bucket
+    patterns = [pattern for store in settings.stores.values() for pattern in store.buckets]
+    if bucket and not any(fnmatch.fnmatchcase(bucket, pattern) for pattern in patterns):
+        raise InvalidArgument(
+            f"logs.to names the bucket {bucket!r}, which no store of the settings has: add it to"
+            " the buckets of a [stores.NAME]."
+        )
 
 
 def _check_auth(auth: AuthSettings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -18,6 +19,11 @@ NO_AUTHENTICATION = "none"
 CLOUD_PLATFORM = "https://www.googleapis.com/auth/cloud-platform"
 EVERY_PROJECT = "*"
 MAX_CALL_SECONDS = 10.0
+FILES, STDOUT = "files", "stdout"
+_GS = "gs://"
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]+")
+_PREFIX_MAX = 256
+"""Characters: behind it come a project and a job, and an object's name has 1,024 bytes at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,10 +64,36 @@ class TlsSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogSettings:
-    """Limits of a job's log of objects, in bytes: of one file, and of all files of a shard."""
+    """Where the logs of objects go: to "files" of the data directory, to "stdout", or, as
+    gs://BUCKET/PREFIX, to a bucket of whatever store. Limits in bytes, of one file and of all files
+    of a shard."""
 
+    to: str = FILES
     max_file_bytes: int = 64 << 20
     max_shard_bytes: int = 1 << 30
+
+    @property
+    def bucket(self) -> str:
+        """The bucket that they go to; "" if they go elsewhere."""
+        return self.to.removeprefix(_GS).partition("/")[0] if self.to.startswith(_GS) else ""
+
+    @property
+    def prefix(self) -> str:
+        """With what all names there begin: "", or a text with a slash at its end."""
+        folder = self.to.removeprefix(_GS).partition("/")[2].removesuffix("/")
+        return f"{folder}/" if folder else ""
+
+    def check(self) -> None:
+        """Raises InvalidArgument where ``to`` says nothing that can be done."""
+        if self.to in (FILES, STDOUT):
+            return
+        parts = self.prefix.split("/")[:-1]
+        fine = _BUCKET.fullmatch(self.bucket) and self.to.isprintable()
+        if not fine or not {"", ".", ".."}.isdisjoint(parts) or len(self.prefix) > _PREFIX_MAX:
+            raise InvalidArgument(
+                f"logs.to is {self.to!r}; it must be {FILES!r}, {STDOUT!r}, or a bucket, with a"
+                " folder or without, like gs://job-logs/harbour: of whatever kind of store."
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,8 +261,10 @@ class Settings:
         manifests.
 
         What ``[projects]`` says of the project, else of "*"; else all buckets without
-        authentication, and none with it.
+        authentication, and none with it. Nobody the one that logs go to.
         """
+        if bucket and bucket == self.logs.bucket:
+            return False
         rules = self.projects.get(project) or self.projects.get(EVERY_PROJECT)
         if rules is None:
             return not self.auth.on
