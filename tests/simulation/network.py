@@ -7,7 +7,7 @@ was there before, what it did and what is there afterwards are known exactly.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from longshore.errors import Code, DeadlineExceeded, Error, ResourceExhausted, Unavailable
 from longshore.patch import load_map
 from longshore.settings import Settings
-from longshore.store import ABSENT, Batch, Bucket, Failure, Outcome, Stores
+from longshore.store import ABSENT, Batch, Bucket, Failure, NewObject, Outcome, Stores
 from longshore.stores.memory import MemoryStore
 from tests.copying_store import CopyingStore
 from tests.simulation.loop import Process
@@ -389,6 +389,17 @@ class SimulatedStore:
 
     async def rewrite_objects(self, bucket: str, batch: Batch, **options: Any) -> Outcome:
         return await self._network.send(self._process, "rewrite_objects", bucket, batch, **options)
+
+    async def write_objects(self, bucket: str, objects: Iterable[NewObject]) -> Outcome:
+        """Of a log, of which the reply may be lost."""
+        network, new = self._network, list(objects)
+        write = network.store.write_objects
+        outcome: Outcome = await network.read(lambda: at_once(write(bucket, new)))
+        network.world.happened(self._process, "wrote a log")
+        if network.faulty(0.2):
+            network.met.append("log's reply lost")
+            raise Unavailable("The connection was lost.")
+        return outcome
 
     async def close(self) -> None:
         """Nothing is open."""

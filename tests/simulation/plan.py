@@ -13,6 +13,8 @@ from tests.copying_store import IN_PLACE
 BUCKETS = ("harbour", "shipyard")
 PAPERS = "papers"
 """The bucket of manifests."""
+LOGS = "logs"
+"""The bucket of logs of objects."""
 LEAST_BYTES = 8
 OUTSIDE = "k/"
 """Names that no job ever chooses."""
@@ -112,6 +114,8 @@ class Plan:
     """Whether the store has a cap of objects per second; its workers look around more often."""
     copies: bool
     """Whether the store makes a new version for most changes of metadata."""
+    log_bucket: bool
+    """Whether logs of objects go to a bucket of the store; else to files, which are never lost."""
     spread: bool
     """Whether names are spread evenly, so that a middle is easily found, or are all alike."""
     agenda: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -145,6 +149,7 @@ def calm(message: str, **others: Any) -> Plan:
         "users": False,
         "capped": False,
         "copies": False,
+        "log_bucket": False,
         "spread": True,
     }
     return Plan(**values | others)
@@ -218,6 +223,7 @@ def draw(seed: int) -> Plan:
         users=users,
         capped=random.random() < 0.1,
         copies=Random(f"copies of {seed}").random() < 0.3,  # so that seeds keep their stories
+        log_bucket=Random(f"logs of {seed}").random() < 0.2,
         spread=random.random() < 0.7,
         agenda=agenda,
     )

@@ -44,14 +44,13 @@ _ACT = """\
                     await self._count(intent, ending)
 """
 _LOG = """\
-                await asyncio.to_thread(
-                    self._log.write,
-                    intent,
-                    ending.failures,
-                    ending.again.keys(),
-                    now_us=self._tools.clock.now_us(),
-                    settled=ending.looked,
-                )
+            await self._log.write(
+                intent,
+                ending.failures,
+                ending.again.keys(),
+                now_us=self._tools.clock.now_us(),
+                settled=ending.looked,
+            )
 """
 _FENCE = 'shards.c.attempt == bindparam("shard_attempt")'
 
@@ -328,14 +327,32 @@ def hand_back(connection""",
         ),
     ),
     Bug(
+        name="what cannot be written to the bucket of logs is counted all the same",
+        edits=(
+            Edit(
+                file="engine/log_objects.py",
+                old="                raise Unavailable(\n",
+                new="                return str(\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="a log has an object for each attempt, which the next batch replaces",
+        edits=(
+            Edit(
+                file="engine/log_objects.py",
+                old="{time:%Y%m%dT%H%M%S.%fZ}-{attempt:04}-{random}",
+                new="-{attempt:04}-",
+            ),
+        ),
+    ),
+    Bug(
         name="the log is written after the checkpoint",
         edits=(
             Edit(
                 file="engine/shard.py",
                 old=_LOG,
-                new="""\
-                self._records = (intent, ending, self._tools.clock.now_us())
-""",
+                new="            self._records = (intent, ending, self._tools.clock.now_us())\n",
             ),
             Edit(
                 file="engine/shard.py",
@@ -355,9 +372,8 @@ def hand_back(connection""",
         if self._records is not None:
             intent, ending, now_us = self._records
             self._records = None
-            await asyncio.to_thread(
-                self._log.write, intent, ending.failures, ending.again.keys(),
-                now_us=now_us, settled=ending.looked,
+            await self._log.write(
+                intent, ending.failures, ending.again.keys(), now_us=now_us, settled=ending.looked
             )
 
     async def _hand_back(self) -> None:""",

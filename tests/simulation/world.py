@@ -31,7 +31,7 @@ from longshore.engine.lease_watch import LeaseWatch
 from longshore.engine.worker import Worker
 from longshore.errors import Error, Unavailable
 from longshore.patch import MapPatch, Patch
-from longshore.settings import Settings, StoreSettings
+from longshore.settings import LogSettings, Settings, StoreSettings
 from longshore.sources import prefix_list, project_source
 from longshore.store import ABSENT, Bucket, NewObject
 from tests.simulation.loop import Loop, Process, raise_error
@@ -44,7 +44,17 @@ from tests.simulation.machines import (
     Trouble,
 )
 from tests.simulation.network import Call, Network, SimulatedStores, at_once
-from tests.simulation.plan import LEAST_BYTES, NEVER, OUTSIDE, PAPERS, REFUSED, Plan, Row, draw
+from tests.simulation.plan import (
+    LEAST_BYTES,
+    LOGS,
+    NEVER,
+    OUTSIDE,
+    PAPERS,
+    REFUSED,
+    Plan,
+    Row,
+    draw,
+)
 from tests.simulation.watch import Violated, Watch
 
 DRAIN_SECONDS = 5.0
@@ -113,6 +123,7 @@ class World:
             data_dir=shelf.directory / "data",
             workers=self.plan.workers,
             lease_seconds=self.plan.lease_seconds,
+            logs=LogSettings(to=f"gs://{LOGS}/of" if self.plan.log_bucket else "files"),
             stores={
                 "main": StoreSettings(
                     name="main",
@@ -147,6 +158,7 @@ class World:
         met["projects"] = self.plan.project
         met["stores that copy"] = self.plan.copies and self.plan.change.copied
         met["stores that see for themselves"] = met["stores that copy"] and self.plan.seed % 2 == 0
+        met["logs in a bucket"] = self.plan.log_bucket
         met["halvings of projects"] = self.watch.halvings * self.plan.project
         met["leases taken away or run out"] = self.expired
         met["late effects"] = sum(effect.late for effect in self.network.effects)
@@ -180,13 +192,13 @@ class World:
 
     def _load(self) -> None:
         random, store = self.random, self.network.store
-        for bucket in (*self.plan.buckets, PAPERS):
+        for bucket in (*self.plan.buckets, PAPERS, *[LOGS] * self.plan.log_bucket):
             at_once(
                 store.create_bucket(
                     Bucket(
                         name=bucket,
                         create_time_us=0,
-                        versioning=self.plan.versioned and bucket != PAPERS,
+                        versioning=self.plan.versioned and bucket in self.plan.buckets,
                     )
                 )
             )
