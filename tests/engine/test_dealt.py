@@ -122,11 +122,12 @@ async def test_a_call_that_outlives_its_lease_is_noticed(house: House) -> None:
     house.stores._open["main"] = stuck  # type: ignore[assignment]
     await house.create(DELETE, EVERYTHING)
     stop = asyncio.Event()
-    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock)
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock, dealt=True)
+    divider = Divider(1, house.outside)
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
-        group.create_task(worker.attend(stop))
+        group.create_task(worker.run(stop))
         while not stuck.met.is_set():
-            for lease in await deal(house):
+            for lease in await deal(house, divider):
                 group.create_task(worker.carry(lease.shard, lease.attempt))
             await asyncio.sleep(0.01)
         await house.clock.wait(stop, 1.5 * house.settings.lease_seconds)

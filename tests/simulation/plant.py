@@ -186,6 +186,7 @@ BUGS = (
                 file="engine/deadline.py",
                 old="self._clock.monotonic()",
                 new="self._clock.now_us() / 1e6",
+                times=2,
             ),
             Edit(
                 file="engine/shard.py",
@@ -209,7 +210,7 @@ BUGS = (
         edits=(
             Edit(
                 file="engine/calls.py",
-                old="                self._deadline.check()\n",
+                old="                self._changing.deadline.check()\n",
                 new="                pass\n",
             ),
         ),
