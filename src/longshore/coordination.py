@@ -4,6 +4,7 @@ still."""
 from __future__ import annotations
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -21,6 +22,8 @@ BEAT_SECONDS: Final = 1.0
 TERM_SECONDS: Final = 5.0
 """How long a coordinator's beat may stand still before another takes over."""
 AGAIN_SECONDS: Final = 0.5
+LOOKS_A_LEASE: Final = 10
+"""How often who waits to coordinate looks at all leases while one lasts: there may be many."""
 PAUSE_SECONDS: Final = 3.0
 """How long who was hindered leaves the term to others, who look for it every AGAIN_SECONDS."""
 
@@ -43,6 +46,7 @@ class Candidate:
 
     def __init__(self, settings: Settings, database: Database) -> None:
         self._name = f"{data_dir.identity(settings.data_dir)}/{uuid.uuid4().hex[:12]}"
+        self._lease_seconds = settings.lease_seconds
         self._leases = LeaseWatch(SYSTEM_CLOCK, settings.lease_seconds)
         self._database = database
         self.reached = False
@@ -64,15 +68,17 @@ class Candidate:
 
     async def _election(self, stop: asyncio.Event) -> int | None:
         """The term that this process has won; None: it is to stop."""
-        watch = LeaseWatch(SYSTEM_CLOCK, TERM_SECONDS)
+        watch, looked = LeaseWatch(SYSTEM_CLOCK, TERM_SECONDS), -math.inf
         while not await SYSTEM_CLOCK.wait(stop, AGAIN_SECONDS):
             asked = SYSTEM_CLOCK.monotonic()
             seat = await self._database.read(coordinator.seat)
             self.reached = True
             if SYSTEM_CLOCK.monotonic() - asked > BEAT_SECONDS:
                 watch.forget()  # where the database stood still, no beat could move
-            # Seen while waiting, so that what is dead need not be watched anew after a change.
-            await self._expired()
+            if asked - looked >= self._lease_seconds / LOOKS_A_LEASE:
+                looked = asked
+                # Seen while waiting, so that what is dead need not be watched anew after a change.
+                await self._expired()
             if _is_free(seat, watch):
                 term = await self._database.write(coordinator.take, self._name, seat)
                 if term is not None:
