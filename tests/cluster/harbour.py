@@ -109,9 +109,11 @@ class Cluster:
         rate: float | None = None,
         certificates: Path | None = None,
         rules: Path | None = RULES,
+        sources: Path | None = None,
     ) -> None:
         """``certificates``: a directory with ``ca.pem``, ``own.pem`` and ``key.pem``, for TLS.
-        ``rules``: the settings of the scheduler."""
+        ``rules``: the settings of the scheduler. ``sources``: of another longshore, which services
+        and machines are to be."""
         self.directory = directory
         self._settings = {
             "database": database,
@@ -146,8 +148,8 @@ class Cluster:
             directory / "scheduler.log",
             environment,
         )
-        self.services = [self._longshore("serve", number) for number in range(services)]
-        self.machines = [self._longshore("worker", number) for number in range(machines)]
+        self.services = [self._longshore("serve", number, sources) for number in range(services)]
+        self.machines = [self._longshore("worker", number, sources) for number in range(machines)]
         store = StoreSettings(
             name="main",
             kind="local",
@@ -157,14 +159,34 @@ class Cluster:
         stores = Stores(Settings(data_dir=directory, stores={"main": store}))
         self.store = stores.open("main")
 
-    def add_machine(self) -> Program:
+    def add_machine(self, sources: Path | None = None) -> Program:
         """One more machine, which is started."""
-        program = self._longshore("worker", len(self.machines))
+        program = self._longshore("worker", len(self.machines), sources)
         self.machines.append(program)
         program.start()
         return program
 
-    def _longshore(self, command: str, number: int) -> Program:
+    def add_service(self, sources: Path | None = None) -> Program:
+        """One more service, which is started."""
+        program = self._longshore("serve", len(self.services), sources)
+        self.services.append(program)
+        program.start()
+        self.until(lambda: self._healthy(program), START_SECONDS, "answer")
+        return program
+
+    def run(self, *words: str, sources: Path | None = None) -> subprocess.CompletedProcess[str]:
+        """A command that needs no more than the settings of a service."""
+        config = ("--config", str(self.directory / "serve-0.toml"))
+        return subprocess.run(
+            [sys.executable, "-m", "longshore", *words, *config],
+            env={**os.environ, **_environment(sources)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+
+    def _longshore(self, command: str, number: int, sources: Path | None = None) -> Program:
         name = f"{command}-{number}"
         port = _free_port()
         config = self.directory / f"{name}.toml"
@@ -181,7 +203,7 @@ class Cluster:
             name,
             [sys.executable, "-m", "longshore", command, "--config", str(config)],
             self.directory / f"{name}.log",
-            {},
+            _environment(sources),
         )
         program.port = port
         return program
@@ -301,6 +323,10 @@ class Cluster:
     def close(self) -> None:
         for program in (*self.services, *self.machines, self.scheduler):
             program.close()
+
+
+def _environment(sources: Path | None) -> dict[str, str]:
+    return {"PYTHONPATH": str(sources)} if sources else {}
 
 
 def _free_port() -> int:

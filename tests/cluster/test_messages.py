@@ -9,6 +9,8 @@ import pickle
 from distributed.protocol.pickle import dumps
 
 from longshore import extensions
+from longshore.database import notices
+from longshore.database.quotas import Quota
 from longshore.model import FORMAT
 
 dask = extensions.load("runners", "dask")
@@ -39,3 +41,9 @@ def test_a_worker_tells_what_it_can_be_dealt_and_may_tell_more() -> None:
     assert Terms.told(newer) == Terms(2, 8)
     for stranger in ({}, {"longshore": None}, {"longshore": {"schema": "0001"}}):
         assert Terms.told(stranger) is None
+
+
+def test_what_goes_by_way_of_the_database_stays() -> None:
+    assert notices.CANCELLED == "longshore_cancelled"
+    assert Quota._fields == ("store", "bucket", "before", "mine", "everybody", "new")
+    assert Quota._field_defaults == {"new": False}  # one that the version before does not know
