@@ -40,16 +40,18 @@ class Service:
         sources: Path | None = None,
         database: str | None = None,
         store: StoreSettings | None = None,
+        logs: str = "files",
     ) -> None:
         """``rate``: the store's cap. ``gate``: see crash/gate. ``sources``: run this copy of the
         package instead of the installed one. ``database``: the URL of a PostgreSQL. ``store``: of
-        every bucket, instead of the embedded one."""
+        every bucket, instead of the embedded one. ``logs``: where those of objects go."""
         self.directory = directory
         self.gate = gate
         self.sources = sources
         self.database = database
         self.port = free_port()
         self.data_dir = directory / "data"
+        self._output = directory / "serve.out"
         store = store or StoreSettings(name="main", kind="local", buckets=("*",))
         caps = {"max_objects_per_second": rate} if rate else {}
         keys = {"kind": store.kind, "buckets": list(store.buckets), **caps, **store.options}
@@ -61,6 +63,7 @@ class Service:
             f"lease_seconds = {lease_seconds}\n{other}"
             f'[rest]\nlisten = "127.0.0.1:{self.port}"\n'
             '[grpc]\nlisten = "127.0.0.1:0"\n'
+            f'[logs]\nto = "{logs}"\n'
             f"[stores.{store.name}]\n{table}"
         )
         self.stores = Stores(Settings(data_dir=self.data_dir, stores={store.name: store}))
@@ -79,14 +82,16 @@ class Service:
             environment["PYTHONPATH"] = str(self.sources)
         self.starts += 1
         log = (self.directory / f"serve-{self.starts}.log").open("wb")
+        output = self._output.open("ab")
         began = time.monotonic()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "longshore", "serve", "--config", str(self.config)],
             env=environment,
-            stdout=log,
+            stdout=output,
             stderr=log,
         )
         log.close()
+        output.close()
         self.until(self._healthy, seconds, "answer /healthz")
         return time.monotonic() - began
 
@@ -171,8 +176,12 @@ class Service:
             assert time.monotonic() < deadline, f"did not {what} in {seconds} s:\n{self.log()}"
             time.sleep(0.01)
 
+    def printed(self) -> list[bytes]:
+        """Every line that it has ever written to its standard output."""
+        return self._output.read_bytes().splitlines()
+
     def records(self) -> list[dict[str, Any]]:
-        """Every record of every job's log."""
+        """Every record of every job's log, where that goes to files."""
         files = sorted((self.data_dir / "logs").glob("*/*/shard-*.jsonl"))
         lines = [line for file in files for line in file.read_bytes().splitlines()]
         return [orjson.loads(line)["jsonPayload"] for line in lines]

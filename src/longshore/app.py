@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import ipaddress
 import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from longshore.errors import FailedPrecondition, Unavailable
 from longshore.housekeeping import end_what_is_old, record_ends
 from longshore.metrics import MetricsPage, page_of
 from longshore.runner import Nobody, Runner
-from longshore.settings import STDOUT, ListenSettings, Settings
+from longshore.settings import ListenSettings, Settings
 from longshore.store import Stores
 
 LOCAL, NONE = "local", "none"
@@ -259,10 +258,7 @@ def _stop(number: int, stop: asyncio.Event) -> None:
 
 
 async def _try_stores(settings: Settings) -> None:
-    """Open every store once: only workers use them, and that is late to hear of a wrong setting.
-    Raises FailedPrecondition where logs go to standard output, and this process has none."""
-    if settings.logs.to == STDOUT and sys.stdout is None:
-        raise FailedPrecondition('logs.to is "stdout", but this process has no standard output.')
+    """Open every store once: only workers use them, and that is late to hear of a wrong setting."""
     stores = Stores(settings)
     try:
         for name in stores.names():

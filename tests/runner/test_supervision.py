@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import orjson
@@ -35,13 +36,14 @@ LEASE_SECONDS = 21.0
 def serve(tmp_path: Path, new_database: Callable[[], str | None]) -> Iterator[Serve]:
     made: list[Service] = []
 
-    def make(*, objects: int = OBJECTS, rate: float = 1_000) -> Service:
+    def make(*, objects: int = OBJECTS, rate: float = 1_000, logs: str = "files") -> Service:
         service = Service(
             tmp_path,
             workers=2,
             rate=rate,
             lease_seconds=LEASE_SECONDS,
             database=new_database(),
+            logs=logs,
         )
         made.append(service)
         load(service, objects)
@@ -136,6 +138,24 @@ def test_where_the_kernel_does_not_tell_the_pipe_says_that_the_parent_is_dead(
     worker.stdin.close()
     assert worker.wait(10) == 1
     worker.stdout.close()
+
+
+def test_what_killed_workers_counted_is_on_the_standard_output(serve: Serve) -> None:
+    """And nothing else is there, nor any log of objects in files."""
+    service = serve(logs="stdout")
+    operation = begin(service)
+    for _ in range(2):
+        before = done_by(service, operation)
+        os.kill(service.workers()[0], signal.SIGKILL)
+        service.until(lambda before=before: done_by(service, operation) > before + 200, 60, "go on")
+    end(service, operation, OBJECTS)
+    recorded = set()
+    for line in service.printed():
+        with suppress(orjson.JSONDecodeError):  # half a line, of who was killed within it
+            record = orjson.loads(line)["jsonPayload"]
+            recorded.add(record["PutObjectHold"]["objectMetadataBefore"]["gcsObject"]["objectKey"])
+    assert recorded == set(service.listing("b").names)
+    assert service.records() == []
 
 
 async def _create(settings: Settings) -> None:

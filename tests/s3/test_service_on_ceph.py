@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from longshore.patch import dump_map
@@ -173,13 +174,16 @@ def test_twenty_crashes_lay_one_marker(ceph: Ceph, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(300 + OBJECTS // 20)
 def test_the_gateway_and_the_service_are_killed(ceph: Ceph, tmp_path: Path) -> None:
-    """In an outage nothing is lost and nothing counted twice; OBJECTS says how many objects."""
+    """In an outage nothing is lost and nothing counted twice, and each object has its record in a
+    bucket that is out as well; OBJECTS says how many objects."""
     names = [f"d/{n:06d}" for n in range(OBJECTS)]
     account = ceph.new_account()
     with ceph.gateway() as gateway:
         own = account._replace(endpoint=gateway.endpoint)
-        with harbour(tmp_path, own, workers=2, rate=OBJECTS / 10) as at:
+        to = "gs://job-logs/harbour"
+        with harbour(tmp_path, own, workers=2, rate=OBJECTS / 10, logs=to) as at:
             at.s3.create_bucket(Bucket=BUCKET)
+            at.s3.create_bucket(Bucket="job-logs")
             at.write(BUCKET, names, custom_metadata=dump_map({"old": "1"}))
             operation = at.service.create(BUCKET, ALL, METADATA)
             for share, strike in (
@@ -200,6 +204,19 @@ def test_the_gateway_and_the_service_are_killed(ceph: Ceph, tmp_path: Path) -> N
             for head in at.heads(BUCKET, names[:: OBJECTS // 200]):
                 assert head["Metadata"].keys() == {"old", "new", "b"}
             assert at.metadata(BUCKET, names) == {dump_map({"old": "1", "new": "ü", "b": "2"})}
+            assert _recorded(at.s3, "job-logs") == set(names)
+
+
+def _recorded(s3: Any, bucket: str) -> set[str]:
+    """The objects that have a record of a change of metadata in ``bucket``."""
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="harbour/local/")
+    keys = [one["Key"] for page in pages for one in page["Contents"]]
+    with ThreadPoolExecutor(8) as threads:
+        get = s3.get_object
+        bodies = list(threads.map(lambda key: get(Bucket=bucket, Key=key)["Body"].read(), keys))
+    payloads = [orjson.loads(line)["jsonPayload"] for body in bodies for line in body.splitlines()]
+    changes = [one["PutMetadata"] for one in payloads if "PutMetadata" in one]  # no remarks
+    return {one["objectMetadataBefore"]["gcsObject"]["objectKey"] for one in changes}
 
 
 def _restart(what: Any) -> Callable[[], None]:
