@@ -193,16 +193,19 @@ def moment(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def cost_of(command: Sequence[str], environment: Mapping[str, str]) -> Cost:
-    """What a program costs, from its start to its end. What it prints is seen if it fails."""
+def cost_of(
+    command: Sequence[str], environment: Mapping[str, str], printed: Path | None = None
+) -> Cost:
+    """What a program costs, from its start to its end. What it prints goes to the file
+    ``printed``; what it says on standard error is seen if it fails."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as said, (printed or Path(os.devnull)).open("wb") as out:
         done = subprocess.run(
             command,
             check=False,
             env=environment,
             preexec_fn=on_core(CLIENT_CORE),
-            stdout=subprocess.DEVNULL,
+            stdout=out,
             stderr=said,
         )
         if done.returncode:

@@ -1,6 +1,6 @@
 """What an object on S3 costs longshore, against s5cmd, rclone and boto3.
 
-    python -m bench.s3 [--cases delete metadata list latency limit ceph] [--quick] [--repeat 3]
+    python -m bench.s3 [--cases delete metadata class list latency limit ceph] [--quick]
 
 Builds a server that makes its answers up (s3_stub.c), and runs the real service with one worker
 against it, and each peer for the same act, one after the other: server on one core, client on the
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import shutil
 import sqlite3
@@ -21,6 +22,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from shlex import join, quote
 from typing import Any, NamedTuple
 
 from bench.paired import (
@@ -52,9 +54,10 @@ WARM_SECONDS = 10.0
 ACTS: dict[str, dict[str, Any]] = {
     "delete": {"deleteObject": {}},
     "metadata": {"putMetadata": {"customMetadata": {"team": "data"}}},
+    "class": {"rewriteObject": {"storageClass": "NEARLINE"}},
     "list": {"deleteObject": {}, "dryRun": True},
 }
-OBJECTS = {"delete": 1_000_000, "metadata": 100_000, "list": 1_000_000}
+OBJECTS = {"delete": 1_000_000, "metadata": 100_000, "class": 100_000, "list": 1_000_000}
 GOALS = {
     ("delete", "s5cmd"): 0.10,
     ("metadata", "s5cmd"): 0.25,
@@ -71,6 +74,7 @@ PEERS: dict[tuple[str, str], list[str]] = {
     ],
     ("list", "s5cmd"): ["ls", f"s3://{BUCKET}/{PREFIX}*"],
     ("metadata", "rclone"): ["settier", "STANDARD_IA", f"s:{BUCKET}/{PREFIX}"],
+    ("class", "rclone"): ["settier", "NEARLINE", f"s:{BUCKET}/{PREFIX}"],
     ("list", "rclone"): ["lsf", "-R", "--fast-list", f"s:{BUCKET}/{PREFIX}"],
 }
 """What each is told, behind its name and the endpoint."""
@@ -142,7 +146,8 @@ def endpoint_of(server: Stub) -> Endpoint:
 def trust(service: Product, endpoint: Endpoint) -> None:
     """Note that the service was proven to do every call, as any job but the first finds it."""
     now_us = time.time_ns() // 1000
-    rows = [(endpoint.url, "AmazonS3", feature, "WORKS", "", now_us) for feature in Feature]
+    calls = [*Feature, f"{Feature.COPY_CLASS} NEARLINE"]
+    rows = [(endpoint.url, "AmazonS3", call, "WORKS", "", now_us) for call in calls]
     with contextlib.closing(sqlite3.connect(service.data / "longshore.sqlite")) as database:
         database.executemany("INSERT INTO proofs VALUES (?, ?, ?, ?, ?, ?)", rows)
         database.commit()
@@ -160,6 +165,24 @@ class Peers:
     def _knows(self, act: str, name: str) -> bool:
         return name in self._places and (name == "boto3" or (act, name) in PEERS)
 
+    def look_and_copy(self, endpoint: Endpoint, folder: Path) -> float:
+        """Seconds that s5cmd takes for one more key of metadata, if what it can see of each object
+        is to stay. It sees content type, storage class and metadata; what else there is (cache
+        control, encoding, language and disposition, tags, ACL) it still loses."""
+        common = [str(self._places["s5cmd"]), "--endpoint-url", endpoint.url, "--json"]
+        listed, looks, copies, seen = (
+            folder / name for name in ("listed", "looks", "copies", "seen")
+        )
+
+        def seconds(what: list[str], printed: Path | None = None) -> float:
+            return cost_of([*common, *what], endpoint.environment(), printed).wall
+
+        took = seconds(["ls", f"s3://{BUCKET}/{PREFIX}*"], listed)
+        looks.write_text("".join(f"head {quote(one['key'])}\n" for one in lines_of(listed)))
+        took += seconds(["run", str(looks)], seen)
+        copies.write_text("".join(copy_of(one) for one in lines_of(seen)))
+        return took + seconds(["run", str(copies)])
+
     def run(self, act: str, name: str, endpoint: Endpoint) -> Cost:
         """What the whole process costs."""
         program = str(self._places[name])
@@ -171,6 +194,20 @@ class Peers:
         return cost_of(command, endpoint.environment())
 
 
+def lines_of(printed: Path) -> list[dict[str, Any]]:
+    """What s5cmd has printed as JSON, an object a line."""
+    return [json.loads(line) for line in printed.read_text().splitlines()]
+
+
+def copy_of(seen: Mapping[str, Any]) -> str:
+    """The line by which s5cmd copies an object onto itself as it was ``seen``, and adds a key."""
+    words = ["cp", "--raw", "--metadata-directive", "REPLACE"]
+    for key, value in {**seen.get("metadata", {}), "team": "data"}.items():
+        words += ["--metadata", f"{key}={value}"]
+    words += ["--content-type", seen["content_type"], "--storage-class", seen["storage_class"]]
+    return f"{join([*words, seen['key'], seen['key']])}\n"
+
+
 def compare(folder: Path, act: str, objects: int, peers: Peers, repeat: int) -> None:
     """Print what the act costs us and the others, over TLS, by turns."""
     ours = Costs(objects, [])
@@ -179,12 +216,12 @@ def compare(folder: Path, act: str, objects: int, peers: Peers, repeat: int) -> 
         for name in peers.names(act)
     }
     starts, asked, cpu = [], {}, 0.0
-    with (
-        stub(folder, "s3", objects=objects) as whole,
-        stub(folder, "s3", objects=objects // SLOW) as part,
-    ):
-        endpoint = endpoint_of(whole)
-        for _ in range(repeat):
+    for _ in range(repeat):
+        with (
+            stub(folder, "s3", objects=objects) as whole,
+            stub(folder, "s3", objects=objects // SLOW) as part,
+        ):
+            endpoint = endpoint_of(whole)
             with product(settings_of(endpoint)) as service:
                 trust(service, endpoint)
                 whole.reset()
@@ -257,23 +294,30 @@ def under_limit(folder: Path, seconds: float) -> None:
 
 def on_ceph(objects: int, peers: Peers, repeat: int) -> None:
     """Print how long the same acts take on a real server, which shares the cores with all."""
-    print("| Ceph | objects | longshore, s | s5cmd, s | ratio |\n|---|---|---|---|---|")
+    print("| Ceph | objects | longshore, s | who | s | ours / theirs |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as shared, running(Path(shared)) as ceph:
         account = ceph.new_account()
         endpoint = Endpoint(account.endpoint, account.access_key, account.secret_key)
         s3 = client_of(account)
         s3.create_bucket(Bucket=BUCKET)
         for act in ("metadata", "delete"):
-            ours, theirs = [], []
+            ways = {"s5cmd": lambda act=act: peers.run(act, "s5cmd", endpoint).wall}
+            if act == "metadata":
+                ways["s5cmd, looking first"] = lambda: peers.look_and_copy(endpoint, Path(shared))
+            ours: list[float] = []
+            theirs: dict[str, list[float]] = {name: [] for name in ways}
             for _ in range(repeat):
                 fill(s3, objects)
                 with product(settings_of(endpoint)) as service:
                     ours.append(service.run(ACTS[act], objects).wall)
-                fill(s3, objects)
-                theirs.append(peers.run(act, "s5cmd", endpoint).wall)
-            ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-            times = [f"{statistics.median(one):.2f}" for one in (ours, theirs)]
-            print(f"| {act} | {objects:,} | {' | '.join(times)} | **{ratio:.2f}** |", flush=True)
+                for name, run in ways.items():
+                    fill(s3, objects)
+                    theirs[name].append(run())
+            for name, times in theirs.items():
+                ratio = statistics.median(a / b for a, b in zip(ours, times, strict=True))
+                cells = [act, f"{objects:,}", f"{statistics.median(ours):.2f}", name]
+                cells += [f"{statistics.median(times):.2f}", f"**{ratio:.2f}**"]
+                print(f"| {' | '.join(cells)} |", flush=True)
 
 
 def fill(s3: Any, objects: int) -> None:

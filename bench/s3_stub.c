@@ -13,6 +13,7 @@
     "Content-Length: %s\r\nContent-Type: application/json\r\nCache-Control: max-age=3600\r\n" \
     "Accept-Ranges: bytes\r\nx-amz-meta-owner: data-platform\r\nx-amz-meta-batch: 2026-11-25\r\n"
 enum { LIST = OWN, HEAD, DELETE, COPY, KEYS };
+static bool *moved;  // whether an object was copied to another class, which is all that is kept
 static const struct { const char *name, *status, *body; } SUBRESOURCES[] = {
     {"versioning", "200 OK", XML("VersioningConfiguration") "</VersioningConfiguration>"},
     {"location", "200 OK", XML("LocationConstraint") "</LocationConstraint>"},
@@ -63,8 +64,14 @@ static const char *head_or_copy(Buffer *head, Buffer *body, const Request *r, co
     etag(tag, i), modified(time, i), size(length, i);
     const char *match = header(r->headers, "x-amz-copy-source-if-match");
     if (match && strncmp(match + (*match == '"'), tag, 32)) return "412 PreconditionFailed";
-    if (source) SAY(body, COPIED, time, tag);
-    else SAY(head, METADATA, tag, time, length);
+    if (!moved) moved = calloc(objects, sizeof *moved);
+    if (source) {
+        const char *class = header(r->headers, "x-amz-storage-class");
+        moved[i] = class && strncmp(class, "NEARLINE", 8) == 0;
+        return SAY(body, COPIED, time, tag), "200 OK";
+    }
+    SAY(head, METADATA, tag, time, length);
+    if (moved[i]) say(head, "x-amz-storage-class: NEARLINE\r\n");
     return "200 OK";
 }
 static const char *decide(Buffer *head, Buffer *body, const Request *r, int *kind) {
