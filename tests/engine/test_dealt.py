@@ -130,8 +130,6 @@ async def test_a_call_that_outlives_its_lease_is_noticed(house: House) -> None:
             for lease in await deal(house, divider):
                 group.create_task(worker.carry(lease.shard, lease.attempt))
             await asyncio.sleep(0.01)
-        await house.clock.wait(stop, 1.5 * house.settings.lease_seconds)
-        assert not worker.overdue()  # the lease is renewed while the call is under way
         await house.outside.write(leases.release, WORKER)
         while not worker.overdue():
             await asyncio.sleep(0.01)
