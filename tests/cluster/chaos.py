@@ -1,9 +1,12 @@
 """Kill, stop and restart every kind of process of a cluster, again and again, while jobs run.
 
-    python -m tests.cluster.chaos [--blows 200] [--objects 20000] [--seed N] [--stop-seconds 5]
+    python -m tests.cluster.chaos [--blows 200] [--objects 200000] [--seed N]
+        [--lease-seconds 10] [--stop-seconds 30]
 
-Prints what was done and found; the exit status is 1 if an object was lost, counted twice, or left
-as it was, or if a job hung. A seed gives the same blows, not the same moments.
+The jobs are of all kinds, over a local store and a remote one, which keeps a journal. Prints what
+was done and found; the exit status is 1 if an object was lost, counted twice, or left as it was, if
+a job hung, or if somebody changed an object whose lease had ended. A seed gives the same blows, not
+the same moments.
 """
 
 from __future__ import annotations
@@ -12,152 +15,149 @@ import argparse
 import random
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from tests.cluster.harbour import Cluster, Program
-from tests.service import counters
-from tests.services.postgresql import Postgresql, running
+import httpx
 
-FOLDERS = 8
-JOB_SECONDS = 240.0
-"""A job that takes longer hangs; leases are 21 s."""
+from tests.cluster.harbour import (
+    FIRST_ADDRESS,
+    FOLDERS,
+    START_SECONDS,
+    Cluster,
+    Program,
+)
+from tests.cluster.jobs import Mix
+from tests.cluster.leases import Record, late
+from tests.cluster.storm import Storm
+from tests.service import free_port
+from tests.services.postgresql import running
+
+MACHINES = 2
+REMOTE_SHARE = 5
+"""One in so many objects is in the remote store."""
+LATE_SECONDS = 1.0
+"""By so much the journal's own process may be late on a busy machine; who was stopped, and did not
+know that its lease had ended, would come later than that."""
 
 
-class Storm:
-    """Blows, one after the other, until there were enough; runs beside the jobs."""
+class Voyage:
+    """A cluster in a storm, and the books that must balance."""
 
-    def __init__(
-        self, cluster: Cluster, server: Postgresql, chance: random.Random, stop_seconds: float
-    ) -> None:
+    def __init__(self, given: argparse.Namespace, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._server = server
-        self._chance = chance
-        self._stop_seconds = stop_seconds
-        self.dealt: Counter[str] = Counter()
-        self.over = threading.Event()
+        self._given = given
+        self.late: list[float] = []
+        self.calls = self.number = 0
+        self.faults: list[str] = []
 
-    def run(self, blows: int) -> None:
-        kinds: list[Callable[[], str]] = [
-            *[self._kill_worker] * 6,
-            *[self._kill_program] * 6,
-            *[self._stop_program] * 6,
-            *[self._end_program] * 3,
-            self._restart_database,
-        ]
-        try:
-            for _ in range(blows):
-                self.dealt[self._chance.choice(kinds)()] += 1
-                time.sleep(self._chance.uniform(0.2, 3.0))
-        finally:
-            self.over.set()
-
-    def _program(self) -> Program:
+    def sail(self, storm: Storm, mix: Mix) -> None:
+        """Jobs until the storm is over, and at last those that delete everything."""
         cluster = self._cluster
-        kind = self._chance.choice(("scheduler", "service", "machine", "machine"))
-        if kind == "scheduler":
-            return cluster.scheduler
-        return self._chance.choice(cluster.services if kind == "service" else cluster.machines)
+        cluster.start()
+        record = Record(cluster.database)
+        for machine in cluster.machines:
+            cluster.until(lambda one=machine: cluster.place(one), 60, "begin")
+        storm.begin(self._given.blows)
+        while not storm.over.is_set():
+            self._tell(storm, mix.round(), record)
+        self._tell(storm, mix.round(), record)
+        self._tell(storm, mix.end(), record)
 
-    def _kill_worker(self) -> str:
-        """SIGKILL for a process that carries shards; its parent lives."""
-        self._chance.choice(self._cluster.machines).kill_child(self._chance)
-        return "worker killed"
-
-    def _kill_program(self) -> str:
-        program = self._program()
-        program.kill()
-        time.sleep(self._chance.uniform(0, 1))
-        program.start()
-        return f"{program.kind} killed"
-
-    def _stop_program(self) -> str:
-        program = self._program()
-        program.suspend()
-        time.sleep(self._chance.uniform(0, self._stop_seconds))
-        program.resume()
-        return f"{program.kind} stopped for a while"
-
-    def _end_program(self) -> str:
-        program = self._program()
-        program.stop()
-        program.start()
-        return f"{program.kind} asked to end"
-
-    def _restart_database(self) -> str:
-        self._server.stop(self._chance.choice(("fast", "immediate")))
-        time.sleep(self._chance.uniform(0, 1))
-        self._server.start()
-        return "PostgreSQL restarted"
+    def _tell(self, storm: Storm, faults: list[str], record: Record) -> None:
+        self.number += 1
+        calls = httpx.post(f"{self._cluster.remote_url(0)}/journal", timeout=60).json()
+        places = {
+            f"127.0.0.{FIRST_ADDRESS + number}": self._cluster.place(machine)
+            for number, machine in enumerate(self._cluster.machines)
+        }
+        found = late(record.taken(), calls, places)
+        self.calls += sum(len(names) for _, _, names in calls)
+        self.late += found
+        if any(seconds > LATE_SECONDS for seconds in found):
+            faults = [*faults, f"{len(found)} changes by whose lease had ended: {max(found)} s"]
+        self.faults += faults
+        told = faults or "right"
+        print(f"round {self.number}, {storm.dealt.total()} blows: {told}", flush=True)
 
 
-def jobs(cluster: Cluster, objects: int, over: threading.Event) -> Iterator[list[str]]:
-    """Jobs over the whole bucket, one after the other, until the storm is over, and one that
-    deletes everything; of each, what was wrong."""
-    prefixes = [f"d/{folder}/" for folder in range(FOLDERS)]
-    held = False
-    while held or not over.is_set():
-        held = not held
-        hold = {"putObjectHold": {"temporaryHold": "SET" if held else "UNSET"}}
-        job = cluster.done(cluster.create(prefixes, hold), JOB_SECONDS)
-        found = wrong(job, objects)
-        if (there := cluster.held()) != (objects if held else 0):
-            found.append(f"{there} objects are held after {hold}")
-        yield found
-    job = cluster.done(cluster.create(prefixes, {"deleteObject": {}}), JOB_SECONDS)
-    found = wrong(job, objects)
-    if left := cluster.left():
-        found.append(f"{left} objects are left")
-    yield found
+@contextmanager
+def remote(directory: Path, objects: int) -> Iterator[int]:
+    """The port of a running remote store with so many objects in its bucket."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.cluster.remote", str(port), "r", str(objects)]
+    program = Program("remote", [*command, str(FOLDERS)], directory / "remote.log", {})
+    program.start()
+    deadline = time.monotonic() + 2 * START_SECONDS
+    try:
+        while True:
+            try:
+                httpx.post(f"http://127.0.0.1:{port}/journal")
+                break
+            except httpx.TransportError:
+                assert program.running(), program.log()
+                assert time.monotonic() < deadline, "the remote store does not begin"
+                time.sleep(0.1)
+        yield port
+    finally:
+        program.close()
 
 
-def wrong(job: dict[str, Any], objects: int) -> list[str]:
-    """What a job has miscounted."""
-    found = counters(job)
-    counted = (found.get("totalObjectCount", 0), found.get("succeededObjectCount", 0))
-    if job["state"] == "SUCCEEDED" and counted == (objects, objects):
-        return []
-    return [f"{job['name']} is {job['state']} with {found} of {objects}"]
+def sail(given: argparse.Namespace, seed: int, directory: Path) -> bool:
+    """One storm, told to whoever reads; gives whether the books balance."""
+    chance = random.Random(seed)
+    objects = {"r": given.objects // REMOTE_SHARE // FOLDERS * FOLDERS}
+    objects["b"] = (given.objects - objects["r"]) // FOLDERS * FOLDERS
+    began = time.monotonic()
+    with running() as server, remote(directory, objects["r"]) as port:
+        assert server is not None, "PostgreSQL is not installed"
+        database = server.new_database()
+        many = {"services": 2, "machines": MACHINES, "workers": 2}
+        cluster = Cluster(
+            directory, database, remote=port, lease_seconds=given.lease_seconds, **many
+        )
+        storm = Storm(cluster, server, chance, given.stop_seconds)
+        voyage = Voyage(given, cluster)
+        mix = None
+        try:
+            cluster.fill(objects["b"])
+            mix = Mix(cluster, objects, random.Random(seed + 1))
+            voyage.sail(storm, mix)
+        except AssertionError as error:  # what did not happen in time
+            voyage.faults.append(str(error))
+            print(f"WRONG: {error}")
+        finally:
+            storm.end()
+            cluster.close()
+    for kind, count in sorted(storm.dealt.items()):
+        print(f"{count:5} {kind}")
+    if mix is not None:
+        print(f"{mix.jobs} jobs of {given.objects} objects, {mix.counted} counted as done")
+        print(f"{mix.uncounted} done by jobs that were cancelled, and not counted as done")
+    worst = max(voyage.late, default=0.0)
+    print(
+        f"{voyage.calls} changes in the journal, {len(voyage.late)} late, by {worst:.2f} s at most"
+    )
+    print(f"{storm.dealt.total()} blows, {time.monotonic() - began:.0f} s")
+    faults = voyage.faults + storm.faults
+    print("\n".join(faults) if faults else "nothing lost, nothing double")
+    return not faults
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blows", type=int, default=200)
-    parser.add_argument("--objects", type=int, default=20_000)
+    parser.add_argument("--objects", type=int, default=200_000)
     parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument("--lease-seconds", type=float, default=10.0)
     parser.add_argument("--stop-seconds", type=float, default=30.0)
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else time.time_ns() % 1_000_000
     print(f"seed {seed}", flush=True)
-    began = time.monotonic()
-    with running() as server, tempfile.TemporaryDirectory(prefix="longshore-") as directory:
-        assert server is not None, "PostgreSQL is not installed"
-        cluster = Cluster(Path(directory), server.new_database(), services=2, machines=2, workers=2)
-        storm = Storm(cluster, server, random.Random(seed), given.stop_seconds)
-        number, faults = 0, list[str]()
-        try:
-            cluster.fill(given.objects, FOLDERS)
-            cluster.start()
-            thread = threading.Thread(target=storm.run, args=(given.blows,))
-            thread.start()
-            for found in jobs(cluster, given.objects, storm.over):
-                number += 1
-                faults += found
-                print(f"job {number}, {sum(storm.dealt.values())} blows: {found or 'right'}")
-            thread.join()
-        except AssertionError as error:  # what did not happen in time
-            faults.append(str(error))
-            print(f"WRONG: {error}")
-        finally:
-            cluster.close()
-    for kind, count in sorted(storm.dealt.items()):
-        print(f"{count:5} {kind}")
-    print(f"{sum(storm.dealt.values())} blows, {number} jobs, {time.monotonic() - began:.0f} s")
-    return 1 if faults else 0
+    with tempfile.TemporaryDirectory(prefix="longshore-") as directory:
+        return 0 if sail(given, seed, Path(directory)) else 1
 
 
 if __name__ == "__main__":

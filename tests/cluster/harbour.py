@@ -7,8 +7,8 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -22,10 +22,15 @@ import httpx
 from longshore.database import Database, deals
 from longshore.settings import Settings, StoreSettings
 from longshore.store import Bucket, NewObject, Stores
-from tests.service import PROJECT, counters
+from tests.cluster.forwarding import Forwarder
+from tests.service import PROJECT, counters, free_port
 
+FOLDERS = 8
+HOLD = {"putObjectHold": {"temporaryHold": "SET"}}
 RULES = Path(__file__).parents[2] / "src" / "longshore" / "runners" / "dask" / "rules.yaml"
-START_SECONDS = 60.0
+START_SECONDS = 120.0
+FIRST_ADDRESS = 10
+"""Machine 0 asks the remote store at 127.0.0.10, machine 1 at 127.0.0.11, …."""
 
 
 class Program:
@@ -33,7 +38,6 @@ class Program:
 
     def __init__(self, name: str, command: list[str], log: Path, environment: dict[str, str]):
         self.name = name
-        self.kind = name.partition("-")[0]
         self.port = 0
         self._command = command
         self._log = log
@@ -56,7 +60,10 @@ class Program:
         return self._process is not None and self._process.poll() is None
 
     def children(self) -> list[int]:
-        found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        try:
+            found = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        except OSError:  # it has died
+            return []
         return [int(pid) for pid in found.split()]
 
     def kill(self) -> None:
@@ -68,13 +75,17 @@ class Program:
     def kill_child(self, chance: random.Random) -> None:
         """SIGKILL for one of its children, if it has any."""
         if children := self.children():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(chance.choice(children), signal.SIGKILL)
+            _signal(chance.choice(children), signal.SIGKILL)
 
     def suspend(self) -> None:
+        """SIGSTOP, for its children as well: all of a machine stands still."""
         os.kill(self.pid, signal.SIGSTOP)
+        for child in self.children():
+            _signal(child, signal.SIGSTOP)
 
     def resume(self) -> None:
+        for child in self.children():
+            _signal(child, signal.SIGCONT)
         os.kill(self.pid, signal.SIGCONT)
 
     def stop(self) -> int:
@@ -110,24 +121,31 @@ class Cluster:
         certificates: Path | None = None,
         rules: Path | None = RULES,
         sources: Path | None = None,
+        remote: int | None = None,
+        cuttable: bool = False,
     ) -> None:
         """``certificates``: a directory with ``ca.pem``, ``own.pem`` and ``key.pem``, for TLS.
         ``rules``: the settings of the scheduler. ``sources``: of another longshore, which services
-        and machines are to be."""
+        and machines are to be. ``remote``: the port of a Cloud Storage that has the bucket ``r``.
+        ``cuttable``: each service reaches the others by ``forwarders``."""
         self.directory = directory
+        self.database = database
+        self.remote = remote
         self._settings = {
-            "database": database,
             "runner": "dask",
             "workers": workers,
             "shards_at_once": shards_at_once,
             "lease_seconds": lease_seconds,
         }
         self._rate = rate
-        port = _free_port()
+        port = free_port()
         scheme = "tls" if certificates else "tcp"
         self.scheduler_address = f"{scheme}://127.0.0.1:{port}"
         environment = {"DASK_CONFIG": str(rules)} if rules else {}
         self._dask = {"scheduler": self.scheduler_address}
+        self._cuttable = cuttable
+        self.forwarders: dict[str, tuple[Forwarder, Forwarder]] = {}
+        """By a service's name, on its ways to PostgreSQL and to the scheduler."""
         options = []
         if certificates:
             for key, option, name in (
@@ -171,7 +189,7 @@ class Cluster:
         program = self._longshore("serve", len(self.services), sources)
         self.services.append(program)
         program.start()
-        self.until(lambda: self._healthy(program), START_SECONDS, "answer")
+        self.until(lambda: self.healthy(program), START_SECONDS, "answer")
         return program
 
     def run(self, *words: str, sources: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -188,16 +206,32 @@ class Cluster:
 
     def _longshore(self, command: str, number: int, sources: Path | None = None) -> Program:
         name = f"{command}-{number}"
-        port = _free_port()
+        port = free_port()
         config = self.directory / f"{name}.toml"
-        keys = {**self._settings, "data_dir": str(self.directory / name)}
-        lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-        lines += ["[rest]", f'listen = "127.0.0.1:{port}"', "[grpc]", 'listen = "127.0.0.1:0"']
-        lines += ["[dask]", *(f"{key} = {json.dumps(value)}" for key, value in self._dask.items())]
-        lines += ["[stores.main]", 'kind = "local"', 'buckets = ["*"]']
-        lines += [f'directory = "{self.directory / "objects"}"']
+        database, scheduler = self.database, self.scheduler_address
+        if self._cuttable and command == "serve":
+            (to_database, database), (to_scheduler, scheduler) = map(_by, (database, scheduler))
+            self.forwarders[name] = to_database, to_scheduler
+        main: dict[str, Any] = {
+            "kind": "local",
+            "buckets": ["*"],
+            "directory": str(self.directory / "objects"),
+        }
         if self._rate:
-            lines += [f"max_objects_per_second = {self._rate}"]
+            main["max_objects_per_second"] = self._rate
+        tables: dict[str, dict[str, Any]] = {
+            "": {**self._settings, "database": database, "data_dir": str(self.directory / name)},
+            "[rest]": {"listen": f"127.0.0.1:{port}"},
+            "[grpc]": {"listen": "127.0.0.1:0"},
+            "[dask]": {**self._dask, "scheduler": scheduler},
+            "[stores.main]": main,
+        }
+        if self.remote is not None:
+            remote = self._remote(number)
+            tables["[stores.remote]"] = {"kind": "gs", "buckets": ["r"], **remote.options}
+        lines = []
+        for head, table in tables.items():
+            lines += [head, *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
         config.write_text("\n".join(lines))
         program = Program(
             name,
@@ -208,7 +242,27 @@ class Cluster:
         program.port = port
         return program
 
-    def fill(self, objects: int, folders: int = 8) -> None:
+    def remote_url(self, number: int) -> str:
+        """Where machine ``number`` asks the remote store."""
+        return f"http://127.0.0.{FIRST_ADDRESS + number}:{self.remote}"
+
+    async def count(self, bucket: str, prefix: str, column: str = "", wanted: Any = None) -> int:
+        """How many objects there are with ``prefix``, and with that in that column."""
+        store, columns, found = self.store, (column,) if column else (), 0
+        if bucket == "r":  # its connections belong to one event loop
+            settings = Settings(data_dir=self.directory, stores={"r": self._remote()})
+            store = Stores(settings).open("r")
+        async for page in store.list_objects(bucket, prefix=prefix, columns=columns):
+            found += page.columns[column].count(wanted) if column else len(page)
+        if store is not self.store:
+            await store.close()
+        return found
+
+    def _remote(self, number: int = 0) -> StoreSettings:
+        options = {"endpoint": self.remote_url(number), "anonymous": True}
+        return StoreSettings(name="r", kind="gs", buckets=("r",), options=options)
+
+    def fill(self, objects: int, folders: int = FOLDERS) -> None:
         """A bucket ``b`` with so many objects in so many folders."""
 
         async def fill() -> None:
@@ -225,9 +279,9 @@ class Cluster:
         for program in (self.scheduler, *self.services, *self.machines):
             program.start()
         for service in self.services:
-            self.until(lambda one=service: self._healthy(one), START_SECONDS, "answer")
+            self.until(lambda one=service: self.healthy(one), START_SECONDS, "answer")
 
-    def _healthy(self, service: Program) -> bool:
+    def healthy(self, service: Program) -> bool:
         try:
             with self.http(service) as http:
                 return http.get("/healthz").status_code == 200
@@ -241,8 +295,11 @@ class Cluster:
 
     def create(self, prefixes: list[str], what: dict[str, Any]) -> str:
         """A job over ``b``; gives its operation's name."""
-        listed = {"prefixList": {"includedObjectPrefixes": prefixes}}
-        body = {"bucketList": {"buckets": [{"bucket": "b", **listed}]}, **what}
+        return self.create_over("b", {"prefixList": {"includedObjectPrefixes": prefixes}}, what)
+
+    def create_over(self, bucket: str, source: dict[str, Any], what: dict[str, Any]) -> str:
+        """A job over those of ``bucket`` that a source gives; gives its operation's name."""
+        body = {"bucketList": {"buckets": [{"bucket": bucket, **source}]}, **what}
         # Asked again where the reply is lost, and made once.
         once = {"requestId": str(uuid.uuid4())}
         reply = self._ask("POST", f"/v1/{PROJECT}/jobs", params=once, json=body)
@@ -285,7 +342,7 @@ class Cluster:
         """How many shards each worker has, by its name."""
 
         async def read() -> dict[str, int]:
-            database = Database(str(self._settings["database"]))
+            database = Database(self.database)
             found = await database.read(deals.carried_by)
             await database.close()
             return {owner: counts.total() for owner, counts in found.items()}
@@ -294,26 +351,20 @@ class Cluster:
 
     def held(self) -> int:
         """How many objects of ``b`` are held."""
+        return asyncio.run(self.count("b", "", "temporary_hold", True))
 
-        async def count() -> int:
-            pages = self.store.list_objects("b", columns=("temporary_hold",))
-            return sum([sum(page.columns["temporary_hold"]) async for page in pages])
+    def place(self, machine: Program) -> str:
+        """What the names of a machine's workers begin with; "": it has not begun."""
+        path = self.directory / machine.name / "id"
+        return path.read_text().strip() if path.exists() else ""
 
-        return asyncio.run(count())
-
-    def left(self) -> int:
-        """How many objects ``b`` has."""
-
-        async def count() -> int:
-            return sum([len(page) async for page in self.store.list_objects("b")])
-
-        return asyncio.run(count())
-
-    def until(self, true: Callable[[], Any], seconds: float, what: str) -> None:
+    def until(self, true: Callable[[], Any], seconds: float, what: str) -> Any:
+        """What ``true`` gives, once that is true."""
         deadline = time.monotonic() + seconds
-        while not true():
+        while not (found := true()):
             assert time.monotonic() < deadline, f"did not {what} in {seconds} s:\n{self.logs()}"
             time.sleep(0.05)
+        return found
 
     def logs(self) -> str:
         """The end of what every process said."""
@@ -323,13 +374,23 @@ class Cluster:
     def close(self) -> None:
         for program in (*self.services, *self.machines, self.scheduler):
             program.close()
+        for pair in self.forwarders.values():
+            for forwarder in pair:
+                forwarder.close()
 
 
 def _environment(sources: Path | None) -> dict[str, str]:
     return {"PYTHONPATH": str(sources)} if sources else {}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _by(address: str) -> tuple[Forwarder, str]:
+    """A forwarder to ``address``, and the address by way of it."""
+    found = re.search(r"127\.0\.0\.1:(\d+)", address)
+    assert found is not None, address
+    forwarder = Forwarder(int(found[1]))
+    return forwarder, address.replace(found[0], f"127.0.0.1:{forwarder.port}")
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -75,6 +77,20 @@ class Postgresql:
     def stop(self, mode: str = "fast") -> None:
         """``mode``: "fast" ends every connection, "immediate" is as good as a crash."""
         self._run("pg_ctl", "stop", "-w", "-m", mode)
+
+    def suspend(self) -> None:
+        """SIGSTOP for all of its processes."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        pid = int((self.directory / "data" / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for one in (pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, number)
 
     def close(self) -> None:
         if (self.directory / "data" / "postmaster.pid").exists():

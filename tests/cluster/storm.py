@@ -1,0 +1,174 @@
+"""Blows to every kind of process of a cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from tests.cluster.harbour import Cluster, Program
+from tests.services.postgresql import Postgresql
+
+STOPPED_AT_ONCE = 2
+"""The others meet blows meanwhile."""
+
+
+class Storm:
+    """Blows, one after the other, until there were enough; runs beside the jobs.
+
+    What was stopped stands still for ``stop_seconds`` while others are killed, and then goes on.
+    """
+
+    def __init__(
+        self, cluster: Cluster, server: Postgresql, chance: random.Random, stop_seconds: float
+    ) -> None:
+        self._cluster = cluster
+        self._server = server
+        self._chance = chance
+        self._stop_seconds = stop_seconds
+        self._stopped: dict[object, threading.Timer] = {}
+        self.dealt: Counter[str] = Counter()
+        self.over = threading.Event()
+        self.faults: list[str] = []
+        self._enough = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def begin(self, blows: int) -> None:
+        """Deal ``blows`` from now on; where one cannot be dealt that is a fault, and the last."""
+        self._thread = threading.Thread(target=self._run, args=(blows,))
+        self._thread.start()
+
+    def end(self) -> None:
+        """Deal no more blows; returns once nothing stands still."""
+        self._enough.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self, blows: int) -> None:
+        kinds: list[Callable[[], str | None]] = [
+            *[self._kill_worker] * 4,
+            *[self._stop_worker] * 3,
+            *[self._kill_program] * 6,
+            *[self._stop_program] * 6,
+            *[self._end_program] * 2,
+            *[self._restart_database] * 2,
+            self._stop_database,
+        ]
+        try:
+            while self.dealt.total() < blows and not self._enough.is_set():
+                dealt = self._chance.choice(kinds)()
+                if dealt is not None:
+                    self.dealt[dealt] += 1
+                    time.sleep(self._chance.uniform(0.2, 2.0))
+        except (OSError, subprocess.SubprocessError) as error:
+            self.faults.append(f"a blow could not be dealt: {error!r}")
+        finally:
+            for timer in list(self._stopped.values()):
+                timer.join()
+            self.over.set()
+
+    def _program(self) -> tuple[str, Program] | None:
+        """One that does not stand still, and what it is."""
+        cluster = self._cluster
+        kind = self._chance.choice(("scheduler", "service", "machine", "machine"))
+        programs = {
+            "scheduler": [cluster.scheduler],
+            "service": cluster.services,
+            "machine": cluster.machines,
+        }[kind]
+        one = self._chance.choice(programs)
+        return None if one in self._stopped else (kind, one)
+
+    def _stop_for_a_while(
+        self, what: object, suspend: Callable[[], None], resume: Callable[[], None], name: str
+    ) -> str | None:
+        if len(self._stopped) >= STOPPED_AT_ONCE:
+            return None
+
+        def go_on() -> None:
+            try:
+                resume()
+            finally:
+                del self._stopped[what]
+
+        suspend()
+        timer = self._stopped[what] = threading.Timer(self._stop_seconds, go_on)
+        timer.start()
+        return f"{name} stopped for {self._stop_seconds:g} s"
+
+    def _worker(self) -> int | None:
+        machine = self._chance.choice(self._cluster.machines)
+        children = [] if machine in self._stopped else machine.children()
+        return self._chance.choice(children) if children else None
+
+    def _kill_worker(self) -> str | None:
+        """SIGKILL for a process that carries shards; its parent lives."""
+        if (pid := self._worker()) is None:
+            return None
+        _signal(pid, signal.SIGKILL)
+        return "worker killed"
+
+    def _stop_worker(self) -> str | None:
+        """Its parent goes on, and may lose its patience."""
+        if (pid := self._worker()) is None or pid in self._stopped:
+            return None
+        return self._stop_for_a_while(
+            pid,
+            lambda: _signal(pid, signal.SIGSTOP),
+            lambda: _signal(pid, signal.SIGCONT),
+            "worker",
+        )
+
+    def _kill_program(self) -> str | None:
+        if (found := self._program()) is None:
+            return None
+        kind, program = found
+        program.kill()
+        time.sleep(self._chance.uniform(0, 1))
+        program.start()
+        return f"{kind} killed"
+
+    def _stop_program(self) -> str | None:
+        if (found := self._program()) is None:
+            return None
+        kind, program = found
+        return self._stop_for_a_while(program, program.suspend, program.resume, kind)
+
+    def _end_program(self) -> str | None:
+        """SIGTERM, and as whoever starts services does, SIGKILL if that is not heard."""
+        if (found := self._program()) is None:
+            return None
+        kind, program = found
+        how = "asked to end"
+        try:
+            program.stop()
+        except subprocess.TimeoutExpired:
+            how = "asked to end, in vain"
+            program.kill()
+        program.start()
+        return f"{kind} {how}"
+
+    def _restart_database(self) -> str | None:
+        if self._server in self._stopped:
+            return None
+        self._server.stop(self._chance.choice(("fast", "immediate")))
+        time.sleep(self._chance.uniform(0, 1))
+        self._server.start()
+        return "PostgreSQL restarted"
+
+    def _stop_database(self) -> str | None:
+        if self._server in self._stopped:
+            return None
+        server = self._server
+        return self._stop_for_a_while(server, server.suspend, server.resume, "PostgreSQL")
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
