@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import os
 import random
+import socket
 import statistics
 import struct
 import subprocess
@@ -180,6 +181,12 @@ def main() -> None:
         f" reply to the last call: median {statistics.median(times):.0f},"
         f" p99 {times[int(0.99 * (len(times) - 1))]:.0f}, worst {times[-1]:.0f}"
     )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def answers(base: str) -> bool:

@@ -128,7 +128,7 @@ class Product:
             stderr=self._log,
         )
         self._http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60)
-        until(lambda: answers(port))
+        until(lambda: answers(f"http://127.0.0.1:{port}"))
         until(lambda: len(self.pids()) == 2)
         until(self._rests)  # else what the worker still imports is taken for the job's
         self.start_up = self.cpu()

@@ -97,7 +97,7 @@ def service(
     process = subprocess.Popen(command, env=os.environ | more, stderr=subprocess.DEVNULL)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as http:
-            until(lambda: answers(port))
+            until(lambda: answers(f"http://127.0.0.1:{port}"))
             yield http, process.pid
     finally:
         process.terminate()
