@@ -24,7 +24,7 @@ class Divider:
     def __init__(self, term: int, database: Database) -> None:
         self._term = term
         self._database = database
-        self._carried: dict[Key, Counter[str]] = {}  # as it was divided last
+        self._carried: dict[Key, Mapping[str, int]] = {}  # as it was divided last
         self._new: set[Key] = set()
         self._given: Mapping[str, Sequence[Quota]] | None = None
         self._next = -math.inf
@@ -38,12 +38,10 @@ class Divider:
         began = SYSTEM_CLOCK.monotonic()
         if began < self._next and not anew:
             return
-        carried = quotas.counted(await self._database.read(leases.who_leases))
-        if self._given is None:  # what another coordinator did
+        if self._given is None:
             self._given = await self._database.read(quotas.everybodys)
-            self._carried = dict(carried)
-        else:
-            self._follow(carried)
+            self._go_on_from(self._given)
+        self._follow(quotas.counted(await self._database.read(leases.who_leases)))
         parts = quotas.divided(self._carried, self._new)
         owners = sorted(parts.keys() | self._given.keys())
         changed = {
@@ -57,6 +55,15 @@ class Divider:
         now = SYSTEM_CLOCK.monotonic()
         self._next = now + max(DIVIDE_SECONDS, IDLE_TIMES * (now - began))
 
+    def _go_on_from(self, given: Mapping[str, Sequence[Quota]]) -> None:
+        """What the coordinator before this one divided, from how much was carried then."""
+        for owner, parts in given.items():
+            for one in parts:
+                key = one.store, one.bucket
+                self._carried[key] = {**self._carried.get(key, {}), owner: one.mine}
+                if one.new:
+                    self._new.add(key)
+
     def _follow(self, carried: Mapping[Key, Counter[str]]) -> None:
         """Take over what has changed so much that it is divided anew."""
         for key in self._carried.keys() - carried.keys():
@@ -65,7 +72,7 @@ class Divider:
         for key, owners in carried.items():
             before = self._carried.get(key)
             if before is None:
-                # Since the last look all of its shards were dealt here: nobody had a quota of it.
+                # Nobody has a quota of it, and nobody had any since its last shard ended.
                 self._new.add(key)
             elif is_uneven(before, owners):
                 self._new.discard(key)

@@ -125,13 +125,24 @@ async def test_who_begin_together_may_use_all_at_once(pier: Pier) -> None:
     assert (await pier.given("w-2"))["b-0"] == Quota("main", "b-0", 1, 1, 2, new=True)
 
 
-async def test_nothing_is_new_to_a_coordinator_that_has_just_begun(pier: Pier) -> None:
+async def test_a_coordinator_goes_on_from_what_the_one_before_divided(pier: Pier) -> None:
     (shard,) = await pier.carries("w-1")
+    first = await pier.given("w-1")
     pier.divider = Divider(1, pier.database)
-    assert (await pier.given("w-1"))["b-0"] == Quota("main", "b-0", 0, 1, 1)
+    assert await pier.given("w-1") == first
+    await pier.carries("w-2")
+    pier.divider = Divider(1, pier.database)
+    assert (await pier.given("w-2"))["b-0"] == Quota("main", "b-0", 1, 1, 2)
+    assert (await pier.given("w-1"))["b-0"] == Quota("main", "b-0", 0, 1, 2)
     await pier.database.write(shards.finish, shard, Counters(), {}, State.SUCCEEDED, 10)
     pier.divider = Divider(1, pier.database)
-    assert await pier.given("w-1") == {}  # what another one gave
+    assert await pier.given("w-1") == {}
+
+
+async def test_what_begins_under_a_new_coordinator_is_new_all_the_same(pier: Pier) -> None:
+    await pier.carries("w-1")
+    pier.divider = Divider(1, pier.database)
+    assert (await pier.given("w-1"))["b-0"] == Quota("main", "b-0", 0, 1, 1, new=True)
 
 
 async def test_nothing_is_written_where_nothing_has_changed(
