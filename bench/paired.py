@@ -23,9 +23,10 @@ from typing import Any, NamedTuple
 
 import httpx
 import trustme
-from bench.cancel import answers, free_port, until
+from bench.cancel import answers, until
 
 import longshore
+from tests.service import free_port
 
 FOLDER = Path(__file__).parent
 BUCKET = "bench"

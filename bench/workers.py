@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from bench.cancel import answers, free_port, until
+from bench.cancel import answers, until
 
 from longshore.settings import Settings
 from longshore.store import Bucket, NewObject, Stores
+from tests.service import free_port
 
 BUCKETS = 8
 STORE = """
