@@ -12,8 +12,9 @@ from longshore.database import Database, leases, quotas
 from longshore.database.quotas import Key, Quota
 
 DIVIDE_SECONDS: Final = 0.25
-IDLE_TIMES: Final = 19
-"""It spends no more than a twentieth of its time on dividing."""
+IDLE_TIMES: Final = 9
+MAX_PAUSE_SECONDS: Final = 1.0
+"""Dividing takes a tenth of its time, and more only where it would come later than after this."""
 UNEVEN: Final = 0.1
 """By which part of it a worker's quota may be wrong before all of that bucket are divided anew."""
 
@@ -53,7 +54,8 @@ class Divider:
             await self._database.write(quotas.hand_out, self._term, changed)
             self._given = parts
         now = SYSTEM_CLOCK.monotonic()
-        self._next = now + max(DIVIDE_SECONDS, IDLE_TIMES * (now - began))
+        pause = min(MAX_PAUSE_SECONDS, IDLE_TIMES * (now - began))
+        self._next = now + max(DIVIDE_SECONDS, pause)
 
     def _go_on_from(self, given: Mapping[str, Sequence[Quota]]) -> None:
         """What the coordinator before this one divided, from how much was carried then."""

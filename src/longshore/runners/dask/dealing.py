@@ -20,7 +20,7 @@ from longshore.dividing import Divider
 from longshore.engine.worker import IDLE_SECONDS, POLL_SECONDS, SHARDS_WANTED, TURN_SECONDS
 from longshore.errors import FailedPrecondition
 from longshore.runners.dask.place import Terms, carry, hand_back
-from longshore.runners.dask.rules import RULES, security, wanted
+from longshore.runners.dask.rules import RULES, find, security, wanted
 from longshore.settings import Settings
 
 LOOK_SECONDS: Final = 0.25
@@ -49,6 +49,7 @@ async def deal(term: int, settings: Settings, database: Database, over: asyncio.
     while not over.is_set():
         pause = AGAIN_SECONDS
         try:
+            await find(settings.dask)
             client = _client(settings)
             try:
                 await _asked(client)
@@ -140,8 +141,9 @@ class Dealer:
             if began - self._looked >= LOOK_SECONDS:
                 await self._look()
                 await self._take_back()
-            await self._divider.divide()
             if not await self._deal():
+                # After what begins was dealt, so that all who have part in it begin together.
+                await self._divider.divide()
                 took = SYSTEM_CLOCK.monotonic() - began
                 await SYSTEM_CLOCK.wait(over, max(POLL_SECONDS, IDLE_TIMES * took))
 

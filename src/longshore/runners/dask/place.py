@@ -21,12 +21,12 @@ from longshore.database import Database, schema
 from longshore.engine.worker import Worker
 from longshore.errors import Error
 from longshore.model import FORMAT
-from longshore.runners.dask.rules import apply, listens_on, security
+from longshore.runners.dask.rules import apply, find, listens_on, security
 from longshore.settings import Settings
 from longshore.store import Stores
 from longshore.supervisor import Heart
 
-AGAIN_SECONDS: Final = 1.0
+AGAIN_SECONDS: Final = 0.5
 CLOSE_SECONDS: Final = 1.0
 OVERDUE_SECONDS: Final = 0.5
 """How long a call may outlive its lease: one that was awaited while the process stood still ends by
@@ -118,7 +118,17 @@ async def _stay_in_the_cluster(
 ) -> None:
     """Be a worker of Dask until ``stop`` is set: a new one whenever the last was closed, for
     whatever reason. What is carried goes on meanwhile."""
+    missed = False
     while not stop.is_set():
+        try:
+            await find(settings.dask)
+        except ConnectionError as error:
+            if not missed:
+                telemetry.warning("scheduler not reached", worker=name, why=error)
+            missed = True
+            await SYSTEM_CLOCK.wait(stop, AGAIN_SECONDS)
+            continue
+        missed = False
         place = _place(name, settings, engine)
         there = asyncio.create_task(_be_there(place))
         stopped = asyncio.create_task(stop.wait())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import stat
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from longshore.settings import DaskSettings, Settings
 
 RULES: Final = Path(__file__).with_suffix(".yaml")
 """Settings of Dask that this relies on, for the scheduler and the workers."""
+FIND_SECONDS: Final = 2.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -92,6 +94,21 @@ def _look_at(key: Path) -> None:
 def _parts(cluster: DaskSettings) -> tuple[str, str]:
     scheme, _, place = cluster.scheduler.partition("://")
     return scheme, place.rpartition(":")[0].strip("[]")
+
+
+async def find(cluster: DaskSettings) -> None:
+    """Raises ConnectionError unless somebody listens where the scheduler should be.
+
+    Dask, where it finds nobody, tries again after pauses that double, which soon are longer than a
+    scheduler takes to be there again.
+    """
+    port = cluster.scheduler.rpartition(":")[2]
+    try:
+        async with asyncio.timeout(FIND_SECONDS):
+            _, writer = await asyncio.open_connection(_parts(cluster)[1], port)
+    except OSError as error:  # a timeout is one
+        raise ConnectionError(f"nobody answers at {cluster.scheduler}: {error}") from error
+    writer.close()
 
 
 def listens_on(cluster: DaskSettings) -> str | None:
