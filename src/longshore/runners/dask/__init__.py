@@ -18,7 +18,7 @@ from longshore.database import Database
 from longshore.runner import Duties, nothing_else
 from longshore.runners.dask.dealing import deal
 from longshore.runners.dask.place import work
-from longshore.runners.dask.rules import require_cluster
+from longshore.runners.dask.rules import apply, require_cluster
 from longshore.settings import Settings
 from longshore.supervisor import Supervisor
 from longshore.telemetry import Numbers, Series
@@ -34,6 +34,7 @@ def start(settings: Settings, database: Database, lock_fd: int) -> Coordinator:
     Raises FailedPrecondition for settings that cannot be, or that trust a network.
     """
     require_cluster(settings)
+    apply()
     return Coordinator(settings, database)
 
 
