@@ -82,15 +82,14 @@ def questions(workers: int, owner: str) -> dict[str, Callable[[Connection], Any]
         "coordinator: `leases.poll`, all places taken": lambda c: len(
             leases.poll(c, all_, SHARDS_AT_ONCE * workers).starved
         ),
-        "coordinator: `leases.worth_halving`": lambda c: leases.worth_halving(c, some, 64),
+        "coordinator: `leases.worth_halving`": lambda c: leases.worth_halving(c, some, 64, most=64),
         "coordinator: `deals.crowding`": lambda c: deals.crowding(c, STORE),
         "candidates: `leases.leases`": leases.leases,
-        "workers, 4 a second each: `leases.who_leases`": leases.who_leases,
-        "workers, 4 a second each: `deals.dealt`": lambda c: deals.dealt(c, owner),
-        "workers, 20 a second each: `leases.cancelled`": lambda c: len(leases.cancelled(c)),
+        "coordinator: `leases.who_leases`": leases.who_leases,
+        "workers, once a second: `deals.news`": lambda c: len(deals.news(c, owner, 0).dealt),
         "`leases.choose`, 64 for one": lambda c: leases.choose(c, {}, SHARDS_AT_ONCE),
         "`leases.choose`, 256 for all": lambda c: leases.choose(
-            c, {}, SHARDS_AT_ONCE * workers, deals.DEALT_AT_ONCE
+            c, {}, SHARDS_AT_ONCE * workers, most=deals.DEALT_AT_ONCE
         ),
         "`leases.poll`, local worker whose places are taken": lambda c: len(
             leases.poll(c, full, SHARDS_AT_ONCE).starved
@@ -100,21 +99,22 @@ def questions(workers: int, owner: str) -> dict[str, Callable[[Connection], Any]
 
 async def dealt(database: Database, workers: int, repeat: int, there: Server) -> None:
     """``deals.deal`` to as many workers who have nothing yet."""
-    places: dict[str, Counter[str | None]] = {
+    carried: dict[str, Counter[str | None]] = {
         f"new-{number}": Counter() for number in range(workers)
     }
+    carriers = {name: deals.Carrier(mine, SHARDS_AT_ONCE) for name, mine in carried.items()}
     term = await database.write(coordinator.take, "bench", None)
     assert term is not None
     wall, own, cpu, number = [], [], [], 0
     for _ in range(repeat):
         server_cpu, mine, began = there.cpu(), time.process_time(), time.monotonic()
-        got = await database.write(deals.deal, term, places, SHARDS_AT_ONCE, 5)
+        got = await database.write(deals.deal, term, carriers, 5)
         wall.append(time.monotonic() - began)
         own.append(time.process_time() - mine)
         cpu.append(there.cpu() - server_cpu)
         number += len(got)
         for lease in got:
-            places[lease.owner][STORE] += 1
+            carried[lease.owner][STORE] += 1
     print(
         f"| coordinator: `deals.deal`, to {workers:,} workers | {min(wall) * 1e3:,.1f}"
         f" ({statistics.median(wall) * 1e3:,.1f}) | {statistics.mean(cpu) * 1e3:,.1f}"

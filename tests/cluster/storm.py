@@ -17,6 +17,8 @@ from tests.services.postgresql import Postgresql
 
 STOPPED_AT_ONCE = 2
 """The others meet blows meanwhile."""
+KEEP_SECONDS = 1.0
+"""How often it is seen who has ended, as whoever keeps services does."""
 
 
 class Storm:
@@ -37,18 +39,33 @@ class Storm:
         self.over = threading.Event()
         self.faults: list[str] = []
         self._enough = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
+        self._hands = threading.Lock()
+        """On the programs: who ends one starts it as well, before anybody misses it."""
 
     def begin(self, blows: int) -> None:
         """Deal ``blows`` from now on; where one cannot be dealt that is a fault, and the last."""
-        self._thread = threading.Thread(target=self._run, args=(blows,))
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=self._run, args=(blows,)),
+            threading.Thread(target=self._keep),
+        ]
+        for one in self._threads:
+            one.start()
+
+    def _keep(self) -> None:
+        """Start what has ended by itself, as a service does that met no database at its start."""
+        cluster = self._cluster
+        while not self._enough.wait(KEEP_SECONDS):
+            with self._hands:
+                for program in (cluster.scheduler, *cluster.services, *cluster.machines):
+                    if not program.running():
+                        program.start()
 
     def end(self) -> None:
         """Deal no more blows; returns once nothing stands still."""
         self._enough.set()
-        if self._thread is not None:
-            self._thread.join()
+        for one in self._threads:
+            one.join()
 
     def _run(self, blows: int) -> None:
         kinds: list[Callable[[], str | None]] = [
@@ -129,9 +146,10 @@ class Storm:
         if (found := self._program()) is None:
             return None
         kind, program = found
-        program.kill()
-        time.sleep(self._chance.uniform(0, 1))
-        program.start()
+        with self._hands:
+            program.kill()
+            time.sleep(self._chance.uniform(0, 1))
+            program.start()
         return f"{kind} killed"
 
     def _stop_program(self) -> str | None:
@@ -146,12 +164,13 @@ class Storm:
             return None
         kind, program = found
         how = "asked to end"
-        try:
-            program.stop()
-        except subprocess.TimeoutExpired:
-            how = "asked to end, in vain"
-            program.kill()
-        program.start()
+        with self._hands:
+            try:
+                program.stop()
+            except subprocess.TimeoutExpired:
+                how = "asked to end, in vain"
+                program.kill()
+            program.start()
         return f"{kind} {how}"
 
     def _restart_database(self) -> str | None:
