@@ -13,8 +13,8 @@ from longshore.store import NewObject
 from tests.cluster.harbour import FOLDERS, Cluster
 from tests.service import counters
 
-JOB_SECONDS = 150.0
-"""A job that takes longer hangs."""
+JOB_SECONDS = 600.0
+"""A job that takes longer hangs: in a storm of a blow a second nobody lives for long."""
 DELETE: dict[str, Any] = {"deleteObject": {}}
 PREFIXES, MANIFEST, DOOMED = range(4), range(4, 6), range(6, FOLDERS)
 """The folders of jobs by prefix, of those by manifest, and of those that are cancelled."""

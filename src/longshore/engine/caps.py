@@ -12,6 +12,10 @@ from longshore.settings import Caps, Ramp
 AHEAD_SECONDS: Final = 0.05
 """A rate is exceeded by no more than what so many seconds allow, or one call, however long one
 looks: what comes late by less is caught up on, other time that nobody used is lost."""
+GRACE_SECONDS: Final = 1.0
+"""A part of a cap is good for so long after it was asked for, and grows only so long after: then
+whoever had it before knows of the change, or stands still."""
+
 KEPT_SECONDS: Final = 600.0
 """How often it is told anew what a bucket takes, while that is in use."""
 
@@ -54,14 +58,12 @@ class Held(NamedTuple):
 
 
 class Part:
-    """A part of a cap as a number: it falls at once, and grows when whoever had it before knows of
-    that, or stands still: after ``grace_seconds``."""
+    """A part of a cap as a number: it falls at once, and grows after GRACE_SECONDS."""
 
-    __slots__ = ("_grace_seconds", "_grows_to", "_since", "value")
+    __slots__ = ("_grows_to", "_since", "value")
 
-    def __init__(self, value: float = 0.0, *, grace_seconds: float = 0.0) -> None:
+    def __init__(self, value: float = 0.0) -> None:
         self.value = value
-        self._grace_seconds = grace_seconds
         self._grows_to = 0.0
         self._since: float | None = None
 
@@ -73,7 +75,7 @@ class Part:
         if self._since is None:
             self._grows_to, self._since = value, asked
         self._grows_to = min(self._grows_to, value)
-        if asked - self._since >= self._grace_seconds:
+        if asked - self._since >= GRACE_SECONDS:
             self.value, self._since = self._grows_to, None
 
 
@@ -82,9 +84,9 @@ class Rate(Part):
 
     __slots__ = ("_opens", "_start", "_units", "cap")
 
-    def __init__(self, cap: float, value: float = 0.0, *, grace_seconds: float = 0.0) -> None:
+    def __init__(self, cap: float, value: float = 0.0) -> None:
         """``cap`` is that of all workers, ``value`` this one's part."""
-        super().__init__(value, grace_seconds=grace_seconds)
+        super().__init__(value)
         self.cap = cap
         self._start = -math.inf
         self._units = 0.0
@@ -116,8 +118,8 @@ class Rising(Rate):
 
     __slots__ = ("_at", "_due", "_ramp", "_told", "_told_at", "_used", "_window", "doubted")
 
-    def __init__(self, ramp: Ramp, *, grace_seconds: float) -> None:
-        super().__init__(ramp.writes_per_second, grace_seconds=grace_seconds)
+    def __init__(self, ramp: Ramp) -> None:
+        super().__init__(ramp.writes_per_second)
         self._ramp = ramp
         self._told, self._told_at = self.cap, -math.inf
         self.doubted = False
@@ -179,23 +181,24 @@ class Rising(Rate):
 class Cap(Generic[T]):
     """The caps of one store or bucket. Callers are served in turn where permits are short."""
 
-    def __init__(self, caps: Caps, ramp: Ramp | None, grace_seconds: float) -> None:
-        """``grace_seconds``: for how long a part is good after it was asked for."""
-        self.grace_seconds = grace_seconds
+    def __init__(self, caps: Caps, ramp: Ramp | None = None) -> None:
         self.rates: list[tuple[Rate, Unit]] = []
-        for most, unit in (
-            (caps.max_objects_per_second, Unit.OBJECTS),
-            (caps.max_requests_per_second, Unit.REQUESTS),
-        ):
-            if most is not None:
-                self.rates.append((Rate(most, grace_seconds=grace_seconds), unit))
-        self.ramp = Rising(ramp, grace_seconds=grace_seconds) if ramp is not None else None
+        if caps.max_objects_per_second is not None:
+            self.rates.append((Rate(caps.max_objects_per_second), Unit.OBJECTS))
+        if caps.max_requests_per_second is not None:
+            self.rates.append((Rate(caps.max_requests_per_second), Unit.REQUESTS))
+        self.ramp = Rising(ramp) if ramp is not None else None
         if self.ramp is not None:
             self.rates.append((self.ramp, Unit.CHANGES))
         self._most = caps.max_concurrency
-        self._permits = Part(grace_seconds=grace_seconds)
+        self._permits = Part()
         self._line: deque[T] = deque()
         self.busy = 0
+
+    @property
+    def is_set(self) -> bool:
+        """Whether anything is capped."""
+        return bool(self.rates) or self.has_permits
 
     @property
     def has_permits(self) -> bool:

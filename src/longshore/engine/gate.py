@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Final
 
 from longshore.clock import Clock
-from longshore.engine.caps import Cap, Rate, Unit
+from longshore.engine.caps import GRACE_SECONDS, Cap, Rate, Unit
 from longshore.engine.estimate import Estimate, Lag
 from longshore.engine.retry import PRESSURE, TRANSIENT
 from longshore.errors import Code, Error
@@ -95,7 +95,7 @@ class Gate:
     def learn(self, share: float, asked: float) -> None:
         """This worker may use so much of the estimate, as of ``asked``."""
         self._share = share
-        self._good_until = asked + self._bucket.grace_seconds
+        self._good_until = asked + GRACE_SECONDS
         self._fit()
         self._wake.set()
 

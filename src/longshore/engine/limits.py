@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
 
 from longshore.clock import Clock
 from longshore.database.estimates import Found
@@ -15,9 +14,6 @@ from longshore.engine.estimate import Lag
 from longshore.engine.gate import Gate
 from longshore.settings import Ramp, StoreSettings
 
-GRACE_SECONDS: Final = 1.0
-"""For how long quotas are good where workers learn them four times a second."""
-
 
 class Limits:
     """The gates of one worker: one for each bucket of each store, or for each shard that it
@@ -27,17 +23,10 @@ class Limits:
     ``news`` and ``heard``. Nothing here waits for another worker, or for the database.
     """
 
-    def __init__(
-        self,
-        settings_of: Callable[[str], StoreSettings],
-        clock: Clock,
-        grace_seconds: float = GRACE_SECONDS,
-    ) -> None:
-        """``settings_of`` gives a store's settings by its name; ``grace_seconds``: for how long
-        quotas are good, more than twice as long as from one time they are learnt to the next."""
+    def __init__(self, settings_of: Callable[[str], StoreSettings], clock: Clock) -> None:
+        """``settings_of`` gives a store's settings by its name."""
         self._settings_of = settings_of
         self._clock = clock
-        self._grace_seconds = grace_seconds
         self._stores: dict[str, Cap[Gate]] = {}
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._held: dict[tuple[str, str], Held] = {}
@@ -59,9 +48,9 @@ class Limits:
         """A bucket, with what is known of who has its shards."""
         settings = self._settings_of(store)
         if store not in self._stores:
-            self._stores[store] = Cap(settings, None, self._grace_seconds)
+            self._stores[store] = Cap(settings)
             self._stores[store].learn(self._held.get((store, WHOLE_STORE), Held()), self._asked)
-        met = _Bucket(Cap(settings.caps_of(bucket), ramp, self._grace_seconds))
+        met = _Bucket(Cap(settings.caps_of(bucket), ramp))
         self._buckets[store, bucket] = met
         return met
 
@@ -69,9 +58,9 @@ class Limits:
         """Learn this worker's quotas: with a third of the shards it has a third of the cap, of a
         bucket as of a store.
 
-        To be told after each claim and several times in ``grace_seconds``; ``asked``: the monotonic
-        time just before the database was. Under a cap nothing is sent if this is older than that
-        but reads, nor by a worker without shards of the bucket.
+        To be told after each claim and, under a cap, at least every quarter of a second; ``asked``:
+        the monotonic time just before the database was. Under a cap nothing is sent if this is
+        older than GRACE_SECONDS but reads, nor by a worker without shards of the bucket.
         """
         if asked < self._asked:
             return  # the answer to an older question
@@ -84,6 +73,11 @@ class Limits:
             cap.learn(self._held.get((store, WHOLE_STORE), Held()), asked)
         for key, known in self._buckets.items():
             known.learn(self._held.get(key, Held()), asked)
+
+    def is_capped(self, store: str, bucket: str) -> bool:
+        """Whether what is asked of a bucket that is in use is capped, so that quotas get old."""
+        known = self._buckets.get((store, bucket))
+        return known is not None and (known.cap.is_set or self._stores[store].is_set)
 
     def has_quota(self, store: str, bucket: str) -> bool:
         """Whether this worker knows of a quota of its own."""

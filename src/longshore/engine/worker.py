@@ -17,7 +17,7 @@ from longshore.database.notices import CANCELLED
 from longshore.database.shards import LeaseLost
 from longshore.engine.carry import carry
 from longshore.engine.deadline import Deadline
-from longshore.engine.limits import GRACE_SECONDS, Limits
+from longshore.engine.limits import Limits
 from longshore.engine.running import Running, Tools
 from longshore.engine.sinks import Sinks
 from longshore.errors import Unavailable
@@ -37,13 +37,11 @@ STUCK_SECONDS: Final = 30.0
 """How long a shard is carried all of whose range is refused, before it makes room for another range
 of a store that refuses by ranges."""
 DIVIDE_SECONDS: Final = 0.25
-"""How often a worker learns who carries what, to divide the caps of stores by."""
+"""How often a worker learns its parts of the caps of stores."""
 LOOK_SECONDS: Final = 1.0
 """How often a worker of a cluster asks for news."""
 SOON_SECONDS: Final = 0.1
-"""How often it does while it has no quota of something of which it carries shards."""
-QUOTAS_GOOD_SECONDS: Final = 3.0
-"""For how long what it has heard of its quotas is good, there."""
+"""How often it asks for its quotas while it has none of something of which it carries shards."""
 ESTIMATE_GOOD_US: Final = 60_000_000
 """How old what another worker found out about a bucket may be; clocks of machines may differ."""
 WARM_US: Final = 24 * 3_600_000_000
@@ -76,8 +74,7 @@ class Worker:
         self._given: set[tuple[int, int]] = set()
         self._found: set[asyncio.Task[None]] = set()
         self._dealt = dealt
-        good_seconds = QUOTAS_GOOD_SECONDS if dealt else GRACE_SECONDS
-        self._limits = Limits(stores.settings_of, clock, good_seconds)
+        self._limits = Limits(stores.settings_of, clock)
         self._tools = Tools(
             database=database,
             stores=stores,
@@ -87,7 +84,7 @@ class Worker:
             clock=clock,
             sink=Sinks(settings, stores, clock).of,
         )
-        self._looked = -math.inf
+        self._looked = self._divided = -math.inf
         self._busy = clock.monotonic()
         self._shown: set[tuple[str, str]] = set()
         self._broken = self._over = False
@@ -154,11 +151,12 @@ class Worker:
             raise Unavailable("The database failed under a shard; a new worker goes on.")
 
     async def _attend(self) -> int:
-        """Keep leases alive, and learn what is new: once a second, as most of it is told."""
+        """Keep leases alive, and learn what is new: once a second, as most of it is told; quotas
+        more often, where something is capped."""
         await self._renew()
         now = self._clock.monotonic()
-        if now - self._looked >= (SOON_SECONDS if self._lacks_quota() else LOOK_SECONDS):
-            self._looked = now
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = self._divided = now
             since_us = self._clock.now_us() - ESTIMATE_GOOD_US
             news = await self._database.read(deals.news, self._name, since_us)
             self._cancel(news.cancelled)
@@ -166,13 +164,21 @@ class Worker:
                 self._find(shard, attempt)
             self._limits.divide(news.quotas, now)
             await self._learn(news.found)
+        elif now - self._divided >= self._quotas_last():
+            self._divided = now
+            self._limits.divide(await self._database.read(quotas.of, self._name), now)
         return 0
 
-    def _lacks_quota(self) -> bool:
-        return any(
-            shard.store is not None and not self._limits.has_quota(shard.store, shard.bucket)
+    def _quotas_last(self) -> float:
+        """After how many seconds to ask for this worker's quotas alone."""
+        buckets = {
+            (shard.store, shard.bucket)
             for shard in (running.shard for running in self._running.values())
-        )
+            if shard.store is not None
+        }
+        if not all(self._limits.has_quota(*one) for one in buckets):
+            return SOON_SECONDS
+        return DIVIDE_SECONDS if any(self._limits.is_capped(*one) for one in buckets) else math.inf
 
     def _hear(self, job: str | None) -> None:
         """A job is cancelled, or nobody knows which ones are: then it is time to ask."""
