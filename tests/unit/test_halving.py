@@ -8,6 +8,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -190,3 +191,18 @@ async def test_the_ranges_are_always_the_whole_and_disjoint(
             ranges.append(give)
     found = [name for range_ in ranges for name in await names_of(range_)]
     assert sorted(found) == [name for name in bucket.names if name.startswith(prefix)]
+
+
+async def test_what_was_halved_any_number_of_times_can_be_kept() -> None:
+    """A database keeps ranges as JSON, with numbers of 64 bits: the last part of a job that a
+    thousand workers share was given away again and again."""
+    bucket = Names([_digits(random.Random(3), number) for number in range(20_000)])
+    source = PrefixList(prefixes=("",))
+    shard = Shard(bucket, {"prefix": "", "after": "", "before": None})
+    await shard.read_a_page()
+    for _ in range(100):
+        given = await shard.halve(source)
+        assert given is not None
+        orjson.dumps(given.range)
+        # As if there were as many names behind the cut as there were before.
+        shard.range = {**given.range, "after": ""}

@@ -14,6 +14,8 @@ from longshore.store import PAGE_SIZE, Batch, BucketStores
 _STEP = 8
 """By how much a guess ahead grows when it was right, and shrinks when it was not."""
 _FIRST_STEP_PAGES = 16
+_MAX_STEP_PAGES = 1 << 30
+"""Of more names than any bucket has; ranges are kept as JSON, whose numbers end somewhere."""
 
 
 def from_message(message: Any) -> dict[str, Any]:
@@ -84,7 +86,8 @@ class PrefixList:
             used += 1
             if await self._has_page(stores, bucket, range_, guess):
                 keep = {**known, "before": guess + "\0", "end": guess + "\0", "far": True}
-                give = {**known, "after": guess, "step": known["step"] * _STEP}
+                step = min(_MAX_STEP_PAGES, known["step"] * _STEP)
+                give = {**known, "after": guess, "step": step}
                 return Halves(keep, give, used)
             if not known["far"]:
                 known["step"] = max(1, known["step"] // _STEP)
