@@ -43,7 +43,7 @@ test: $(DEVELOPMENT)
 # What is not installed is skipped, with a word in the summary; where CI=true, it fails.
 test-services: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -rs -m services
-	$(BIN)/python -m pytest -rs --database postgresql \
+	$(BIN)/python -m pytest -rs -n 2 --dist loadfile --database postgresql \
 		tests/database tests/api tests/crash tests/fuzz tests/runner/test_supervision.py
 	$(BIN)/python -m pytest -rs --database postgresql -m services tests/crash tests/fuzz
 
