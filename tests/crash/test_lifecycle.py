@@ -57,7 +57,7 @@ def test_a_running_job_is_cancelled_by_its_operation(serve: Callable[..., Servic
     operation = service.create("b", ALL, HOLD)
     service.until(
         lambda: counters(service.job_of(operation)).get("succeededObjectCount", 0) > 1_000,
-        10,
+        30,
         "make progress",
     )
     asked = time.monotonic()
@@ -117,7 +117,7 @@ def test_after_sigkill_a_job_goes_on_within_a_second(serve: Callable[..., Servic
     operation = service.create("b", ALL, HOLD)
     service.until(
         lambda: counters(service.job_of(operation)).get("succeededObjectCount", 0) > 0,
-        10,
+        30,
         "make progress",
     )
     before = counters(service.job_of(operation))["succeededObjectCount"]
@@ -129,7 +129,7 @@ def test_after_sigkill_a_job_goes_on_within_a_second(serve: Callable[..., Servic
     again = time.monotonic()
     service.until(
         lambda: counters(service.job_of(operation))["succeededObjectCount"] > before + 200,
-        10,
+        30,
         "go on",
     )
     # Far less than a lease, so none is waited for; a quiet machine takes less than a second.
@@ -154,7 +154,7 @@ def test_sigterm_drains_and_the_next_service_goes_on(serve: Callable[..., Servic
     operation = service.create("b", ALL, HOLD)
     service.until(
         lambda: counters(service.job_of(operation)).get("succeededObjectCount", 0) > 0,
-        10,
+        30,
         "make progress",
     )
     workers = service.workers()
