@@ -482,7 +482,9 @@ async def test_what_cannot_be_copied_stays_as_it_is(harbour: Harbour) -> None:
     assert harbour.all_of(PLAIN) == before
 
 
-@pytest.mark.parametrize("how", ["busy for a while", "never again", "forbidden", "gone"])
+@pytest.mark.parametrize(
+    "how", ["busy for a while", "met by another", "never again", "forbidden", "gone"]
+)
 async def test_what_a_copy_has_lost_is_put_back_if_it_takes_several_times(
     harbour: Harbour, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -496,6 +498,8 @@ async def test_what_a_copy_has_lost_is_put_back_if_it_takes_several_times(
             tries += 1
             if how == "never again" or (how == "busy for a while" and tries < 4):
                 raise Unavailable("The connection ended.")
+            if how == "met by another" and tries < 4:
+                return Reply(409, (), b"<Error><Code>OperationAborted</Code></Error>")
             if how == "forbidden":
                 return Reply(403, (), b"<Error><Code>AccessDenied</Code></Error>")
             if how == "gone":
@@ -507,7 +511,7 @@ async def test_what_a_copy_has_lost_is_put_back_if_it_takes_several_times(
     if how == "gone":
         assert failed(outcome) == {0: Code.NOT_FOUND}
         return
-    if how == "busy for a while":
+    if how in ("busy for a while", "met by another"):
         assert (outcome.failures, tries) == ({}, 4)
         assert harbour.all_of(PLAIN)["tags"] == TAGS
     else:

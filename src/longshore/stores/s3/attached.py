@@ -163,7 +163,9 @@ class Attached:
             except NotFound:
                 raise
             except Error as error:
-                if error.code not in PASSING or tries + 1 == TRIES:
+                # Two requests that meet are no conflict with what this one wants: 409, says S3.
+                passes = error.code in PASSING or error.code is Code.ABORTED
+                if not passes or tries + 1 == TRIES:
                     raise DataLoss(f"After a copy onto itself: {what}. {error.message}") from error
             await asyncio.sleep(pause)
             pause *= 2
