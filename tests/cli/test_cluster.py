@@ -11,7 +11,7 @@ import pytest
 from longshore.cli.cluster import compared
 from longshore.database import Database, coordinator
 from longshore.database.census import Carried, Standing
-from longshore.database.coordinator import Seat
+from longshore.database.coordinator import Present, Seat
 from longshore.model import State
 from tests.cli.conftest import Cli
 from tests.cli.terminal import on_terminal
@@ -21,7 +21,7 @@ MACHINES = ("1a" * 16, "2b" * 16)
 WORKERS = [f"{machine}/worker-0-0123456789ab" for machine in MACHINES]
 COORDINATOR = f"{MACHINES[0]}/ba9876543210"
 
-NOTHING = Standing(None, {}, 0, 0, [], {}, 0)
+NOTHING = Standing(None, Present(), {}, 0, 0, [], {}, 0)
 SHARD = Carried("m/w", "main", 1, 1, checkpoint=7, done=100)
 
 
@@ -49,6 +49,7 @@ async def _fill(where: Path | str) -> None:
     await database.create()
     await create(database, new_job(buckets=tuple(f"b-{number}" for number in range(12))))
     await database.write(coordinator.take, COORDINATOR, None)
+    await database.write(coordinator.note, 1, Present(3, 12, 1))
     for worker in WORKERS:
         first, _second = await claim(database, worker, 2)
         await plan(database, first)
@@ -60,6 +61,7 @@ def test_a_status_is_data_whatever_else_is_down(cli: Cli, harbour: Harbour) -> N
     words = ("cluster", "status", "--config", harbour.config, "--seconds=0.2")
     found = cli(*words, "--format=json").json
     assert found["coordinator"] == {"owner": COORDINATOR, "term": 1, "beats": False}
+    assert found["present"] == {"workers": 3, "placesOfEachStore": 12}
     assert found["jobs"] == {"running": 1, "queued": 0}
     shards = found["shards"]
     assert shards["still"] == shards["carried"] == sum(one["shards"] for one in found["workers"])

@@ -7,6 +7,7 @@ from collections import Counter
 from sqlalchemy import Connection, update
 
 from longshore.database import Database, census, coordinator, deals, leases, shards
+from longshore.database.coordinator import Present
 from longshore.database.deals import Carrier
 from longshore.database.leases import Lease
 from longshore.database.tables import shards as table
@@ -126,7 +127,7 @@ async def test_the_coordinator_knows_what_waits_for_newer_workers(database: Data
     assert (await database.read(census.standing)).unread == 0  # nobody has looked
     await database.write(coordinator.take, "c", None)
     for reads, unread in ((FORMAT, 2), (NEWER, 0), (None, 0)):
-        await database.write(coordinator.note, 1, reads)
+        await database.write(coordinator.note, 1, Present(reads=reads))
         found = await database.read(census.standing)
         assert (found.waiting, found.unread) == (6, unread)
     assert found.jobs == {State.QUEUED: 1}

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 from longshore.api import jobs as api
 from longshore.api import operations as operations_api
 from longshore.database import Database, coordinator, deals, jobs, leases, retention, rollup, shards
+from longshore.database.coordinator import Present
 from longshore.database.deals import Carrier
 from longshore.database.jobs import Request
 from longshore.database.tables import bucket_operations
@@ -226,7 +227,7 @@ async def _beat(database: Database) -> Any:
 
 
 async def _note(database: Database) -> Any:
-    return await database.write(coordinator.note, await _take(database), 1)
+    return await database.write(coordinator.note, await _take(database), Present(2, 8, 1))
 
 
 async def _resign(database: Database) -> Any:

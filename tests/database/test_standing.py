@@ -6,7 +6,7 @@ import pytest
 
 from longshore.database import Database, census, coordinator, leases, shards
 from longshore.database.census import Carried, standing
-from longshore.database.coordinator import Seat
+from longshore.database.coordinator import Present, Seat
 from longshore.model import Counters, State
 from tests.database.rows import announcement, claim, create, new_job, plan, running
 
@@ -14,16 +14,17 @@ FIVE = Counters(total=5, succeeded=4, failed=1)
 
 
 async def test_an_empty_database_has_nothing(database: Database) -> None:
-    assert await database.read(standing) == (None, {}, 0, 0, [], {}, 0)
+    assert await database.read(standing) == (None, Present(), {}, 0, 0, [], {}, 0)
 
 
 async def test_who_carries_what_and_what_waits(database: Database) -> None:
     (first, second) = await running(database, 2)
     third = await create(database, new_job("waits", buckets=("b-1", "b-2")))
     await database.write(coordinator.take, "c", None)
+    await database.write(coordinator.note, 1, Present(2, 8, 1))
     await database.write(shards.checkpoint, first, FIVE, {}, announcement(5, b"i"), 8)
     found = await database.read(standing)
-    assert found.seat == Seat(1, "c", 0)
+    assert (found.seat, found.present) == (Seat(1, "c", 0), Present(2, 8, 1))
     assert found.jobs == {State.RUNNING: 1, State.QUEUED: 1}
     assert found.waiting == 2
     assert found.done == {first.job: 5, third: 0}

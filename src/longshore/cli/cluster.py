@@ -96,7 +96,8 @@ def status(
     renew each within a tenth of `lease_seconds`, and a coordinator beats once a second. What waits
     for newer workers was made by a version whose shards none of the workers present can read.
 
-    Workers without a shard are not in the database. The rate of a worker is that of the shards
+    How many workers are present is what the coordinator sees at the scheduler; those without a
+    shard are not listed. The rate of a worker is that of the shards
     which it carried at both looks; the rate of all is of all.
     """
     import asyncio
@@ -149,6 +150,7 @@ def compared(before: Standing, now: Standing, seconds: float) -> Row:
     return {
         "lookedSeconds": round(seconds, 1),
         "coordinator": _coordinator(before, now),
+        "present": {"workers": now.present.workers, "placesOfEachStore": now.present.places},
         "jobs": {
             "running": now.jobs.get(State.RUNNING, 0),
             "queued": now.jobs.get(State.QUEUED, 0),
@@ -210,7 +212,7 @@ def _kinds(planning: int, stores: Mapping[str, int]) -> str:
 
 def _show(row: Row) -> None:
     """The picture for people."""
-    jobs, shards = row["jobs"], row["shards"]
+    jobs, shards, present = row["jobs"], row["shards"], row["present"]
     still = f", {output.number(shards['still'])} of them stood still" if shards["still"] else ""
     unread = shards["unread"]
     newer = f", {output.number(unread)} of them for newer workers" if unread else ""
@@ -218,6 +220,8 @@ def _show(row: Row) -> None:
         "table",
         {
             "coordinator": _place(row["coordinator"]),
+            "workers": f"{output.number(present['workers'])} present, with places for"
+            f" {output.number(present['placesOfEachStore'])} shards of each store",
             "jobs": f"{output.number(jobs['running'])} running,"
             f" {output.number(jobs['queued'])} queued",
             "shards": f"{output.number(shards['carried'])} carried{still},"

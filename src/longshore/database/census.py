@@ -22,7 +22,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from longshore.database.coordinator import Seat, seat
+from longshore.database.coordinator import Present, Seat, present, seat
 from longshore.database.tables import bucket_operations, coordinators, jobs, shards
 from longshore.model import OPEN_STATES, State
 
@@ -49,12 +49,14 @@ class Carried(NamedTuple):
 class Standing(NamedTuple):
     """How it stands at one moment, to be compared with another: there are no times in it.
 
-    ``jobs``: how many are open, by state. ``waiting``: shards that nobody carries yet; ``unread``:
-    those of them that no worker can read which the coordinator sees. ``done``: objects, by job, of
-    those that are open and of some more. ``newest``: the last job there is.
+    ``present``: the workers that the coordinator sees. ``jobs``: how many are open, by state.
+    ``waiting``: shards that nobody carries yet; ``unread``: those of them that none of these
+    workers can read. ``done``: objects, by job, of those that are open and of some more.
+    ``newest``: the last job there is.
     """
 
     seat: Seat | None
+    present: Present
     jobs: Mapping[State, int]
     waiting: int
     unread: int
@@ -108,6 +110,7 @@ def standing(connection: Connection, before: Standing | None = None) -> Standing
         ids |= set(connection.scalars(_SINCE, {"newest": before.newest}))
     return Standing(
         seat(connection),
+        present(connection),
         Counter(open_jobs.values()),
         *connection.execute(_WAITING).one(),
         [Carried(*row) for row in connection.execute(_CARRIED)],

@@ -27,6 +27,15 @@ class Seat(NamedTuple):
     beat: int
 
 
+class Present(NamedTuple):
+    """The workers that a coordinator sees: how many, for how many shards of each store they have
+    places together, and the newest format that any of them reads; None: there is nobody."""
+
+    workers: int = 0
+    places: int = 0
+    reads: int | None = None
+
+
 _ROW = 1
 _OF_TERM = coordinators.c.id == _ROW
 _NOT_FOR_LONG = text("SET LOCAL idle_in_transaction_session_timeout = '3s'")
@@ -51,11 +60,17 @@ def take(connection: Connection, owner: str, seen: Seat | None) -> int | None:
     return seen.term + 1 if connection.execute(taken).rowcount else None
 
 
-def note(connection: Connection, term: int, reads: int | None) -> None:
-    """Write down the newest format that a worker present reads; None: there is nobody. Raises
-    Deposed."""
+def note(connection: Connection, term: int, present: Present) -> None:
+    """Write down which workers are there; raises Deposed."""
     check(connection, term)
-    connection.execute(update(coordinators).where(_OF_TERM).values(reads=reads))
+    connection.execute(update(coordinators).where(_OF_TERM).values(**present._asdict()))
+
+
+def present(connection: Connection) -> Present:
+    """The workers that were there when a coordinator wrote it down last."""
+    columns = (coordinators.c.workers, coordinators.c.places, coordinators.c.reads)
+    row = connection.execute(select(*columns).where(_OF_TERM)).first()
+    return Present() if row is None else Present(row.workers or 0, row.places or 0, row.reads)
 
 
 def beat(connection: Connection, term: int) -> None:

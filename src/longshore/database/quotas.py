@@ -93,4 +93,8 @@ def everybodys(connection: Connection, *owners: str) -> dict[str, list[Quota]]:
     found = select(quotas.c.owner, quotas.c.parts)
     if owners:
         found = found.where(quotas.c.owner.in_(owners))
-    return {owner: [Quota(*part) for part in parts] for owner, parts in connection.execute(found)}
+    known = len(Quota._fields)  # a newer coordinator may say more
+    return {
+        owner: [Quota(*part[:known]) for part in parts]
+        for owner, parts in connection.execute(found)
+    }

@@ -30,9 +30,9 @@ from longshore.database import service_lock
 from longshore.database.tables import compatibility, jobs, metadata
 from longshore.errors import FailedPrecondition
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision that this longshore knows; the last one in ``migrations/versions``."""
-NEEDED = "0003"
+NEEDED = "0004"
 """The oldest revision that it can use; what comes after it contracts, and may wait."""
 OLDEST = "0003"
 """Of which revision a longshore must be, at least, to use a database of HEAD."""

@@ -249,6 +249,8 @@ coordinators = Table(
     Column("owner", Text),  # NULL: given back
     Column("beat", BigInteger, nullable=False),
     Column("reads", SmallInteger),  # the newest format that a worker present reads; NULL: nobody is
+    Column("workers", Integer),  # that are present
+    Column("places", Integer),  # of them together, for shards of each store
 )
 
 compatibility = Table(

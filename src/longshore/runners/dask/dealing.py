@@ -16,6 +16,7 @@ from longshore import telemetry
 from longshore.clock import SYSTEM_CLOCK
 from longshore.coordination import Hindered
 from longshore.database import Database, coordinator, deals, leases
+from longshore.database.coordinator import Present
 from longshore.dividing import Divider
 from longshore.engine.worker import IDLE_SECONDS, POLL_SECONDS, SHARDS_WANTED, TURN_SECONDS
 from longshore.errors import FailedPrecondition
@@ -124,7 +125,7 @@ class Dealer:
         self._dealt: dict[leases.Lease, float] = {}
         self._terms: dict[str, Terms] = {}  # of those that are ours, by name
         self._others: frozenset[str] = frozenset()
-        self._reads: int | None = None
+        self._present = Present()
         self._lapses: Counter[str] = Counter()
         self._spared: dict[str, float] = {}
         self._asked_back: dict[str | None, float] = {}
@@ -135,7 +136,7 @@ class Dealer:
 
     async def run(self, over: asyncio.Event) -> None:
         """Deal until ``over`` is set; raises ConnectionError when the scheduler is lost."""
-        await self._database.write(coordinator.note, self._term, self._reads)
+        await self._database.write(coordinator.note, self._term, self._present)
         while not over.is_set():
             began = SYSTEM_CLOCK.monotonic()
             if began - self._looked >= LOOK_SECONDS:
@@ -163,10 +164,14 @@ class Dealer:
         for name in others - self._others:
             telemetry.warning("worker gets nothing", worker=name, why="it is none of longshore's")
         self._others = frozenset(others)
-        reads = max((terms.reads for terms in self._terms.values()), default=None)
-        if reads != self._reads:
-            await self._database.write(coordinator.note, self._term, reads)
-            self._reads = reads
+        present = Present(
+            len(self._terms),
+            sum(terms.at_once for terms in self._terms.values()),
+            max((terms.reads for terms in self._terms.values()), default=None),
+        )
+        if present != self._present:
+            await self._database.write(coordinator.note, self._term, present)
+            self._present = present
 
     async def _deal(self) -> int:
         """Lease what is free to whoever has places; gives how much that was."""
