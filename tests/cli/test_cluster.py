@@ -22,7 +22,8 @@ WORKERS = [f"{machine}/worker-0-0123456789ab" for machine in MACHINES]
 COORDINATOR = f"{MACHINES[0]}/ba9876543210"
 
 NOTHING = Standing(None, Present(), {}, 0, 0, [], {}, 0)
-SHARD = Carried("m/w", "main", 1, 1, checkpoint=7, done=100)
+SHARD = Carried("m/w", "main", 1, 1, checkpoint=7, done=100, checkpoint_us=None)
+NOW_US = 1_700_000_000_000_000
 
 
 class Harbour(NamedTuple):
@@ -83,7 +84,7 @@ def test_the_picture_fits_its_terminal(cli: Cli, harbour: Harbour, columns: int)
     assert "coordinator  ba9876543210 on 1a1a1a1a, term 1, its beat stood still" in seen.text
     (heading,) = [number for number, line in enumerate(seen.lines) if line.startswith("MACHINE")]
     assert seen.lines[heading].split() == [
-        *("MACHINE", "WORKER", "SHARDS", "STILL", "OBJECTS/S", "OF", "STORES")
+        *("MACHINE", "WORKER", "SHARDS", "STILL", "OLDEST", "OBJECTS/S", "OF", "STORES")
     ]
     assert "2b2b2b2b  worker-0-0123456789ab" in seen.text
     assert max(map(len, seen.lines)) <= columns
@@ -93,7 +94,8 @@ def test_the_picture_fits_its_terminal(cli: Cli, harbour: Harbour, columns: int)
 def test_one_machine_alone_has_a_status_too(cli: Cli) -> None:
     found = cli("cluster", "status", "--seconds=0.1", "--format=json").json
     assert (found["coordinator"], found["workers"]) == (None, [])
-    assert found["shards"] == {"carried": 0, "waiting": 0, "unread": 0, "still": 0}
+    nothing = {"carried": 0, "waiting": 0, "unread": 0, "still": 0}
+    assert found["shards"] == {**nothing, "oldestCheckpointSeconds": None}
 
 
 def test_no_database_is_made_by_looking(cli: Cli, tmp_path: Path) -> None:
@@ -107,8 +109,8 @@ def test_what_did_not_move_between_two_looks_stands_still() -> None:
     new = SHARD._replace(owner="n/w", shard=3)
     before = NOTHING._replace(carried=[SHARD, other])
     moved = SHARD._replace(checkpoint=8, done=150)
-    found = compared(before, NOTHING._replace(carried=[moved, other, new]), 2.0)
-    assert found["shards"] == {"carried": 3, "waiting": 0, "unread": 0, "still": 1}
+    found = compared(before, NOTHING._replace(carried=[moved, other, new]), 2.0, NOW_US)
+    assert (found["shards"]["carried"], found["shards"]["still"]) == (3, 1)
     assert found["workers"] == [
         {
             "machine": "m",
@@ -117,6 +119,7 @@ def test_what_did_not_move_between_two_looks_stands_still() -> None:
             "planning": 1,
             "stores": {"main": 1},
             "still": 1,
+            "oldestCheckpointSeconds": None,
             "objectsPerSecond": 25.0,
         },
         {
@@ -126,14 +129,28 @@ def test_what_did_not_move_between_two_looks_stands_still() -> None:
             "planning": 0,
             "stores": {"main": 1},
             "still": 0,
+            "oldestCheckpointSeconds": None,
             "objectsPerSecond": 0.0,
         },
     ]
 
 
+def test_the_oldest_checkpoint_is_of_those_that_have_one() -> None:
+    carried = [
+        SHARD._replace(shard=1, checkpoint_us=NOW_US - 250_000),
+        SHARD._replace(shard=2, checkpoint_us=NOW_US - 4_000_000),
+        SHARD._replace(shard=3),
+        SHARD._replace(owner="n/w", shard=4, checkpoint_us=NOW_US + 1),  # its clock is ahead
+    ]
+    found = compared(NOTHING, NOTHING._replace(carried=carried), 1.0, NOW_US)
+    assert found["shards"]["oldestCheckpointSeconds"] == 4.0
+    assert [one["oldestCheckpointSeconds"] for one in found["workers"]] == [4.0, 0.0]
+
+
 def test_another_attempt_is_another_lease() -> None:
     again = SHARD._replace(attempt=2, done=500)
-    found = compared(NOTHING._replace(carried=[SHARD]), NOTHING._replace(carried=[again]), 1.0)
+    before, now = NOTHING._replace(carried=[SHARD]), NOTHING._replace(carried=[again])
+    found = compared(before, now, 1.0, NOW_US)
     (worker,) = found["workers"]
     assert (worker["still"], worker["objectsPerSecond"]) == (0, 0.0)
 
@@ -141,7 +158,7 @@ def test_another_attempt_is_another_lease() -> None:
 def test_the_rate_is_of_all_jobs_of_either_look() -> None:
     before = NOTHING._replace(done={1: 100, 2: 10, 3: 50})
     after = NOTHING._replace(done={1: 160, 2: 10, 3: 0, 4: 40}, jobs={State.RUNNING: 2})
-    found = compared(before, after, 4.0)
+    found = compared(before, after, 4.0, NOW_US)
     assert found["objectsPerSecond"] == 25.0  # job 3 was removed meanwhile
     assert found["jobs"] == {"running": 2, "queued": 0}
 
@@ -159,7 +176,7 @@ def test_the_rate_is_of_all_jobs_of_either_look() -> None:
 def test_a_coordinator_beats_where_its_beat_moved(
     before: Seat | None, after: Seat, beats: bool
 ) -> None:
-    found = compared(NOTHING._replace(seat=before), NOTHING._replace(seat=after), 2.0)
+    found = compared(NOTHING._replace(seat=before), NOTHING._replace(seat=after), 2.0, NOW_US)
     assert found["coordinator"] == {"owner": after.owner, "term": after.term, "beats": beats}
 
 

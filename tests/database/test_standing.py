@@ -31,7 +31,8 @@ async def test_who_carries_what_and_what_waits(database: Database) -> None:
     assert found.newest == third
     moved, still = sorted(found.carried, key=lambda one: one.shard)
     assert (moved.shard, moved.owner, moved.store, moved.done) == (first.id, "w", "main", 5)
-    assert still == Carried("w", "main", second.id, second.attempt, still.checkpoint, 0)
+    assert moved.checkpoint_us == 8
+    assert still == Carried("w", "main", second.id, second.attempt, still.checkpoint, 0, None)
     await database.write(leases.renew, {first.id: first.attempt})
     after = await database.read(standing, found)
     assert sorted(after.carried, key=lambda one: one.shard) == [

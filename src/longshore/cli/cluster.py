@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import as_file, files
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -38,6 +38,7 @@ STATUS_COLUMNS = (
     Column("WORKER", field("worker")),
     Column("SHARDS", lambda row: output.number(row["shards"]), right=True),
     Column("STILL", lambda row: output.number(row["still"]), right=True),
+    Column("OLDEST", lambda row: _age(row["oldestCheckpointSeconds"]), right=True),
     Column("OBJECTS/S", lambda row: output.number(row["objectsPerSecond"]), right=True),
     Column("OF STORES", lambda row: _kinds(row["planning"], row["stores"]), folds=True),
 )
@@ -91,14 +92,16 @@ def status(
     """Show who coordinates, which workers carry what, and how fast it goes.
 
     All is read from the database, twice, so it works whatever else is down, and for a service on
-    one machine as well. No time is in there: what moved between the two looks lives. A shard whose
-    lease stood still is one of a worker that hangs, has died, or can't reach the database: workers
-    renew each within a tenth of `lease_seconds`, and a coordinator beats once a second. What waits
-    for newer workers was made by a version whose shards none of the workers present can read.
+    one machine as well. What moved between the two looks lives. A shard whose lease stood still is
+    one of a worker that hangs, has died, or can't reach the database: workers renew each within a
+    tenth of `lease_seconds`, and a coordinator beats once a second. What waits for newer workers
+    was made by a version whose shards none of the workers present can read.
 
     How many workers are present is what the coordinator sees at the scheduler; those without a
-    shard are not listed. The rate of a worker is that of the shards
-    which it carried at both looks; the rate of all is of all.
+    shard are not listed. The rate of a worker is that of the shards which it carried at both looks;
+    the rate of all is of all. OLDEST is how long ago the last checkpoint was of that shard whose
+    is the oldest, by the clocks of its worker and of this machine: one that lives and makes none
+    waits for its store.
     """
     import asyncio
 
@@ -136,16 +139,16 @@ async def _looked(settings: Settings, seconds: float) -> Row:
         began = SYSTEM_CLOCK.monotonic()
         await asyncio.sleep(seconds)
         now = await database.read(standing, before)
-        return compared(before, now, SYSTEM_CLOCK.monotonic() - began)
+        return compared(before, now, SYSTEM_CLOCK.monotonic() - began, SYSTEM_CLOCK.now_us())
     finally:
         await database.close()
 
 
-def compared(before: Standing, now: Standing, seconds: float) -> Row:
-    """What can be said after two looks, so many seconds apart."""
+def compared(before: Standing, now: Standing, seconds: float, now_us: int) -> Row:
+    """What can be said after two looks, so many seconds apart, the second of them at ``now_us``."""
     from longshore.model import State
 
-    workers = list(_workers(before, now, seconds))
+    workers = list(_workers(before, now, seconds, now_us))
     done = sum(max(0, number - before.done.get(job, 0)) for job, number in now.done.items())
     return {
         "lookedSeconds": round(seconds, 1),
@@ -160,6 +163,7 @@ def compared(before: Standing, now: Standing, seconds: float) -> Row:
             "waiting": now.waiting,
             "unread": now.unread,
             "still": sum(worker["still"] for worker in workers),
+            "oldestCheckpointSeconds": _oldest(now.carried, now_us),
         },
         "objectsPerSecond": round(done / seconds, 1),
         "workers": workers,
@@ -182,7 +186,15 @@ class _Pair(NamedTuple):
     before: Carried | None
 
 
-def _workers(before: Standing, now: Standing, seconds: float) -> Iterator[Mapping[str, Any]]:
+def _oldest(carried: Iterable[Carried], now_us: int) -> float | None:
+    """How long ago that one of them counted which has waited longest; None: none has yet."""
+    times = [one.checkpoint_us for one in carried if one.checkpoint_us is not None]
+    return round(max(0, now_us - min(times)) / 1e6, 1) if times else None
+
+
+def _workers(
+    before: Standing, now: Standing, seconds: float, now_us: int
+) -> Iterator[Mapping[str, Any]]:
     old = {(one.owner, one.shard, one.attempt): one for one in before.carried}
     found: dict[str, list[_Pair]] = {}
     for one in now.carried:
@@ -199,8 +211,15 @@ def _workers(before: Standing, now: Standing, seconds: float) -> Iterator[Mappin
             "planning": len(pairs) - stores.total(),
             "stores": dict(sorted(stores.items())),
             "still": sum(pair.now == pair.before for pair in pairs),
+            "oldestCheckpointSeconds": _oldest([pair.now for pair in pairs], now_us),
             "objectsPerSecond": round(done / seconds, 1),
         }
+
+
+def _age(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    return f"{seconds:g} s" if seconds < 100 else f"{output.number(seconds)} s"
 
 
 def _kinds(planning: int, stores: Mapping[str, int]) -> str:
@@ -213,6 +232,7 @@ def _kinds(planning: int, stores: Mapping[str, int]) -> str:
 def _show(row: Row) -> None:
     """The picture for people."""
     jobs, shards, present = row["jobs"], row["shards"], row["present"]
+    oldest = shards["oldestCheckpointSeconds"]
     still = f", {output.number(shards['still'])} of them stood still" if shards["still"] else ""
     unread = shards["unread"]
     newer = f", {output.number(unread)} of them for newer workers" if unread else ""
@@ -226,6 +246,7 @@ def _show(row: Row) -> None:
             f" {output.number(jobs['queued'])} queued",
             "shards": f"{output.number(shards['carried'])} carried{still},"
             f" {output.number(shards['waiting'])} waiting{newer}",
+            "checkpoints": f"the oldest {_age(oldest)} ago" if oldest is not None else "none yet",
             "rate": f"{output.number(row['objectsPerSecond'])} objects/s",
             "looked for": f"{row['lookedSeconds']:g} s",
         },

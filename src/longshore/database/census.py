@@ -36,7 +36,7 @@ class Census(NamedTuple):
 
 class Carried(NamedTuple):
     """A shard that a worker carries: ``checkpoint`` moves while its lease lives; ``done`` objects
-    it has counted."""
+    it has counted; its last checkpoint was at ``checkpoint_us``, and None: there was none."""
 
     owner: str
     store: str | None
@@ -44,10 +44,11 @@ class Carried(NamedTuple):
     attempt: int
     checkpoint: int
     done: int
+    checkpoint_us: int | None
 
 
 class Standing(NamedTuple):
-    """How it stands at one moment, to be compared with another: there are no times in it.
+    """How it stands at one moment, to be compared with another.
 
     ``present``: the workers that the coordinator sees. ``jobs``: how many are open, by state.
     ``waiting``: shards that nobody carries yet; ``unread``: those of them that none of these
@@ -82,6 +83,7 @@ _CARRIED = select(
     shards.c.attempt,
     shards.c.checkpoint,
     shards.c.succeeded + shards.c.failed,
+    shards.c.checkpoint_us,
 ).where(shards.c.owner.is_not(None))
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 

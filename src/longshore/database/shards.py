@@ -117,7 +117,7 @@ def _update(*columns: str) -> Update:
 
 
 _COUNTED = (*COUNTER_NAMES, "errors", "intent")
-_CHECKPOINT = _update(*_COUNTED, "cursor", "halving", "deaths")
+_CHECKPOINT = _update(*_COUNTED, "cursor", "halving", "deaths", "checkpoint_us")
 _QUICK_ASKED, _QUICK_CHECKPOINT = Prepared(_ASKED), Prepared(_CHECKPOINT)
 _FINISH = _update(*_COUNTED, "owner", "state", "error_code", "error_message")
 _HAND_BACK = _update(*COUNTER_NAMES, "intent", "owner").values(errors=null())
@@ -184,7 +184,7 @@ def checkpoint(
         )
         finish(connection, shard, counters, errors, State.CANCELED, now_us)
         return Answer.STOP
-    values = _checkpoint_values(shard, counters, errors, announcement)
+    values = _checkpoint_values(shard, counters, errors, announcement, now_us)
     _write(connection, shard, _CHECKPOINT, values)
     return _answer(asked.halving, announcement)
 
@@ -202,14 +202,14 @@ def quick_checkpoint(
     cancel_us, halving = _QUICK_ASKED.run(connection, keys).fetchone()
     if cancel_us is not None:
         return None
-    values = _checkpoint_values(shard, counters, errors, announcement)
+    values = _checkpoint_values(shard, counters, errors, announcement, now_us)
     if _QUICK_CHECKPOINT.run(connection, _of_shard(shard, values)).rowcount == 0:
         return None
     return _answer(halving, announcement)
 
 
 def _checkpoint_values(
-    shard: Shard, counters: Counters, errors: Errors, announcement: Announcement
+    shard: Shard, counters: Counters, errors: Errors, announcement: Announcement, now_us: int
 ) -> dict[str, Any]:
     values = _counter_values(counters, errors)
     values["total"] += announcement.found
@@ -217,6 +217,7 @@ def _checkpoint_values(
     values |= {"intent": announcement.intent, "cursor": announcement.cursor}
     values["halving"] = None if announcement.halves else Halving.NO.value
     values["deaths"] = 0 if announcement.got_on else shard.deaths
+    values["checkpoint_us"] = now_us
     return values
 
 

@@ -173,6 +173,7 @@ shards = Table(
     # Added to what was there, so at its end.
     Column("format", SmallInteger, nullable=False, server_default="1"),  # model.FORMAT, or older
     Column("lease_seconds", Float),  # of the worker that has it; NULL: what the settings say
+    Column("checkpoint_us", BigInteger),  # of the last checkpoint, by its worker's clock
     Index("shards_by_bucket_operation", "bucket_operation", "state"),
     Index("shards_by_job", "job", "state"),
     _index(
