@@ -10,21 +10,31 @@ from pathlib import Path
 
 from longshore.errors import FailedPrecondition
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+"""Linux's name for the time since it was started. Elsewhere copies are not noticed."""
 _GRACE_SECONDS = 2.0
 """A service that was killed takes a moment to vanish, its workers with it."""
 
 
 def identity(data_dir: Path) -> str:
-    """What tells this data directory from any other, wherever it is moved.
+    """What tells this data directory from any other, for as long as this machine runs.
 
-    Call it with the lock held.
+    After a restart, and on a copy of the directory on another machine, it is another one: whoever
+    gets the lock here knows that those with this identity before are dead, and nothing of those
+    whom another kernel may still run. Call it with the lock held.
     """
-    path = data_dir / "id"
-    if not path.exists():
-        new = path.with_suffix(".new")
-        new.write_text(f"{uuid.uuid4().hex}\n", encoding="ascii")
-        new.rename(path)
+    path, since = data_dir / "id", data_dir / "boot"
+    boot = _BOOT.read_text(encoding="ascii").strip() if _BOOT.exists() else "unknown"
+    if not path.exists() or (since.exists() and since.read_text(encoding="ascii").strip() != boot):
+        _write(path, uuid.uuid4().hex)
+    _write(since, boot)
     return path.read_text(encoding="ascii").strip()
+
+
+def _write(path: Path, line: str) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(f"{line}\n", encoding="ascii")
+    new.rename(path)
 
 
 class DataDirLock:
