@@ -137,3 +137,33 @@ async def test_a_call_that_outlives_its_lease_is_noticed(house: House) -> None:
         while worker.overdue():
             await asyncio.sleep(0.01)
         stop.set()
+
+
+async def test_what_is_carried_is_not_begun_again_when_it_is_told_once_more(house: House) -> None:
+    """As whoever waited for it was cancelled: Dask does that with a task that it runs anew."""
+    stuck = Stuck(house.mortal)
+    house.stores._open["main"] = stuck  # type: ignore[assignment]
+    job = await house.create(DELETE, EVERYTHING)
+    stop = asyncio.Event()
+    worker = Worker(WORKER, house.settings, house.database, house.stores, house.clock, dealt=True)
+    divider = Divider(1, house.outside)
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(worker.run(stop))
+        waiting: list[asyncio.Task[None]] = []
+        while not stuck.met.is_set():
+            for lease in await deal(house, divider):
+                waiting.append(asyncio.create_task(worker.carry(lease.shard, lease.attempt)))
+            await asyncio.sleep(0.01)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+        (one,) = await house.outside.read(leases.leases)
+        again = group.create_task(worker.carry(one.shard, one.attempt))
+        await asyncio.wait({again}, timeout=1)
+        assert len(worker._tasks) == 1
+        stuck.free.set()
+        while (await house.job(job))[0].complete_us is None:
+            await deal(house, divider)
+            await asyncio.sleep(0.01)
+        stop.set()
+    assert (await house.job(job))[1][0].succeeded == OBJECTS

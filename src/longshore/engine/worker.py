@@ -108,8 +108,9 @@ class Worker:
 
     async def carry(self, shard: int, attempt: int) -> None:
         """Carry a shard that was dealt to this worker until its lease has ended; does nothing where
-        it was dealt to another one since."""
-        if self._over or (shard, attempt) in self._given:
+        it was dealt to another one since, or is carried: who waited for it may have been cancelled,
+        and told again."""
+        if self._over or (shard, attempt) in self._given | self._running.keys():
             return  # whoever keeps a worker that ends also ends its leases
         self._given.add((shard, attempt))
         try:
