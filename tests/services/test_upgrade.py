@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import Connection
 
 from longshore.database import Database, schema
 from longshore.database.engines import one_connection
@@ -105,6 +106,31 @@ async def test_who_lost_the_lock_looks_at_the_schema_before_it_goes_on(
         assert done.left is None
     with pytest.raises(FailedPrecondition, match="newer longshore"):
         await _kept(lock)
+    lock.close()
+
+
+async def test_a_look_at_the_schema_that_came_to_nothing_is_taken_again(
+    url: str, database: Database, postgresql: Postgresql
+) -> None:
+    """A server that restarts twice may do so just then."""
+    await database.create()
+    name = url.rpartition("/")[2]
+    cut = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        f" WHERE application_name LIKE 'longshore serve%' AND datname = '{name}'"
+    )
+    looked: list[str | None] = []
+
+    def look(connection: Connection) -> None:
+        looked.append(None)
+        if len(looked) == 1:
+            postgresql.ask(cut)
+        looked[-1] = schema.revision(connection)
+
+    lock = ServiceLock(url, schema.HEAD, shared=True, again=look)
+    postgresql.ask(cut)
+    await _kept(lock)
+    assert looked == [None, schema.HEAD]
     lock.close()
 
 

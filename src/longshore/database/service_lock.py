@@ -14,7 +14,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
@@ -81,7 +82,8 @@ class ServiceLock:
         before = self._connection
         ours = self._take()
         if ours and self._connection is not before and self._connection and self._again:
-            self._again(self._connection)
+            with self._noticing():
+                self._again(self._connection)
         return ours
 
     def close(self) -> None:
@@ -92,7 +94,7 @@ class ServiceLock:
             self._connection = None
 
     def _take(self) -> bool:
-        try:
+        with self._noticing():
             if self._connection is None:
                 # The server's own views show the name, of which it keeps 63 bytes.
                 self._connection = one_connection(self._url, self._name[:63])
@@ -104,6 +106,12 @@ class ServiceLock:
                 return True
             self.close()  # and let go of the other: the schema is being changed
             return False
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """Raises Unavailable where the session is lost; the next one begins anew."""
+        try:
+            yield
         except DBAPIError as error:
             self.close()
             if trouble(error) is None:
