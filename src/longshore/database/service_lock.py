@@ -37,6 +37,12 @@ _HOLDER = text(
     " AND CAST(classid AS bigint) = :class AND CAST(objid AS bigint) = :object"
     " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
+# Asked by every machine once a second: pg_stat_activity would read all connections of them all.
+_MINE = text(
+    "SELECT 1 FROM pg_locks WHERE pid = pg_backend_pid()"
+    " AND locktype = 'advisory' AND granted AND objsubid = 2"
+    " AND CAST(classid AS bigint) = :class AND CAST(objid AS bigint) = :object"
+)
 
 
 class ServiceLock:
@@ -121,8 +127,7 @@ class ServiceLock:
 
     @staticmethod
     def _mine(connection: Connection) -> bool:
-        mine = text(f"{_HOLDER.text} AND pid = pg_backend_pid()")
-        return connection.execute(mine, _LOCK).first() is not None
+        return connection.execute(_MINE, _LOCK).first() is not None
 
     def _holder(self) -> str:
         holders = _holders(self._connection, _LOCK) if self._connection else []
