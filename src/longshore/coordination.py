@@ -60,6 +60,7 @@ class Candidate:
                 term = await self._election(stop)
             except Unavailable as error:
                 telemetry.warning("database failed", while_waiting="to coordinate", why=error)
+                self._leases.forget()  # nobody could renew one meanwhile
                 self.reached = False
                 await SYSTEM_CLOCK.wait(stop, AGAIN_SECONDS)
             else:
@@ -98,6 +99,8 @@ class Candidate:
         except* (Deposed, Unavailable, Hindered) as errors:
             why = errors.exceptions[0]
             telemetry.warning("not coordinating", coordinator=self._name, term=term, why=why)
+            if isinstance(why, Unavailable):
+                self._leases.forget()  # nobody could renew one meanwhile
             pause = PAUSE_SECONDS if isinstance(why, Hindered) else 0.0
         finally:
             with suppress(Unavailable):

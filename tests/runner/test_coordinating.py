@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from longshore import coordination
 from longshore.coordination import Candidate, Hindered
-from longshore.database import Database
+from longshore.database import Database, coordinator, leases
+from longshore.errors import Unavailable
 from longshore.runners.dask import dealing
 from longshore.settings import DaskSettings, Settings
+from tests.database.rows import running
 from tests.service import free_port
 
 
@@ -53,4 +57,56 @@ async def test_a_scheduler_that_is_not_reached_for_long_hinders(
     settings = Settings(data_dir=tmp_path, dask=scheduler)
     with pytest.raises(Hindered, match="the scheduler has not been reached"):
         await dealing.deal(1, settings, database, asyncio.Event())
+    await database.close()
+
+
+class Outage(Database):
+    """A database that is down for a while."""
+
+    down = False
+
+    async def read(self, *call: Any, **options: Any) -> Any:
+        if self.down:
+            raise Unavailable("The database is down.")
+        return await super().read(*call, **options)
+
+
+@pytest.mark.parametrize("coordinates", [False, True])
+async def test_time_in_which_the_database_was_down_ends_no_lease(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, coordinates: bool
+) -> None:
+    """Nobody can renew one then. Who watches them looks again before their workers do."""
+    monkeypatch.setattr(coordination, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(coordination, "AGAIN_SECONDS", 0.02)
+    database = Outage(tmp_path / "database")
+    await database.create()
+    settings = Settings(data_dir=tmp_path, lease_seconds=1.0)
+    (shard,) = await running(database)
+    term = None if coordinates else await database.write(coordinator.take, "another", None)
+    stop = asyncio.Event()
+    candidate = Candidate(settings, database)
+
+    async def watched() -> None:
+        """It has seen the lease as it is."""
+        async with asyncio.timeout(30):
+            while not candidate._leases._since or not candidate.reached:
+                await asyncio.sleep(0.01)
+
+    async def is_leased() -> bool:
+        return [one.shard for one in await database.write(leases.leases)] == [shard.id]
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(candidate.run(stop))
+        await watched()
+        database.down = True
+        await asyncio.sleep(1.2)
+        if term is not None:
+            await database.write(coordinator.resign, term)
+        database.down = False
+        await asyncio.sleep(0.5)
+        assert await is_leased()
+        async with asyncio.timeout(30):
+            while await is_leased():
+                await asyncio.sleep(0.01)
+        stop.set()
     await database.close()
