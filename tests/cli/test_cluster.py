@@ -93,7 +93,7 @@ def test_the_picture_fits_its_terminal(cli: Cli, harbour: Harbour, columns: int)
 
 def test_one_machine_alone_has_a_status_too(cli: Cli) -> None:
     found = cli("cluster", "status", "--seconds=0.1", "--format=json").json
-    assert (found["coordinator"], found["workers"]) == (None, [])
+    assert (found["coordinator"], found["present"], found["workers"]) == (None, None, [])
     nothing = {"carried": 0, "waiting": 0, "unread": 0, "still": 0}
     assert found["shards"] == {**nothing, "oldestCheckpointSeconds": None}
 

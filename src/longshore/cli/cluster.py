@@ -153,7 +153,7 @@ def compared(before: Standing, now: Standing, seconds: float, now_us: int) -> Ro
     return {
         "lookedSeconds": round(seconds, 1),
         "coordinator": _coordinator(before, now),
-        "present": {"workers": now.present.workers, "placesOfEachStore": now.present.places},
+        "present": _present(now),
         "jobs": {
             "running": now.jobs.get(State.RUNNING, 0),
             "queued": now.jobs.get(State.QUEUED, 0),
@@ -177,6 +177,13 @@ def _coordinator(before: Standing, now: Standing) -> Row | None:
     owner = now.seat.owner
     beats = owner is not None and now.seat != before.seat
     return {"owner": owner, "term": now.seat.term, "beats": beats}
+
+
+def _present(now: Standing) -> Row | None:
+    """The workers that the coordinator saw last; None where there never was one."""
+    if now.seat is None:
+        return None
+    return {"workers": now.present.workers, "placesOfEachStore": now.present.places}
 
 
 class _Pair(NamedTuple):
@@ -231,7 +238,7 @@ def _kinds(planning: int, stores: Mapping[str, int]) -> str:
 
 def _show(row: Row) -> None:
     """The picture for people."""
-    jobs, shards, present = row["jobs"], row["shards"], row["present"]
+    jobs, shards = row["jobs"], row["shards"]
     oldest = shards["oldestCheckpointSeconds"]
     still = f", {output.number(shards['still'])} of them stood still" if shards["still"] else ""
     unread = shards["unread"]
@@ -240,8 +247,7 @@ def _show(row: Row) -> None:
         "table",
         {
             "coordinator": _place(row["coordinator"]),
-            "workers": f"{output.number(present['workers'])} present, with places for"
-            f" {output.number(present['placesOfEachStore'])} shards of each store",
+            **_crew(row["coordinator"], row["present"]),
             "jobs": f"{output.number(jobs['running'])} running,"
             f" {output.number(jobs['queued'])} queued",
             "shards": f"{output.number(shards['carried'])} carried{still},"
@@ -266,6 +272,15 @@ def _place(coordinator: Row | None) -> str:
     machine, _, name = coordinator["owner"].rpartition("/")
     beats = "beating" if coordinator["beats"] else "its beat stood still"
     return f"{name} on {machine[:ID_CHARACTERS]}, {term}, {beats}"
+
+
+def _crew(coordinator: Row | None, present: Row | None) -> Row:
+    if coordinator is None or present is None:
+        return {}
+    places = output.number(present["placesOfEachStore"])
+    last = "" if coordinator["beats"] else ", when the coordinator looked last"
+    crew = f"{output.number(present['workers'])} present, with places for {places} shards"
+    return {"workers": f"{crew} of each store{last}"}
 
 
 @app.command("settings", epilog="Example: [bold]longshore cluster settings[/]")
