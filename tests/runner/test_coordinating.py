@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ import pytest
 
 from longshore import coordination
 from longshore.coordination import Candidate, Hindered
-from longshore.database import Database, coordinator, leases
+from longshore.database import Database, coordinator, deals, leases
 from longshore.errors import Unavailable
 from longshore.runners.dask import dealing
 from longshore.settings import DaskSettings, Settings
-from tests.database.rows import running
+from tests.database.rows import create, new_job, running
 from tests.service import free_port
 
 
@@ -109,4 +110,41 @@ async def test_time_in_which_the_database_was_down_ends_no_lease(
             while await is_leased():
                 await asyncio.sleep(0.01)
         stop.set()
+    await database.close()
+
+
+class Counting(Database):
+    """A database that counts what is written."""
+
+    written = 0
+
+    async def write(self, *call: Any, **options: Any) -> Any:
+        self.written += 1
+        return await super().write(*call, **options)
+
+
+async def test_what_many_have_accepted_costs_the_coordinator_no_transaction_each(
+    tmp_path: Path,
+) -> None:
+    """Sixty thousand shards are dealt when a job begins; meanwhile nothing else would be."""
+    database = Counting(tmp_path / "database")
+    await database.create()
+    await create(database, new_job(buckets=tuple(f"b-{number}" for number in range(40))))
+    await database.write(coordinator.take, "c", None)
+    carriers = {"w": deals.Carrier({}, 40), "gone": deals.Carrier({}, 2)}
+    dealt = await database.write(deals.deal, 1, carriers, 8)
+    (late, *quick) = [lease for lease in dealt if lease.owner == "w"]
+    for lease in quick:
+        assert await database.write(deals.accept, "w", lease.shard, lease.attempt) is not None
+    dealer = dealing.Dealer(1, Settings(data_dir=tmp_path), database, None)
+    dealer._workers = {"w": "tcp://w"}
+    dealer._dealt = dict.fromkeys(dealt, -math.inf)
+    database.written = 0
+    await dealer._take_back()
+    left = await database.read(leases.leases)
+    assert {lease.shard for lease in left} == {lease.shard for lease in quick}
+    assert database.written == len(dealt) - len(quick)
+    assert dealer._dealt == {}
+    assert dealer._spared.keys() == {"w"}  # which let one lapse
+    assert late.owner == "w"
     await database.close()

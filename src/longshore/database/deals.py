@@ -29,6 +29,7 @@ from longshore.model import FORMAT, Shard
 
 DEALT_AT_ONCE = 256
 """How many shards a cluster gets in one transaction."""
+_SEEN_AT_ONCE = 1000
 
 
 class Carrier(NamedTuple):
@@ -158,6 +159,16 @@ def accept(
         return None
     whole = shard_of(connection.execute(WHOLE.where(shards.c.id == shard)).one())
     return Accepted(whole, quotas.of(connection, owner))
+
+
+def unmoved(connection: Connection, seen: Sequence[Lease]) -> set[Lease]:
+    """Those of these leases that are still as they were seen, however long they last."""
+    found: set[tuple[int, int, str, int]] = set()
+    for first in range(0, len(seen), _SEEN_AT_ONCE):
+        ids = [lease.shard for lease in seen[first : first + _SEEN_AT_ONCE]]
+        rows = connection.execute(select(*LEASE_OF[:4]).where(shards.c.id.in_(ids), LEASED))
+        found |= {(row.id, row.attempt, row.owner, row.checkpoint) for row in rows}
+    return {lease for lease in seen if lease[:4] in found}
 
 
 def end(connection: Connection, term: int, lease: Lease) -> bool:

@@ -210,20 +210,25 @@ class Dealer:
         from then on they cannot. Who lets one lapse gets none for a second, and for twice as long
         each time that happens again in a row."""
         now = SYSTEM_CLOCK.monotonic()
-        for lease, since in list(self._dealt.items()):
-            gone, late = lease.owner not in self._workers, now - since > self._patience
-            if gone or late:
-                del self._dealt[lease]
-                lapsed = await self._database.write(deals.end, self._term, lease)
-                if gone or not lapsed:
-                    self._lapses.pop(lease.owner, None)
-                elif self._spared.get(lease.owner, -math.inf) <= now:
-                    seconds = min(self._longest, 2.0 ** self._lapses[lease.owner])
-                    self._lapses[lease.owner] += 1
-                    self._spared[lease.owner] = now + seconds
-                    telemetry.warning(
-                        "dealt in vain", worker=lease.owner, shard=lease.shard, seconds=seconds
-                    )
+        due = [
+            lease
+            for lease, since in self._dealt.items()
+            if lease.owner not in self._workers or now - since > self._patience
+        ]
+        # Most have been accepted, and there may be many: a transaction for each would take long.
+        unmoved = await self._database.read(deals.unmoved, due) if due else set()
+        for lease in due:
+            del self._dealt[lease]
+            lapsed = lease in unmoved and await self._database.write(deals.end, self._term, lease)
+            if lease.owner not in self._workers or not lapsed:
+                self._lapses.pop(lease.owner, None)
+            elif self._spared.get(lease.owner, -math.inf) <= now:
+                seconds = min(self._longest, 2.0 ** self._lapses[lease.owner])
+                self._lapses[lease.owner] += 1
+                self._spared[lease.owner] = now + seconds
+                telemetry.warning(
+                    "dealt in vain", worker=lease.owner, shard=lease.shard, seconds=seconds
+                )
 
     async def _make_room(self, store: str | None) -> None:
         """Have a worker hand back a shard of ``store`` for a job that has none."""
