@@ -12,21 +12,30 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 
 from longshore.settings import Settings, StoreSettings
 from longshore.store import Stores
+from tests.harbour import LOGGED, PROJECT, Harbour, counters
 
-PROJECT = "projects/local/locations/global"
+__all__ = [
+    "PROJECT",
+    "START_SECONDS",
+    "Service",
+    "counters",
+    "first_on_path",
+    "free_port",
+    "stream",
+]
+
 START_SECONDS = 5.0
 
 
-class Service:
+class Service(Harbour):
     """``longshore serve`` in a directory of its own, on a free port of 127.0.0.1."""
 
     def __init__(
@@ -42,9 +51,9 @@ class Service:
         store: StoreSettings | None = None,
         logs: str = "files",
     ) -> None:
-        """``rate``: the store's cap. ``gate``: see crash/gate. ``sources``: run this copy of the
-        package instead of the installed one. ``database``: the URL of a PostgreSQL. ``store``: of
-        every bucket, instead of the embedded one. ``logs``: where those of objects go."""
+        """``rate``: the store's cap. ``gate``: see crash/gate. ``sources``: where modules are first
+        looked for. ``database``: the URL of a PostgreSQL. ``store``: of every bucket, with its
+        limits, instead of the embedded one. ``logs``: where those of objects go."""
         self.directory = directory
         self.gate = gate
         self.sources = sources
@@ -56,6 +65,9 @@ class Service:
         caps = {"max_objects_per_second": rate} if rate else {}
         keys = {"kind": store.kind, "buckets": list(store.buckets), **caps, **store.options}
         table = "".join(f"{key} = {json.dumps(value)}\n" for key, value in keys.items())
+        for pattern, caps in store.limits.items():
+            limit = caps.max_objects_per_second
+            table += f"limits.{json.dumps(pattern)}.max_objects_per_second = {limit}\n"
         other = f'database = "{database}"\n' if database else ""
         self.config = directory / "longshore.toml"
         self.config.write_text(
@@ -76,10 +88,11 @@ class Service:
         """Start it and wait until it answers; gives the seconds that took."""
         environment = dict(os.environ)
         if self.gate is not None:
-            environment["PYTHONPATH"] = str(Path(__file__).parent / "crash" / "gate")
+            gate = Path(__file__).parent / "crash" / "gate"
+            environment["PYTHONPATH"] = first_on_path(gate)
             environment["GATE_DIR"] = str(self.gate)
         if self.sources is not None:
-            environment["PYTHONPATH"] = str(self.sources)
+            environment["PYTHONPATH"] = first_on_path(self.sources)
         self.starts += 1
         log = (self.directory / f"serve-{self.starts}.log").open("wb")
         output = self._output.open("ab")
@@ -130,9 +143,12 @@ class Service:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait()
 
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
     def stop(self) -> int:
         """SIGTERM, and wait for a clean end."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or not self.running():
             return 0
         self._process.terminate()
         return self.wait(10)
@@ -145,58 +161,21 @@ class Service:
     def create(self, bucket: str | list[str], source: dict[str, Any], what: dict[str, Any]) -> str:
         """Create a job that logs everything; gives its operation's name."""
         buckets = [bucket] if isinstance(bucket, str) else bucket
-        body = {
-            "bucketList": {"buckets": [{"bucket": one, **source} for one in buckets]},
-            "loggingConfig": {
-                "logActions": ["TRANSFORM"],
-                "logActionStates": ["SUCCEEDED", "FAILED"],
-            },
-            **what,
-        }
-        reply = self.http.post(f"/v1/{PROJECT}/jobs", json=body)
-        assert reply.status_code == 200, reply.text
-        return str(reply.json()["name"])
+        return self.create_job(dict.fromkeys(buckets, source), {**LOGGED, **what})
 
-    def get(self, name: str) -> dict[str, Any]:
-        reply = self.http.get(f"/v1/{name}")
-        assert reply.status_code == 200, reply.text
-        return dict(reply.json())
+    def reply(self, method: str, path: str, **options: Any) -> httpx.Response:
+        return self.http.request(method, path, **options)
 
-    def job_of(self, operation: str) -> dict[str, Any]:
-        return self.get(self.get(operation)["metadata"]["job"]["name"])
+    @property
+    def database_at(self) -> Path | str:
+        return self.database or self.data_dir / "longshore.sqlite"
 
-    def done(self, operation: str, seconds: float = 60) -> dict[str, Any]:
-        """The job, once its operation is done."""
-        self.until(lambda: self.get(operation).get("done", False), seconds, "finish the job")
-        return self.job_of(operation)
-
-    def until(self, true: Callable[[], Any], seconds: float, what: str) -> None:
-        deadline = time.monotonic() + seconds
-        while not true():
-            assert time.monotonic() < deadline, f"did not {what} in {seconds} s:\n{self.log()}"
-            time.sleep(0.01)
+    def logs(self) -> str:
+        return self.log()
 
     def printed(self) -> list[bytes]:
         """Every line that it has ever written to its standard output."""
         return self._output.read_bytes().splitlines()
-
-    def records(self) -> list[dict[str, Any]]:
-        """Every record of every job's log, where that goes to files."""
-        files = sorted((self.data_dir / "logs").glob("*/*/shard-*.jsonl"))
-        lines = [line for file in files for line in file.read_bytes().splitlines()]
-        return [orjson.loads(line)["jsonPayload"] for line in lines]
-
-    def listing(self, bucket: str, prefix: str = "", columns: Iterable[str] = ()) -> Any:
-        """All live objects as one batch."""
-
-        async def read() -> Any:
-            whole = None
-            pages = self.store.list_objects(bucket, prefix=prefix, columns=tuple(columns))
-            async for page in pages:
-                whole = page if whole is None else whole + page
-            return whole
-
-        return asyncio.run(read())
 
     def metrics(self) -> dict[str, float]:
         """Each line of ``/metrics`` that is a number."""
@@ -211,8 +190,9 @@ class Service:
         asyncio.run(self.stores.close())
 
 
-def counters(job: dict[str, Any]) -> dict[str, int]:
-    return {name: int(value) for name, value in job.get("counters", {}).items()}
+def first_on_path(sources: Path) -> str:
+    """A PYTHONPATH of these, and then of whatever it is here."""
+    return os.pathsep.join(filter(None, (str(sources), os.environ.get("PYTHONPATH"))))
 
 
 async def stream(content: bytes) -> AsyncIterator[bytes]:

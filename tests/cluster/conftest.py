@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.cluster.harbour import Cluster
-from tests.service import counters
+from tests.harbour import FOLDERS, counters
 from tests.services.postgresql import Postgresql
 
-EVERYTHING = [f"d/{folder}/" for folder in range(8)]
+EVERYTHING = [f"d/{folder}/" for folder in range(FOLDERS)]
 OBJECTS = 8_000
 
 Start = Callable[..., Cluster]
@@ -22,10 +22,10 @@ Start = Callable[..., Cluster]
 def start(tmp_path: Path, postgresql: Postgresql) -> Iterator[Start]:
     made: list[Cluster] = []
 
-    def make(objects: int = OBJECTS, **options: Any) -> Cluster:
+    def make(objects: int = OBJECTS, folders: int = FOLDERS, **options: Any) -> Cluster:
         cluster = Cluster(tmp_path, postgresql.new_database(), **options)
         made.append(cluster)
-        cluster.fill(objects)
+        cluster.fill(objects, folders)
         cluster.start()
         return cluster
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -12,21 +11,20 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from longshore.database import Database, deals
 from longshore.settings import Settings, StoreSettings
-from longshore.store import Bucket, NewObject, Stores
+from longshore.store import Stores
 from tests.cluster.forwarding import Forwarder
-from tests.service import PROJECT, counters, free_port
+from tests.harbour import FOLDERS, HOLD, Harbour
+from tests.service import first_on_path, free_port
 
-FOLDERS = 8
-HOLD = {"putObjectHold": {"temporaryHold": "SET"}}
+__all__ = ["FOLDERS", "HOLD", "START_SECONDS", "Cluster", "Program"]
+
 RULES = Path(__file__).parents[2] / "src" / "longshore" / "runners" / "dask" / "rules.yaml"
 START_SECONDS = 120.0
 FIRST_ADDRESS = 10
@@ -103,9 +101,12 @@ class Program:
             self.kill()
 
 
-class Cluster:
+class Cluster(Harbour):
     """``services`` that are candidates for coordinating, a scheduler, and ``machines`` with
     ``workers`` each, over one database and one store of local files."""
+
+    look_seconds = 0.05
+    done_seconds = 120.0
 
     def __init__(
         self,
@@ -118,13 +119,15 @@ class Cluster:
         shards_at_once: int = 4,
         lease_seconds: float = 21.0,
         rate: float | None = None,
+        limits: Mapping[str, float] | None = None,
         certificates: Path | None = None,
         rules: Path | None = RULES,
         sources: Path | None = None,
         remote: int | None = None,
         cuttable: bool = False,
     ) -> None:
-        """``certificates``: a directory with ``ca.pem``, ``own.pem`` and ``key.pem``, for TLS.
+        """``rate``: the store's cap, in objects a second; ``limits``: of its buckets, by pattern.
+        ``certificates``: a directory with ``ca.pem``, ``own.pem`` and ``key.pem``, for TLS.
         ``rules``: the settings of the scheduler. ``sources``: of another longshore, which services
         and machines are to be. ``remote``: the port of a Cloud Storage that has the bucket ``r``.
         ``cuttable``: each service reaches the others by ``forwarders``."""
@@ -138,6 +141,7 @@ class Cluster:
             "lease_seconds": lease_seconds,
         }
         self._rate = rate
+        self._limits = limits or {}
         port = free_port()
         scheme = "tls" if certificates else "tcp"
         self.scheduler_address = f"{scheme}://127.0.0.1:{port}"
@@ -226,6 +230,8 @@ class Cluster:
             "[dask]": {**self._dask, "scheduler": scheduler},
             "[stores.main]": main,
         }
+        for pattern, cap in self._limits.items():
+            tables[f'[stores.main.limits."{pattern}"]'] = {"max_objects_per_second": cap}
         if self.remote is not None:
             remote = self._remote(number)
             tables["[stores.remote]"] = {"kind": "gs", "buckets": ["r"], **remote.options}
@@ -262,19 +268,6 @@ class Cluster:
         options = {"endpoint": self.remote_url(number), "anonymous": True}
         return StoreSettings(name="r", kind="gs", buckets=("r",), options=options)
 
-    def fill(self, objects: int, folders: int = FOLDERS) -> None:
-        """A bucket ``b`` with so many objects in so many folders."""
-
-        async def fill() -> None:
-            await self.store.create_bucket(Bucket(name="b", create_time_us=0))
-            new = (
-                NewObject(name=f"d/{number % folders}/{number:07d}", content=b"cargo")
-                for number in range(objects)
-            )
-            await self.store.write_objects("b", new)
-
-        asyncio.run(fill())
-
     def start(self) -> None:
         for program in (self.scheduler, *self.services, *self.machines):
             program.start()
@@ -291,7 +284,7 @@ class Cluster:
 
     def http(self, service: Program | None = None) -> httpx.Client:
         port = (service or self.services[0]).port
-        return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30, verify=False)
 
     def create(self, prefixes: list[str], what: dict[str, Any]) -> str:
         """A job over ``b``; gives its operation's name."""
@@ -299,72 +292,36 @@ class Cluster:
 
     def create_over(self, bucket: str, source: dict[str, Any], what: dict[str, Any]) -> str:
         """A job over those of ``bucket`` that a source gives; gives its operation's name."""
-        body = {"bucketList": {"buckets": [{"bucket": bucket, **source}]}, **what}
-        # Asked again where the reply is lost, and made once.
-        once = {"requestId": str(uuid.uuid4())}
-        reply = self._ask("POST", f"/v1/{PROJECT}/jobs", params=once, json=body)
-        return str(reply["name"])
+        return self.create_job({bucket: source}, what)
 
-    def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        """The reply of the first service that answers."""
+    def reply(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """Of the first service that answers, and has a database to do so by."""
         deadline = time.monotonic() + START_SECONDS
         while True:
             for service in self.services:
-                try:
-                    with self.http(service) as http:
-                        reply = http.request(method, path, **options)
-                except httpx.TransportError:
-                    continue
-                if reply.status_code == 200:
-                    return dict(reply.json())
-                assert reply.status_code in (503, 504), reply.text
+                with contextlib.suppress(httpx.TransportError), self.http(service) as http:
+                    reply = http.request(method, path, **options)
+                    if reply.status_code not in (503, 504):
+                        return reply
             assert time.monotonic() < deadline, f"nobody answers:\n{self.logs()}"
             time.sleep(0.1)
 
-    def job_of(self, operation: str) -> dict[str, Any]:
-        job = self._ask("GET", f"/v1/{operation}")["metadata"]["job"]["name"]
-        return self._ask("GET", f"/v1/{job}")
+    @property
+    def database_at(self) -> str:
+        return self.database
 
-    def cancel(self, operation: str) -> None:
-        self._ask("POST", f"/v1/{operation}:cancel", json={})
-
-    def done_by(self, operation: str) -> int:
-        return counters(self.job_of(operation)).get("succeededObjectCount", 0)
-
-    def done(self, operation: str, seconds: float = 120) -> dict[str, Any]:
-        """The job, once it has ended."""
-        self.until(
-            lambda: self._ask("GET", f"/v1/{operation}").get("done", False), seconds, "finish"
-        )
-        return self.job_of(operation)
-
-    def carried(self) -> dict[str, int]:
-        """How many shards each worker has, by its name."""
-
-        async def read() -> dict[str, int]:
-            database = Database(self.database)
-            found = await database.read(deals.carried_by)
-            await database.close()
-            return {owner: counts.total() for owner, counts in found.items()}
-
-        return asyncio.run(read())
-
-    def held(self) -> int:
-        """How many objects of ``b`` are held."""
-        return asyncio.run(self.count("b", "", "temporary_hold", True))
+    def coordinating(self) -> Program | None:
+        """The service that coordinates, by its own account."""
+        for one in self.services:
+            said = re.findall(r" (not coordinating|coordinating) ", one.log())
+            if one.running() and said and said[-1] == "coordinating":
+                return one
+        return None
 
     def place(self, machine: Program) -> str:
         """What the names of a machine's workers begin with; "": it has not begun."""
         path = self.directory / machine.name / "id"
         return path.read_text().strip() if path.exists() else ""
-
-    def until(self, true: Callable[[], Any], seconds: float, what: str) -> Any:
-        """What ``true`` gives, once that is true."""
-        deadline = time.monotonic() + seconds
-        while not (found := true()):
-            assert time.monotonic() < deadline, f"did not {what} in {seconds} s:\n{self.logs()}"
-            time.sleep(0.05)
-        return found
 
     def logs(self) -> str:
         """The end of what every process said."""
@@ -380,7 +337,7 @@ class Cluster:
 
 
 def _environment(sources: Path | None) -> dict[str, str]:
-    return {"PYTHONPATH": str(sources)} if sources else {}
+    return {"PYTHONPATH": first_on_path(sources)} if sources else {}
 
 
 def _by(address: str) -> tuple[Forwarder, str]:

@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cluster.conftest import Start
 from tests.cluster.harbour import Cluster, Program
-from tests.service import counters
-from tests.services.postgresql import Postgresql
+from tests.harbour import HOLD, counters
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(120)]
 
 OBJECTS, FOLDERS = 12_000, 48
-HOLD = {"putObjectHold": {"temporaryHold": "SET"}}
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, postgresql: Postgresql) -> Iterator[Cluster]:
-    """Two machines of one worker each, so slow that one more comes in time."""
-    made = Cluster(tmp_path, postgresql.new_database(), machines=2, workers=1, rate=300)
-    try:
-        made.fill(OBJECTS, FOLDERS)
-        made.start()
-        yield made
-    finally:
-        made.close()
 
 
 def worker_of(cluster: Cluster, machine: Program) -> str:
@@ -43,7 +28,9 @@ def worker_of(cluster: Cluster, machine: Program) -> str:
     return str(there())
 
 
-def test_work_is_spread_again_after_a_machine_came_and_one_went(cluster: Cluster) -> None:
+def test_work_is_spread_again_after_a_machine_came_and_one_went(start: Start) -> None:
+    # So slow that one more machine comes in time.
+    cluster = start(OBJECTS, FOLDERS, machines=2, workers=1, rate=300)
     first, second = (worker_of(cluster, machine) for machine in cluster.machines)
     operation = cluster.create([f"d/{folder}/" for folder in range(FOLDERS)], HOLD)
     cluster.until(lambda: cluster.carried() == {first: 4, second: 4}, 30, "be spread over two")

@@ -15,26 +15,17 @@ import time
 import pytest
 
 from tests.cluster.conftest import EVERYTHING, Start, end
-from tests.cluster.harbour import HOLD, Cluster, Program
 from tests.cluster.leases import Record, Row
+from tests.harbour import HOLD
 from tests.services.postgresql import Postgresql
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 
-def coordinating(cluster: Cluster) -> Program | None:
-    """The service that coordinates, by its own account."""
-    for one in cluster.services:
-        said = re.findall(r" (not coordinating|coordinating) ", one.log())
-        if said and said[-1] == "coordinating":
-            return one
-    return None
-
-
 @pytest.mark.parametrize("how", ["killed", "stopped", "cut off"])
 def test_another_service_coordinates_within_ten_seconds(start: Start, how: str) -> None:
     cluster = start(services=2, machines=1, workers=2, rate=1_000, cuttable=how == "cut off")
-    first = cluster.until(lambda: coordinating(cluster), 60, "elect one")
+    first = cluster.until(cluster.coordinating, 60, "elect one")
     (other,) = (one for one in cluster.services if one is not first)
     if how == "killed":
         first.kill()

@@ -13,49 +13,40 @@ import orjson
 import pytest
 
 from longshore.store import Bucket, Store
-from tests.cluster.harbour import Cluster, Program
-from tests.service import counters
-from tests.services.postgresql import Postgresql
+from tests.cluster.conftest import EVERYTHING, Start, end
+from tests.cluster.harbour import Program
+from tests.harbour import HOLD
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 OBJECTS = 4_000
-HOLD = {"putObjectHold": {"temporaryHold": "SET"}}
 LOGGED = {"loggingConfig": {"logActions": ["TRANSFORM"], "logActionStates": ["SUCCEEDED"]}}
-EVERYTHING = [f"d/{folder}/" for folder in range(8)]
 BUCKET = "job-logs"
 
 
 def test_what_is_counted_has_a_record_when_the_disk_is_lost(
-    postgresql: Postgresql, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of a machine whose logs go to standard output, and of one with a bucket."""
-    cluster = Cluster(tmp_path, postgresql.new_database(), machines=0, rate=800)
-    try:
-        cluster.fill(OBJECTS)
-        asyncio.run(cluster.store.create_bucket(Bucket(name=BUCKET, create_time_us=0)))
-        cluster.start()
-        for to in ("stdout", f"gs://{BUCKET}/harbour"):
-            monkeypatch.setenv("LONGSHORE_LOGS__TO", to)
-            cluster.add_machine()
-        printing, _ = cluster.machines
-        operation = cluster.create(EVERYTHING, HOLD | LOGGED)
-        cluster.until(lambda: len(_printed(printing)) > 500, 60, "print")
-        cluster.until(lambda: len(_kept(cluster.store)) > 500, 60, "write to the bucket")
-        for machine in cluster.machines:
-            machine.kill()
-            _lose_disk(cluster.directory / machine.name)
-            machine.start()
-        job = cluster.done(operation)
-        assert job["state"] == "SUCCEEDED", (job, cluster.logs())
-        assert counters(job)["succeededObjectCount"] == cluster.held() == OBJECTS
-        printed, kept = _printed(printing), _kept(cluster.store)
-        assert len(printed) < OBJECTS
-        assert len(kept) < OBJECTS
-        assert len(printed | kept) == OBJECTS
-        assert not list(cluster.directory.glob("worker-*/logs"))
-    finally:
-        cluster.close()
+    cluster = start(OBJECTS, machines=0, rate=800)
+    asyncio.run(cluster.store.create_bucket(Bucket(name=BUCKET, create_time_us=0)))
+    for to in ("stdout", f"gs://{BUCKET}/harbour"):
+        monkeypatch.setenv("LONGSHORE_LOGS__TO", to)
+        cluster.add_machine()
+    printing, _ = cluster.machines
+    operation = cluster.create(EVERYTHING, HOLD | LOGGED)
+    cluster.until(lambda: len(_printed(printing)) > 500, 60, "print")
+    cluster.until(lambda: len(_kept(cluster.store)) > 500, 60, "write to the bucket")
+    for machine in cluster.machines:
+        machine.kill()
+        _lose_disk(cluster.directory / machine.name)
+        machine.start()
+    end(cluster, operation, OBJECTS)
+    printed, kept = _printed(printing), _kept(cluster.store)
+    assert len(printed) < OBJECTS
+    assert len(kept) < OBJECTS
+    assert len(printed | kept) == OBJECTS
+    assert not list(cluster.directory.glob("worker-*/logs"))
 
 
 def _lose_disk(data_dir: Path) -> None:

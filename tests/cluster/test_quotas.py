@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.cluster.harbour import Cluster
-from tests.service import counters
-from tests.services.postgresql import Postgresql
+from tests.cluster.conftest import EVERYTHING, Start, end
+from tests.harbour import HOLD
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 RATE = 500.0
 OBJECTS = 7_500
-FOLDERS = 8
 WINDOW_SECONDS = 4.0
 Mark = tuple[float, int]
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, postgresql: Postgresql) -> Iterator[Cluster]:
-    started = Cluster(
-        tmp_path, postgresql.new_database(), services=2, machines=2, shards_at_once=2, rate=RATE
-    )
-    started.fill(OBJECTS, FOLDERS)
-    started.start()
-    yield started
-    started.close()
 
 
 def fastest(marks: list[Mark]) -> float:
@@ -42,9 +27,9 @@ def fastest(marks: list[Mark]) -> float:
     )
 
 
-def test_no_more_is_asked_than_the_cap_while_machines_come_and_go(cluster: Cluster) -> None:
-    folders = [f"d/{folder}/" for folder in range(FOLDERS)]
-    operation = cluster.create(folders, {"putObjectHold": {"temporaryHold": "SET"}})
+def test_no_more_is_asked_than_the_cap_while_machines_come_and_go(start: Start) -> None:
+    cluster = start(OBJECTS, services=2, machines=2, shards_at_once=2, rate=RATE)
+    operation = cluster.create(EVERYTHING, HOLD)
     marks: list[Mark] = []
 
     def watch(until: float) -> None:
@@ -59,6 +44,5 @@ def test_no_more_is_asked_than_the_cap_while_machines_come_and_go(cluster: Clust
     watch(0.8)
     cluster.services[0].kill()
     watch(1.0)
-    job = cluster.done(operation)
-    assert counters(job)["succeededObjectCount"] == OBJECTS == cluster.held()
+    end(cluster, operation, OBJECTS)
     assert fastest(marks) <= 1.1 * RATE, marks

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.cluster import versions
+from tests.cluster.conftest import EVERYTHING, Start
 from tests.cluster.harbour import START_SECONDS, Cluster, Program
-from tests.service import counters
-from tests.services.postgresql import Postgresql
+from tests.harbour import counters
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
 
 OBJECTS = 800
-EVERYTHING = [f"d/{folder}/" for folder in range(8)]
+RATE = 200.0
 
 
 class Jobs:
@@ -58,22 +56,6 @@ class Jobs:
         self.cluster.until(carries, 2 * START_SECONDS, "get a shard")
 
 
-@pytest.fixture
-def start(tmp_path: Path, postgresql: Postgresql) -> Iterator[Any]:
-    made: list[Cluster] = []
-
-    def make(**options: Any) -> Cluster:
-        cluster = Cluster(tmp_path, postgresql.new_database(), rate=200, **options)
-        made.append(cluster)
-        cluster.fill(OBJECTS)
-        cluster.start()
-        return cluster
-
-    yield make
-    for one in made:
-        one.close()
-
-
 def replace_service(cluster: Cluster, sources: Path | None = None) -> None:
     """Another service, of these sources, coordinates."""
     old = cluster.services[0]
@@ -83,10 +65,10 @@ def replace_service(cluster: Cluster, sources: Path | None = None) -> None:
     cluster.until(lambda: " coordinating " in new.log(), START_SECONDS, "coordinate")
 
 
-def test_the_commit_before_and_this_one_side_by_side(start: Any, tmp_path: Path) -> None:
+def test_the_commit_before_and_this_one_side_by_side(start: Start, tmp_path: Path) -> None:
     """Database, workers, services; and back, as far as the workers before can read."""
     before = versions.before(tmp_path / "before")
-    cluster = start(sources=before)
+    cluster = start(OBJECTS, rate=RATE, sources=before)
     old_machine = cluster.machines[0]
     jobs = Jobs(cluster)
     jobs.begin()
@@ -104,11 +86,11 @@ def test_the_commit_before_and_this_one_side_by_side(start: Any, tmp_path: Path)
     jobs.end()
 
 
-def test_a_version_to_come(start: Any, tmp_path: Path) -> None:
+def test_a_version_to_come(start: Start, tmp_path: Path) -> None:
     """It expands the schema while this one works; its shards wait for its workers; and it contracts
     the schema once nobody of this one is left, who then does not start."""
     newer = versions.after(tmp_path / "newer", "expand", "contract")
-    cluster = start()
+    cluster = start(OBJECTS, rate=RATE)
     machine = cluster.machines[0]
     jobs = Jobs(cluster)
     jobs.begin()

@@ -13,7 +13,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from longshore.model import State
-from tests.runner.harbour import ALL, HOLD, begin, end, load
+from tests.harbour import HOLD
+from tests.runner.harbour import ALL, begin, end
 from tests.service import Service
 
 OBJECTS = 2_000
@@ -23,7 +24,7 @@ SUCCEEDED = 'longshore_objects_total{outcome="succeeded",transformation="put_obj
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
     service = Service(tmp_path, workers=2, rate=2_000)
-    load(service, OBJECTS)
+    service.fill(OBJECTS)
     service.start()
     yield service
     service.close()

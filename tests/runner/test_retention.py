@@ -19,8 +19,9 @@ from longshore.database.tables import bucket_operations, jobs, shards, sources
 from longshore.housekeeping import Sweep, end_what_is_old, record_ends
 from longshore.model import State
 from longshore.settings import RetentionSettings
+from tests.harbour import HOLD
 from tests.house import FastClock, House
-from tests.runner.harbour import ALL, HOLD, load
+from tests.runner.harbour import ALL
 from tests.service import Service
 
 DAY_US = 24 * 3600 * 1_000_000
@@ -239,7 +240,7 @@ async def test_old_jobs_are_looked_for_again_and_again(house: House) -> None:
 def test_a_service_removes_what_ended_long_ago_with_its_log(tmp_path: Path) -> None:
     service = Service(tmp_path)
     try:
-        load(service, 16)
+        service.fill(16)
         service.start()
         operation = service.create("b", ALL, HOLD)
         job = service.done(operation)

@@ -23,7 +23,8 @@ from longshore.database.tables import shards
 from longshore.settings import Settings
 from longshore.supervisor import Supervisor
 from tests.database.rows import claim, create, row
-from tests.runner.harbour import Serve, alive, begin, done_by, end, load, state, suspend
+from tests.harbour import alive, state
+from tests.runner.harbour import Serve, begin, end, suspend
 from tests.service import Service
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -46,7 +47,7 @@ def serve(tmp_path: Path, new_database: Callable[[], str | None]) -> Iterator[Se
             logs=logs,
         )
         made.append(service)
-        load(service, objects)
+        service.fill(objects)
         service.start()
         return service
 
@@ -145,9 +146,9 @@ def test_what_killed_workers_counted_is_on_the_standard_output(serve: Serve) -> 
     service = serve(logs="stdout")
     operation = begin(service)
     for _ in range(2):
-        before = done_by(service, operation)
+        before = service.done_by(operation)
         os.kill(service.workers()[0], signal.SIGKILL)
-        service.until(lambda before=before: done_by(service, operation) > before + 200, 60, "go on")
+        service.until(lambda before=before: service.done_by(operation) > before + 200, 60, "go on")
     end(service, operation, OBJECTS)
     recorded = set()
     for line in service.printed():
@@ -177,8 +178,8 @@ def test_sigterm_drains_within_five_seconds_though_a_worker_does_not_answer(serv
     assert "it did not hand back its shards within 4 s" in service.log()
     before = time.monotonic()
     service.start()
-    moved = done_by(service, operation)
-    service.until(lambda: done_by(service, operation) > moved, 30, "go on")
+    moved = service.done_by(operation)
+    service.until(lambda: service.done_by(operation) > moved, 30, "go on")
     assert time.monotonic() - before < LEASE_SECONDS  # nobody waited for the dead worker's leases
     end(service, operation, OBJECTS)
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from longshore.database import schema
-from tests.runner.harbour import alive, begin, done_by, end, load
+from tests.harbour import alive
+from tests.runner.harbour import begin, end
 from tests.service import PROJECT, Service
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ OBJECTS = 8_000
 @pytest.fixture
 def service(tmp_path: Path, postgresql: Postgresql) -> Iterator[Service]:
     made = Service(tmp_path, workers=2, rate=1_500, database=postgresql.new_database())
-    load(made, OBJECTS)
+    made.fill(OBJECTS)
     made.start()
     yield made
     made.close()
@@ -38,8 +39,8 @@ def test_restarts_under_load_lose_nothing_and_double_nothing(
     operation = begin(service)
     workers = service.workers()
     for mode in ("fast", "immediate"):
-        before = done_by(service, operation)
-        service.until(lambda: done_by(service, operation) > before, 30, "make progress")  # noqa: B023
+        before = service.done_by(operation)
+        service.until(lambda: service.done_by(operation) > before, 30, "make progress")  # noqa: B023
         postgresql.stop(mode)
         try:
             refused = service.http.get(f"/v1/{operation}")
