@@ -44,7 +44,8 @@ test: $(DEVELOPMENT)
 test-services: $(DEVELOPMENT)
 	$(BIN)/python -m pytest -rs -m services
 	$(BIN)/python -m pytest -rs -n 2 --dist loadfile --database postgresql \
-		tests/database tests/api tests/crash tests/fuzz tests/runner/test_supervision.py
+		tests/database tests/api tests/crash tests/fuzz tests/runner/test_supervision.py \
+		tests/conformance/test_runner.py
 	$(BIN)/python -m pytest -rs --database postgresql -m services tests/crash tests/fuzz
 
 # Asks Google, by the Application Default Credentials; see docs/emulator.md.

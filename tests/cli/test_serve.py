@@ -62,6 +62,14 @@ def test_a_port_that_is_taken_is_named(cli, tmp_path, service: Service, flag):
     assert f"address with {flag}." in line
 
 
+def test_a_second_service_is_refused_and_names_the_first(cli, service: Service):
+    ended = cli.process("serve", f"--config={service.config}")
+    assert ended.code == 1
+    assert str(service.data_dir) in ended.err
+    assert f"process {service.pid}" in ended.err
+    assert "Traceback" not in ended.err
+
+
 def test_grpc_is_served_where_the_log_says(service: Service):
     with grpc.insecure_channel(f"127.0.0.1:{service.grpc_port()}") as channel:
         request = locations_pb2.GetLocationRequest(name=PROJECT).SerializeToString()

@@ -1,39 +1,19 @@
-"""Jobs over a cluster whose processes die, stand still, and come and go."""
+"""What a cluster does beyond what every runner promises (conformance/test_runner.py)."""
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import trustme
 
-from tests.cluster.conftest import EVERYTHING, OBJECTS, Start, end
-from tests.cluster.harbour import HOLD
-from tests.service import counters
+from tests.cluster.conftest import EVERYTHING, Start, end
+from tests.harbour import HOLD
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
-
-
-def test_a_job_runs_on_all_workers(start: Start) -> None:
-    cluster = start(machines=2, workers=2, rate=4_000)
-    operation = cluster.create(EVERYTHING, HOLD)
-    end(cluster, operation)
-
-
-def test_a_worker_that_dies_is_replaced_and_nothing_is_lost_or_counted_twice(start: Start) -> None:
-    cluster = start(machines=2, workers=1, rate=1_000)
-    operation = cluster.create(EVERYTHING, HOLD)
-    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
-    for pid in cluster.machines[0].children():
-        os.kill(pid, signal.SIGKILL)
-    cluster.until(lambda: "worker died" in cluster.machines[0].log(), 10, "notice")
-    end(cluster, operation)
 
 
 def test_a_machine_that_is_lost_is_not_waited_for_longer_than_its_leases(start: Start) -> None:
@@ -54,29 +34,6 @@ def test_shards_run_on_without_scheduler_and_coordinator(start: Start) -> None:
     cluster.scheduler.start()
     end(cluster, operation)
     assert "shard left" not in cluster.machines[0].log()
-
-
-def test_a_cancel_reaches_every_worker(start: Start) -> None:
-    cluster = start(machines=2, workers=2, rate=1_000)
-    operation = cluster.create(EVERYTHING, HOLD)
-    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
-    cluster.cancel(operation)
-    job = cluster.done(operation, 20)
-    assert job["state"] == "CANCELED"
-    held = cluster.held()
-    assert counters(job)["succeededObjectCount"] == held < OBJECTS
-    time.sleep(1)
-    assert cluster.held() == held
-
-
-def test_a_machine_that_is_asked_to_end_hands_back_what_it_carries(start: Start) -> None:
-    cluster = start(machines=2, workers=1, rate=1_000)
-    operation = cluster.create(EVERYTHING, HOLD)
-    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
-    began = time.monotonic()
-    assert cluster.machines[0].stop() == 0
-    assert time.monotonic() - began < 10
-    end(cluster, operation)
 
 
 def test_a_machine_that_comes_gets_its_part(start: Start, tmp_path: Path) -> None:
