@@ -89,7 +89,7 @@ class Local(Runner):
 
     def start(self) -> None:
         if not self._service.running():
-            self._service.start()
+            self._service.start(START_SECONDS)
         for worker in self.workers():
             os.kill(worker, signal.SIGCONT)
         ready = httpx.codes.OK

@@ -275,6 +275,7 @@ def test_a_worker_carries_so_many_shards_at_once_and_not_more(harbour: Harbour, 
     folders = 3 * WORKERS * SHARDS_AT_ONCE
     bucket = fill("slow", folders=folders)
     operation = harbour.create_job({bucket: prefixes(range(folders))}, HOLD | LOGGED)
+    harbour.until(lambda: harbour.done_by(operation), 60, "make progress")  # it has been planned
     most = 0
     while not harbour.get(operation).get("done"):
         most = max(most, *harbour.carried().values(), 0)
