@@ -116,6 +116,10 @@ class Plan:
     """Whether the store makes a new version for most changes of metadata."""
     log_bucket: bool
     """Whether logs of objects go to a bucket of the store; else to files, which are never lost."""
+    cluster: bool
+    """Whether workers are dealt shards by one of two candidates who coordinates."""
+    older: bool
+    """Whether the first worker, of at least two in a cluster, is of the version before."""
     spread: bool
     """Whether names are spread evenly, so that a middle is easily found, or are all alike."""
     agenda: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -150,6 +154,8 @@ def calm(message: str, **others: Any) -> Plan:
         "capped": False,
         "copies": False,
         "log_bucket": False,
+        "cluster": False,
+        "older": False,
         "spread": True,
     }
     return Plan(**values | others)
@@ -224,9 +230,13 @@ def draw(seed: int) -> Plan:
         capped=random.random() < 0.1,
         copies=Random(f"copies of {seed}").random() < 0.3,  # so that seeds keep their stories
         log_bucket=Random(f"logs of {seed}").random() < 0.2,
+        cluster=Random(f"cluster of {seed}").random() < 0.15,
+        older=False,
         spread=random.random() < 0.7,
         agenda=agenda,
     )
+    if plan.cluster and plan.workers > 1:
+        plan = replace(plan, older=Random(f"versions of {seed}").random() < 0.5)
     return plan if plan.manifest or random.random() < 0.6 else _of_a_project(plan, random)
 
 

@@ -419,6 +419,76 @@ def hand_back(connection""",
             ),
         ),
     ),
+    Bug(
+        name="a coordinator whose term is over deals",
+        edits=(
+            Edit(
+                file="database/coordinator.py",
+                old="    if connection.execute(found).scalar_one() != term:\n",
+                new="    if connection.execute(found).scalar_one() < 0:\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="what is carried is begun again when it is told once more",
+        edits=(
+            Edit(
+                file="engine/worker.py",
+                old="(shard, attempt) in self._given | self._running.keys()",
+                new="(shard, attempt) in self._given",
+            ),
+            Edit(
+                file="engine/worker.py",
+                old="del self._running[running.shard.id, running.shard.attempt]",
+                new="self._running.pop((running.shard.id, running.shard.attempt), None)",
+            ),
+        ),
+    ),
+    Bug(
+        name="what was dealt is taken back though it was accepted",
+        edits=(
+            Edit(
+                file="database/deals.py",
+                old="        shards.c.checkpoint == lease.checkpoint,\n",
+                new="",
+            ),
+            Edit(
+                file="database/deals.py",
+                old="{lease for lease in seen if lease[:4] in found}",
+                new="set(seen)",
+            ),
+        ),
+    ),
+    Bug(
+        name="who has nothing of a bucket any more keeps its quota",
+        edits=(
+            Edit(
+                file="dividing.py",
+                old="owners = sorted(parts.keys() | self._given.keys())",
+                new="owners = sorted(parts.keys())",
+            ),
+        ),
+    ),
+    Bug(
+        name="a coordinator divides only among those that it has seen come",
+        edits=(
+            Edit(
+                file="dividing.py",
+                old="            self._given = await self._database.read(quotas.everybodys)\n",
+                new="            self._given = {}\n",
+            ),
+        ),
+    ),
+    Bug(
+        name="a worker is dealt what it cannot read",
+        edits=(
+            Edit(
+                file="database/deals.py",
+                old="if one.reads == reads}",
+                new="if one.reads >= 0}",
+            ),
+        ),
+    ),
 )
 
 

@@ -19,7 +19,7 @@ EVERY_HUNDRED = {
     *("call lost", "call partial", "call reply lost", "call second reply", "call twice"),
     *("database fails at statement", "database fails at done", "database fails at undone"),
     *("projects", "halvings", "leases taken away or run out", "ends SUCCEEDED", "ends CANCELED"),
-    *("stores that copy", "logs in a bucket"),
+    *("stores that copy", "logs in a bucket", "clusters"),
 }
 """What comes up among so many seeds: else they have lost their power."""
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from longshore.engine.intent import Intent
+from tests.simulation import cluster
 from tests.simulation.loop import Process
 from tests.simulation.machines import RATE_ERROR
 
@@ -83,9 +86,11 @@ class Watch:
             self._compare(table, self._rows[table], now)
             if table == "shards":
                 self._note_leases(process, asked, self._rows[table], now)
+                self._check_term(process, self._rows[table], now)
             moved = moved or _telling(table, now) != _telling(table, self._rows[table])
             self._rows[table] = now
         self._check_whole()
+        self._check_quotas()
         return moved
 
     def _compare(self, table: str, before: dict[int, Any], after: dict[int, Any]) -> None:
@@ -116,6 +121,31 @@ class Watch:
                 # A write that was asked for long ago may come after a later one.
                 lease = key, row["attempt"]
                 self._confirmed[lease] = max(asked, self._confirmed.get(lease, 0.0))
+
+    def _check_term(self, process: Process, before: dict[int, Any], after: dict[int, Any]) -> None:
+        """Nobody deals or ends a lease in a term that is over, nor deals to whom cannot read it."""
+        if process not in self._world.candidates:
+            return
+        changed = [key for key in after if key in before and _differ(before, after, key, "owner")]
+        for key in changed:
+            if cluster.is_older(self._world.plan, after[key]["owner"]):
+                raise Violated(f"shard {key} was dealt to whom cannot read it")
+        (now,) = self._connection.execute("SELECT max(term) FROM coordinators").fetchone()
+        if changed and self._world.terms.get(process) != now:
+            raise Violated(f"{process.name} deals in term {now}, which is another's: {changed}")
+
+    def _check_quotas(self) -> None:
+        """What workers were handed never adds up to more than all of it."""
+        parts: dict[tuple[str, str], list[tuple[int, int, int]]] = {}
+        for (text,) in self._connection.execute("SELECT parts FROM quotas"):
+            for store, bucket, *one, _new in orjson.loads(text):
+                parts.setdefault((store, bucket), []).append(tuple(one))
+        for key, given in parts.items():
+            ends = 0
+            for before, mine, everybody in sorted(given):
+                if before < ends or before + mine > everybody or everybody != given[0][2]:
+                    raise Violated(f"quotas of {key} overlap: {given}")
+                ends = before + mine
 
     def _check_whole(self) -> None:
         for key, job in self._rows["jobs"].items():
@@ -178,6 +208,10 @@ class Watch:
         columns = ("id", "state", *COUNTERS)
         rows = (*self.jobs.values(), *self.shards.values())
         return [tuple(row[name] for name in columns) for row in rows]
+
+
+def _differ(before: dict[int, Any], after: dict[int, Any], key: int, column: str) -> bool:
+    return bool(before[key][column] != after[key][column])
 
 
 def _telling(table: str, rows: dict[int, Any]) -> list[Any]:

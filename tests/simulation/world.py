@@ -34,6 +34,7 @@ from longshore.patch import MapPatch, Patch
 from longshore.settings import LogSettings, Settings, StoreSettings
 from longshore.sources import prefix_list, project_source
 from longshore.store import ABSENT, Bucket, NewObject
+from tests.simulation import cluster
 from tests.simulation.loop import Loop, Process, raise_error
 from tests.simulation.machines import (
     START_US,
@@ -119,6 +120,10 @@ class World:
         self.parent: Process | None = None
         self.app: Any = None
         self.workers: dict[str, tuple[Process, asyncio.Event]] = {}
+        self.places: dict[str, tuple[Process, Worker]] = {}
+        self.clock_of: dict[Process, Clock] = {}
+        self.candidates: set[Process] = set()
+        self.terms: dict[Process, int] = {}  # in which each of these last coordinated
         self.settings = Settings(
             data_dir=shelf.directory / "data",
             workers=self.plan.workers,
@@ -143,7 +148,7 @@ class World:
         """Live through it; raises Violated."""
         self.loop.on_executed = self._executed
         self.loop.latency = self._latency
-        with _small_world(self.plan):
+        with _small_world(self.plan), cluster.clocks(self):
             self.loop.run(self._main())
         if self.loop.problems:
             raise Violated(f"unhandled: {self.loop.problems}")
@@ -159,6 +164,9 @@ class World:
         met["stores that copy"] = self.plan.copies and self.plan.change.copied
         met["stores that see for themselves"] = met["stores that copy"] and self.plan.seed % 2 == 0
         met["logs in a bucket"] = self.plan.log_bucket
+        met["clusters"] = self.plan.cluster
+        met["older workers"] = self.plan.older
+        met["terms"] = max(self.terms.values(), default=0)
         met["halvings of projects"] = self.watch.halvings * self.plan.project
         met["leases taken away or run out"] = self.expired
         met["late effects"] = sum(effect.late for effect in self.network.effects)
@@ -175,6 +183,8 @@ class World:
     async def _main(self) -> None:
         self._load()
         self._keep(self._service())
+        for number in range(cluster.CANDIDATES * self.plan.cluster):
+            self._keep(cluster.keep_candidate(self, number))
         await self._create()
         self.network.fault_rate = self.plan.network_trouble
         self.network.late_calls = self.plan.late_calls
@@ -293,8 +303,8 @@ class World:
             await asyncio.sleep(self.random.choice((0.1, 1.0, 10.0)))
 
     async def _serve(self, process: Process) -> None:
-        clock = self._clock()
-        database = self._database(process, clock, PATIENCE_SECONDS)
+        clock = self.new_clock()
+        database = self.new_database(process, clock, PATIENCE_SECONDS)
         await self._persist(database, leases.release)  # the lock proves that all workers are dead
 
         async def ready() -> Any:
@@ -305,7 +315,7 @@ class World:
         for slot in range(self.plan.workers):
             self.loop.create_task(self._keep_worker(slot, database))
         watch = LeaseWatch(clock, self.plan.lease_seconds)
-        while True:
+        while not self.plan.cluster:  # there who coordinates does
             await clock.wait(asyncio.Event(), WATCH_SECONDS)
             with suppress(SQLAlchemyError, Unavailable):
                 for lease in watch.expired(await database.read(leases.leases)):
@@ -339,6 +349,7 @@ class World:
             if not over.done():
                 over.set_result(None)
                 self.workers.pop(name, None)
+                self.places.pop(name, None)
 
         self.workers[name] = process, stop
         process.at_death.append(end)
@@ -349,10 +360,12 @@ class World:
         self.tell(f"{name} has ended")
 
     async def _work(self, process: Process, stop: asyncio.Event) -> None:
-        clock = self._clock()
-        database = self._database(process, clock, math.inf)
+        clock = self.new_clock()
+        database = self.new_database(process, clock, math.inf)
         stores = SimulatedStores(self.settings, self.network, process)
-        worker = Worker(process.name, self.settings, database, stores, clock)
+        dealt = self.plan.cluster
+        worker = Worker(process.name, self.settings, database, stores, clock, dealt=dealt)
+        self.places[process.name] = process, worker
         try:
             await worker.run(stop)
         except (Error, SQLAlchemyError) as error:
@@ -369,12 +382,14 @@ class World:
             else:
                 return
 
-    def _database(self, process: Process, clock: Clock, patience: float) -> SimulatedDatabase:
+    def new_database(self, process: Process, clock: Clock, patience: float) -> SimulatedDatabase:
+        """The database as a process sees it."""
         database = self.database_of[process] = next(self.databases)
         database.belong(clock, patience)
         return database
 
-    def _clock(self) -> Clock:
+    def new_clock(self) -> Clock:
+        """A process's own."""
         # What a worker knows of its part of a cap is good for a second only.
         sluggish = 2.0 if self.plan.capped else self.plan.sluggish
         idle_at_most = 0.4 if self.plan.capped else 5.0
