@@ -14,7 +14,7 @@ import pytest
 
 from longshore.database.estimates import Found
 from longshore.database.leases import Leased
-from longshore.database.quotas import own
+from longshore.database.quotas import WHOLE_STORE, Quota, own
 from longshore.database.ramps import Taken
 from longshore.engine.gate import Gate
 from longshore.engine.limits import Limits
@@ -259,6 +259,30 @@ def test_a_worker_that_comes_and_goes_does_not_overshoot() -> None:
         return fleet
 
     assert run(main()).most(1.0, 2, 20) <= 1_050
+
+
+def test_an_answer_from_before_a_worker_ended_gives_it_no_part_again() -> None:
+    """In a cluster a coordinator takes a moment to take a quota away; meanwhile it is still read.
+    Whoever is alone since uses all of the cap, and when the worker comes again, for a second."""
+
+    async def main() -> None:
+        stop = asyncio.Event()
+        limits = Limits(lambda _: _store(max_objects_per_second=1_000), CLOCK)
+        half = [Quota("s", "b", 0, 1, 2, True), Quota("s", WHOLE_STORE, 0, 1, 2, True)]
+        now_half = [one._replace(new=False) for one in half]
+        limits.divide(half, 0.0)
+        assert limits.gate("s", "b").call(1, stop).begin()
+        limits.left("s", "b", whole_store=True)
+        limits.divide(half, 0.1)
+        assert not limits.has_quota("s", "b")
+        limits.began("s", "b")
+        limits.divide(now_half, 0.2)
+        assert not limits.gate("s", "b").call(1, stop).begin()
+        limits.divide(now_half, 1.2)
+        await asyncio.sleep(1.2)
+        assert limits.gate("s", "b").call(1, stop).begin()
+
+    run(main())
 
 
 def test_a_worker_alone_begins_at_once() -> None:

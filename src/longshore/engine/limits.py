@@ -30,6 +30,7 @@ class Limits:
         self._stores: dict[str, Cap[Gate]] = {}
         self._buckets: dict[tuple[str, str], _Bucket] = {}
         self._held: dict[tuple[str, str], Held] = {}
+        self._ended: set[tuple[str, str]] = set()  # and nothing has begun since
         self._asked, self.lag = -math.inf, Lag()
 
     def gate(
@@ -37,6 +38,7 @@ class Limits:
     ) -> Gate:
         """Where the calls to a bucket wait for their turn; always the same one, or the same for
         each ``shard``, until that ``ended``. ``ramp`` is the store's."""
+        self.began(store, bucket)
         found = self._buckets.get((store, bucket)) or self._meet(store, bucket, ramp)
         if shard not in found.gates:
             gate = Gate(self._clock, found.cap, self._stores[store], self.lag)
@@ -68,6 +70,7 @@ class Limits:
         self._held = {
             (one.store, one.bucket): Held(one.before, one.mine, one.everybody, one.new)
             for one in quotas
+            if (one.store, one.bucket) not in self._ended
         }
         for store, cap in self._stores.items():
             cap.learn(self._held.get((store, WHOLE_STORE), Held()), asked)
@@ -83,9 +86,16 @@ class Limits:
         """Whether this worker knows of a quota of its own."""
         return (store, bucket) in self._held
 
+    def began(self, store: str, bucket: str) -> None:
+        """This worker carries a shard of a bucket, so what it is told of its quotas counts."""
+        self._ended -= {(store, bucket), (store, WHOLE_STORE)}
+
     def left(self, store: str, bucket: str, *, whole_store: bool) -> None:
         """This worker has ended its last shard of a bucket, or of the ``whole_store``; to be told
-        at once, since a worker that is left alone takes the whole of a cap without asking."""
+        at once, since a worker that is left alone takes the whole of a cap without asking. Quotas
+        from before that, which are read for a while, count no more."""
+        self._ended |= {(store, bucket), (store, WHOLE_STORE if whole_store else bucket)}
+        self._held = {key: held for key, held in self._held.items() if key not in self._ended}
         if known := self._buckets.get((store, bucket)):
             known.learn(Held(), self._asked)
         if whole_store and store in self._stores:

@@ -118,11 +118,17 @@ class Worker:
             seconds = self._settings.lease_seconds
             accepted = await self._database.write(deals.accept, self._name, shard, attempt, seconds)
             if accepted is not None:
-                self._limits.divide(accepted.quotas, asked)
                 # Not ended with whoever waits for it: only its lease says how long it runs.
-                await asyncio.wait({self._start(accepted.shard, asked)})
+                await asyncio.wait({self._begin(accepted, asked)})
         finally:
             self._given.discard((shard, attempt))
+
+    def _begin(self, accepted: deals.Accepted, asked: float) -> asyncio.Task[None]:
+        shard = accepted.shard
+        if shard.store is not None:
+            self._limits.began(shard.store, shard.bucket)
+        self._limits.divide(accepted.quotas, asked)
+        return self._start(shard, asked)
 
     def hand_back(self, shards: Set[tuple[int, int]]) -> None:
         """Give up the leases of these shards, by id and attempt, each after its batch."""
