@@ -320,9 +320,14 @@ class Reckoning:
         names = len(self.touched)
         count = sum(map(len, sizes.values())) if self.plan.change.permanent else names
         moves = self.plan.change.patch is None
-        most = sum(sum(one) if self.plan.change.permanent else max(one) for one in sizes.values())
+        # A manifest may name an object more than once, and each time another version is there.
+        acts = Counter(row[:2] for row in self.rows) if self.plan.manifest else Counter()
+        most = sum(
+            sum(one if self.plan.change.permanent else sorted(one)[-max(1, acts[key]) :])
+            for key, one in sizes.items()
+        )
         contexts = (
-            CONTEXTS_AT_MOST * names
+            CONTEXTS_AT_MOST * sum(max(1, acts[key]) for key in self.touched)
             if "updateObjectCustomContext" in self.plan.change.message
             else 0
         )
