@@ -3,10 +3,10 @@
     python -m tests.cluster.chaos [--blows 200] [--objects 200000] [--seed N]
         [--lease-seconds 10] [--stop-seconds 30]
 
-The jobs are of all kinds, over a local store and a remote one, which keeps a journal. Prints what
-was done and found; the exit status is 1 if an object was lost, counted twice, or left as it was, if
-a job hung, or if somebody changed an object whose lease had ended. A seed gives the same blows, not
-the same moments.
+The jobs are of all kinds, over a local store, a remote one and, where it is installed, a Ceph; the
+latter two keep journals. Prints what was done and found; the exit status is 1 if an object was
+lost, counted twice, or left as it was, if a job hung, or if somebody changed an object whose lease
+had ended. A seed gives the same blows, not the same moments.
 """
 
 from __future__ import annotations
@@ -16,28 +16,21 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
-
-from tests.cluster.harbour import (
-    FIRST_ADDRESS,
-    FOLDERS,
-    START_SECONDS,
-    Cluster,
-    Program,
-)
+from tests.cluster.elsewhere import emulated
+from tests.cluster.gateways import gateways
+from tests.cluster.harbour import FOLDERS, Cluster
 from tests.cluster.jobs import Mix
 from tests.cluster.leases import Record, late
 from tests.cluster.storm import Storm
-from tests.service import free_port
 from tests.services.postgresql import running
 
 MACHINES = 2
-REMOTE_SHARE = 5
-"""One in so many objects is in the remote store."""
+SHARES = {"r": 5, "ceph": 20}
+"""One in so many objects is in that bucket; the others are in "b"."""
 LATE_SECONDS = 1.0
 """By so much the journal's own process may be late on a busy machine; who was stopped, and did not
 know that its lease had ended, would come later than that."""
@@ -49,8 +42,9 @@ class Voyage:
     def __init__(self, given: argparse.Namespace, cluster: Cluster) -> None:
         self._cluster = cluster
         self._given = given
-        self.late: list[float] = []
-        self.calls = self.number = 0
+        self.late: dict[str, list[float]] = {}
+        self.calls: Counter[str] = Counter()
+        self.number = 0
         self.faults: list[str] = []
 
     def sail(self, storm: Storm, mix: Mix) -> None:
@@ -68,57 +62,49 @@ class Voyage:
 
     def _tell(self, storm: Storm, faults: list[str], record: Record) -> None:
         self.number += 1
-        calls = httpx.post(f"{self._cluster.remote_url(0)}/journal", timeout=60).json()
-        places = {
-            f"127.0.0.{FIRST_ADDRESS + number}": self._cluster.place(machine)
-            for number, machine in enumerate(self._cluster.machines)
-        }
-        found = late(record.taken(), calls, places)
-        self.calls += sum(len(names) for _, _, names in calls)
-        self.late += found
-        if any(seconds > LATE_SECONDS for seconds in found):
-            faults = [*faults, f"{len(found)} changes by whose lease had ended: {max(found)} s"]
+        sent = {store.name: store.taken() for store in self._cluster.elsewhere.values()}
+        places = [self._cluster.place(machine) for machine in self._cluster.machines]
+        rows = record.taken()
+        for store, its in sent.items():
+            found = late([row for row in rows if row.store == store], its, places)
+            self.calls[store] += sum(len(one.names) for one in its)
+            self.late.setdefault(store, []).extend(found)
+            if any(seconds > LATE_SECONDS for seconds in found):
+                said = f"{store}: {len(found)} changes by whose lease had ended: {max(found)} s"
+                faults = [*faults, said]
         self.faults += faults
         told = faults or "right"
         print(f"round {self.number}, {storm.dealt.total()} blows: {told}", flush=True)
 
 
-@contextmanager
-def remote(directory: Path, objects: int) -> Iterator[int]:
-    """The port of a running remote store with so many objects in its bucket."""
-    port = free_port()
-    command = [sys.executable, "-m", "tests.cluster.remote", str(port), "r", str(objects)]
-    program = Program("remote", [*command, str(FOLDERS)], directory / "remote.log", {})
-    program.start()
-    deadline = time.monotonic() + 2 * START_SECONDS
-    try:
-        while True:
-            try:
-                httpx.post(f"http://127.0.0.1:{port}/journal")
-                break
-            except httpx.TransportError:
-                assert program.running(), program.log()
-                assert time.monotonic() < deadline, "the remote store does not begin"
-                time.sleep(0.1)
-        yield port
-    finally:
-        program.close()
-
-
 def sail(given: argparse.Namespace, seed: int, directory: Path) -> bool:
     """One storm, told to whoever reads; gives whether the books balance."""
     chance = random.Random(seed)
-    objects = {"r": given.objects // REMOTE_SHARE // FOLDERS * FOLDERS}
-    objects["b"] = (given.objects - objects["r"]) // FOLDERS * FOLDERS
+    objects = {
+        bucket: given.objects // share // FOLDERS * FOLDERS for bucket, share in SHARES.items()
+    }
+    objects["b"] = (given.objects - sum(objects.values())) // FOLDERS * FOLDERS
     began = time.monotonic()
-    with running() as server, remote(directory, objects["r"]) as port:
+    shared, call_seconds = given.ceph or directory, min(10.0, given.lease_seconds / 3)
+    with ExitStack() as stack:
+        server = stack.enter_context(running())
         assert server is not None, "PostgreSQL is not installed"
-        database = server.new_database()
-        many = {"services": 2, "machines": MACHINES, "workers": 2}
-        cluster = Cluster(
-            directory, database, remote=port, lease_seconds=given.lease_seconds, **many
+        remote = stack.enter_context(emulated(directory, objects["r"]))
+        ceph = stack.enter_context(
+            gateways(shared, directory, MACHINES, objects["ceph"], call_seconds)
         )
-        storm = Storm(cluster, server, chance, given.stop_seconds)
+        if ceph is None:
+            del objects["ceph"]
+        cluster = Cluster(
+            directory,
+            server.new_database(),
+            services=2,
+            machines=MACHINES,
+            workers=2,
+            lease_seconds=given.lease_seconds,
+            elsewhere=[remote] if ceph is None else [remote, ceph],
+        )
+        storm = Storm(cluster, server, ceph, chance, given.stop_seconds)
         voyage = Voyage(given, cluster)
         mix = None
         try:
@@ -134,12 +120,15 @@ def sail(given: argparse.Namespace, seed: int, directory: Path) -> bool:
     for kind, count in sorted(storm.dealt.items()):
         print(f"{count:5} {kind}")
     if mix is not None:
-        print(f"{mix.jobs} jobs of {given.objects} objects, {mix.counted} counted as done")
+        print(f"{mix.jobs} jobs of {sum(objects.values())} objects, {mix.counted} counted as done")
         print(f"{mix.uncounted} done by jobs that were cancelled, and not counted as done")
-    worst = max(voyage.late, default=0.0)
-    print(
-        f"{voyage.calls} changes in the journal, {len(voyage.late)} late, by {worst:.2f} s at most"
-    )
+    for store, found in voyage.late.items():
+        print(
+            f"{store}: {voyage.calls[store]} changes in the journal, {len(found)} late,"
+            f" by {max(found, default=0.0):.2f} s at most"
+        )
+    if ceph is not None:
+        print(f"ceph: {ceph.changed} of them done, {len(ceph.repeated)} again without a cause")
     print(f"{storm.dealt.total()} blows, {time.monotonic() - began:.0f} s")
     faults = voyage.faults + storm.faults
     print("\n".join(faults) if faults else "nothing lost, nothing double")
@@ -153,6 +142,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--lease-seconds", type=float, default=10.0)
     parser.add_argument("--stop-seconds", type=float, default=30.0)
+    parser.add_argument("--ceph", type=Path, help="directory by which a running Ceph is shared")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else time.time_ns() % 1_000_000
     print(f"seed {seed}", flush=True)

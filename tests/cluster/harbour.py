@@ -11,24 +11,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from longshore.settings import Settings, StoreSettings
-from longshore.store import Stores
+from longshore.store import Store, Stores
 from tests.cluster.forwarding import Forwarder
 from tests.harbour import FOLDERS, HOLD, Harbour
 from tests.service import first_on_path, free_port
 
 __all__ = ["FOLDERS", "HOLD", "START_SECONDS", "Cluster", "Program"]
 
+if TYPE_CHECKING:
+    from tests.cluster.elsewhere import Elsewhere
+
 RULES = Path(__file__).parents[2] / "src" / "longshore" / "runners" / "dask" / "rules.yaml"
 START_SECONDS = 120.0
-FIRST_ADDRESS = 10
-"""Machine 0 asks the remote store at 127.0.0.10, machine 1 at 127.0.0.11, …."""
 
 
 class Program:
@@ -123,17 +125,17 @@ class Cluster(Harbour):
         certificates: Path | None = None,
         rules: Path | None = RULES,
         sources: Path | None = None,
-        remote: int | None = None,
+        elsewhere: Sequence[Elsewhere] = (),
         cuttable: bool = False,
     ) -> None:
         """``rate``: the store's cap, in objects a second; ``limits``: of its buckets, by pattern.
         ``certificates``: a directory with ``ca.pem``, ``own.pem`` and ``key.pem``, for TLS.
         ``rules``: the settings of the scheduler. ``sources``: of another longshore, which services
-        and machines are to be. ``remote``: the port of a Cloud Storage that has the bucket ``r``.
+        and machines are to be. ``elsewhere``: more stores, each with one bucket.
         ``cuttable``: each service reaches the others by ``forwarders``."""
         self.directory = directory
         self.database = database
-        self.remote = remote
+        self.elsewhere = {store.bucket: store for store in elsewhere}
         self._settings = {
             "runner": "dask",
             "workers": workers,
@@ -232,9 +234,10 @@ class Cluster(Harbour):
         }
         for pattern, cap in self._limits.items():
             tables[f'[stores.main.limits."{pattern}"]'] = {"max_objects_per_second": cap}
-        if self.remote is not None:
-            remote = self._remote(number)
-            tables["[stores.remote]"] = {"kind": "gs", "buckets": ["r"], **remote.options}
+        for one in self.elsewhere.values():
+            its = one.settings(number)
+            table = {"kind": its.kind, "buckets": [one.bucket], **its.options}
+            tables[f"[stores.{its.name}]"] = table
         lines = []
         for head, table in tables.items():
             lines += [head, *(f"{key} = {json.dumps(value)}" for key, value in table.items())]
@@ -248,25 +251,26 @@ class Cluster(Harbour):
         program.port = port
         return program
 
-    def remote_url(self, number: int) -> str:
-        """Where machine ``number`` asks the remote store."""
-        return f"http://127.0.0.{FIRST_ADDRESS + number}:{self.remote}"
-
     async def count(self, bucket: str, prefix: str, column: str = "", wanted: Any = None) -> int:
         """How many objects there are with ``prefix``, and with that in that column."""
-        store, columns, found = self.store, (column,) if column else (), 0
-        if bucket == "r":  # its connections belong to one event loop
-            settings = Settings(data_dir=self.directory, stores={"r": self._remote()})
-            store = Stores(settings).open("r")
-        async for page in store.list_objects(bucket, prefix=prefix, columns=columns):
-            found += page.columns[column].count(wanted) if column else len(page)
-        if store is not self.store:
-            await store.close()
+        columns, found = (column,) if column else (), 0
+        async with self.opened(bucket) as store:
+            async for page in store.list_objects(bucket, prefix=prefix, columns=columns):
+                found += page.columns[column].count(wanted) if column else len(page)
         return found
 
-    def _remote(self, number: int = 0) -> StoreSettings:
-        options = {"endpoint": self.remote_url(number), "anonymous": True}
-        return StoreSettings(name="r", kind="gs", buckets=("r",), options=options)
+    @asynccontextmanager
+    async def opened(self, bucket: str) -> AsyncIterator[Store]:
+        """The store of a bucket, as the tests reach it."""
+        if (one := self.elsewhere.get(bucket)) is None:
+            yield self.store
+            return
+        settings = one.settings()  # its connections belong to one event loop
+        stores = Stores(Settings(data_dir=self.directory, stores={settings.name: settings}))
+        try:
+            yield stores.open(settings.name)
+        finally:
+            await stores.close()
 
     def start(self) -> None:
         for program in (self.scheduler, *self.services, *self.machines):

@@ -1,4 +1,4 @@
-"""A mix of jobs over two stores, round after round, and what must have come of each."""
+"""A mix of jobs over some stores, round after round, and what must have come of each."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ JOB_SECONDS = 600.0
 DELETE: dict[str, Any] = {"deleteObject": {}}
 PREFIXES, MANIFEST, DOOMED = range(4), range(4, 6), range(6, FOLDERS)
 """The folders of jobs by prefix, of those by manifest, and of those that are cancelled."""
+WHOLE = ("b", "ceph")
+"""The buckets in which jobs also delete and are cancelled in each round."""
 
 
 class Order(NamedTuple):
@@ -54,13 +56,17 @@ class Mix:
     def round(self) -> list[str]:
         """Jobs side by side; gives what was wrong with them."""
         self._rounds += 1
-        orders = [self._by_prefix("b"), self._by_manifest("b"), self._deletion()]
-        orders += [self._by_prefix("r"), self._by_manifest("r")]
-        doomed = self._order("b", DOOMED, prefixes(DOOMED), "putMetadata")
+        orders, doomed = [], []
+        for bucket in self._objects:
+            orders += [self._by_prefix(bucket), self._by_manifest(bucket)]
+            if bucket in WHOLE:
+                orders.append(self._deletion(bucket))
+                doomed.append(self._order(bucket, DOOMED, prefixes(DOOMED), "putMetadata"))
         time.sleep(self._chance.uniform(0, 2))
-        self._cluster.cancel(doomed.operation)
+        for order in doomed:
+            self._cluster.cancel(order.operation)
         faults = [fault for order in orders for fault in self._wrong(order)]
-        return faults + self._wrong_though_cancelled(doomed)
+        return faults + [fault for order in doomed for fault in self._wrong_though_cancelled(order)]
 
     def end(self) -> list[str]:
         """Delete everything; gives what was wrong."""
@@ -117,18 +123,23 @@ class Mix:
             lambda: self._are(bucket, folders, column, wanted),
         )
 
-    def _deletion(self) -> Order:
+    def _deletion(self, bucket: str) -> Order:
         """A job that deletes what has just been written for it."""
-        objects = self._objects["b"] // FOLDERS
+        objects = self._objects[bucket] // FOLDERS
         folder = f"x/{self._rounds}/"
-        new = (NewObject(f"{folder}{number:07d}", b"waste") for number in range(objects))
-        asyncio.run(self._cluster.store.write_objects("b", new))
+
+        async def write() -> None:
+            new = (NewObject(f"{folder}{number:07d}", b"waste") for number in range(objects))
+            async with self._cluster.opened(bucket) as store:
+                assert not (await store.write_objects(bucket, new)).failures
+
+        asyncio.run(write())
         source = {"prefixList": {"includedObjectPrefixes": [folder]}}
         return Order(
-            self._cluster.create_over("b", source, DELETE),
-            f"deletion of {folder}",
+            self._cluster.create_over(bucket, source, DELETE),
+            f"deletion of {folder} of {bucket}",
             objects,
-            lambda: objects - self._left("b", folder),
+            lambda: objects - self._left(bucket, folder),
         )
 
     def _wrong(self, order: Order) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import psycopg
@@ -15,12 +15,13 @@ from longshore.engine.intent import Intent
 _RECORD = """
 CREATE TABLE lease_record (
     id bigserial PRIMARY KEY, at double precision, shard bigint, attempt integer, owner text,
-    checkpoint bigint, intent bytea
+    checkpoint bigint, store text, intent bytea
 );
 CREATE FUNCTION record_lease() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO lease_record (at, shard, attempt, owner, checkpoint, intent) VALUES (
+    INSERT INTO lease_record (at, shard, attempt, owner, checkpoint, store, intent) VALUES (
         extract(epoch FROM clock_timestamp()), NEW.id, NEW.attempt, NEW.owner, NEW.checkpoint,
-        CASE WHEN NEW.store = 'remote' AND NEW.intent IS DISTINCT FROM OLD.intent
+        NEW.store,
+        CASE WHEN NEW.store <> 'main' AND NEW.intent IS DISTINCT FROM OLD.intent
             THEN NEW.intent END
     );
     RETURN NULL;
@@ -31,14 +32,25 @@ CREATE TRIGGER record_lease AFTER UPDATE ON shards FOR EACH ROW EXECUTE FUNCTION
 
 class Row(NamedTuple):
     """A shard as it was from ``at`` on, in seconds since 1970. ``intent``: where it is a new one,
-    and of the remote store."""
+    and of a store that keeps a journal."""
 
     at: float
     shard: int
     attempt: int
     owner: str | None
     checkpoint: int
+    store: str
     intent: bytes | None
+
+
+class Sent(NamedTuple):
+    """A request that changes objects, as its store has it: when it came, in seconds since 1970,
+    which machine sent it, and what it was about. ``since``: it was not sent before that."""
+
+    came: float
+    machine: int
+    names: list[str]
+    since: float
 
 
 class Record:
@@ -52,7 +64,7 @@ class Record:
 
     def taken(self) -> list[Row]:
         """The rows since this was last asked; waits for a server that is down."""
-        columns = "id, at, shard, attempt, owner, checkpoint, intent"
+        columns = "id, at, shard, attempt, owner, checkpoint, store, intent"
         taken = f"DELETE FROM lease_record RETURNING {columns}".encode()
         deadline = time.monotonic() + 60
         while True:
@@ -70,14 +82,12 @@ class _Lease(NamedTuple):
     owner: str
 
 
-def late(
-    rows: Iterable[Row], calls: Iterable[tuple[float, str, list[str]]], places: Mapping[str, str]
-) -> list[float]:
-    """By how many seconds calls that change objects came after the end of the lease under which
-    their objects had been announced; inf: nobody there had announced them.
+def late(rows: Iterable[Row], sent: Iterable[Sent], places: Sequence[str]) -> list[float]:
+    """By how many seconds requests to one store came after the end of the lease under which their
+    objects had been announced; inf: nobody there had announced them.
 
-    ``rows`` and ``calls`` are of a time at whose ends nothing runs; ``places``: what the names of a
-    machine's workers begin with, by the address that it asks.
+    ``rows`` and ``sent`` are of a time at whose ends nothing runs; ``places``: what the names of
+    each machine's workers begin with.
     """
     announced: dict[str, list[tuple[float, _Lease]]] = {}
     ends: dict[_Lease, float] = {}
@@ -98,13 +108,13 @@ def late(
                     announced.setdefault(name, []).append((row.at, lease))
             current[row.shard] = lease
     found = []
-    for came, address, names in calls:
+    for came, machine, names, since in sent:
         for name in names:
             own = [
                 ends.get(lease, math.inf)
                 for at, lease in announced.get(name, ())
-                if at <= came and lease.owner.startswith(places[address])
+                if at <= came and lease.owner.startswith(places[machine])
             ]
-            if not own or came > max(own):
-                found.append(came - max(own) if own else math.inf)
+            if not own or since > max(own):
+                found.append(since - max(own) if own else math.inf)
     return found

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from tests.cluster.gateways import Gateways, Way
 from tests.cluster.harbour import Cluster, Program
 from tests.services.postgresql import Postgresql
 
@@ -28,10 +29,16 @@ class Storm:
     """
 
     def __init__(
-        self, cluster: Cluster, server: Postgresql, chance: random.Random, stop_seconds: float
+        self,
+        cluster: Cluster,
+        server: Postgresql,
+        gateways: Gateways | None,
+        chance: random.Random,
+        stop_seconds: float,
     ) -> None:
         self._cluster = cluster
         self._server = server
+        self._gateways = gateways
         self._chance = chance
         self._stop_seconds = stop_seconds
         self._stopped: dict[object, threading.Timer] = {}
@@ -77,13 +84,16 @@ class Storm:
             *[self._restart_database] * 2,
             self._stop_database,
         ]
+        if self._gateways is not None:
+            kinds += [self._kill_gateway] * 2
+            kinds += [self._stop_gateway, self._end_gateway_for_a_while] * 2
         try:
             while self.dealt.total() < blows and not self._enough.is_set():
                 dealt = self._chance.choice(kinds)()
                 if dealt is not None:
                     self.dealt[dealt] += 1
                     time.sleep(self._chance.uniform(0.2, 2.0))
-        except (OSError, subprocess.SubprocessError) as error:
+        except (OSError, subprocess.SubprocessError, AssertionError) as error:
             self.faults.append(f"a blow could not be dealt: {error!r}")
         finally:
             for timer in list(self._stopped.values()):
@@ -180,6 +190,39 @@ class Storm:
         time.sleep(self._chance.uniform(0, 1))
         self._server.start()
         return "PostgreSQL restarted"
+
+    def _way(self) -> tuple[Gateways, Way] | None:
+        """A gateway that works."""
+        assert self._gateways is not None
+        way = self._chance.choice(self._gateways.ways)
+        return None if way in self._stopped else (self._gateways, way)
+
+    def _kill_gateway(self) -> str | None:
+        if (found := self._way()) is None:
+            return None
+        gateways, way = found
+        gateways.kill(way)
+        time.sleep(self._chance.uniform(0, 1))
+        gateways.start(way)
+        return "gateway killed"
+
+    def _stop_gateway(self) -> str | None:
+        """It takes connections, and answers nobody."""
+        if (found := self._way()) is None:
+            return None
+        gateways, way = found
+        return self._stop_for_a_while(
+            way, lambda: gateways.suspend(way), lambda: gateways.resume(way), "gateway"
+        )
+
+    def _end_gateway_for_a_while(self) -> str | None:
+        """Whoever wants to connect to it is turned away."""
+        if (found := self._way()) is None:
+            return None
+        gateways, way = found
+        return self._stop_for_a_while(
+            way, lambda: gateways.kill(way), lambda: gateways.start(way), "gateway killed, and"
+        )
 
     def _stop_database(self) -> str | None:
         if self._server in self._stopped:

@@ -10,8 +10,10 @@ import hmac
 import itertools
 import json
 import os
+import random
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -23,7 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 from urllib.parse import urlencode
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "radosgw", "radosgw-admin")
@@ -117,6 +119,9 @@ class Daemon:
         """Fails if it has ended by itself."""
         assert self._process.poll() is None, f"{self._name} ended: {self._process.returncode}"
 
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
@@ -125,15 +130,17 @@ class Daemon:
 class Gateway:
     """An S3 gateway on a port of its own; all of a Ceph's gateways serve the same buckets."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, *options: str) -> None:
         self._directory = directory
         self._name = name
+        self._options = options
         self.port = free_port()
         self.endpoint = f"http://127.0.0.1:{self.port}"
         self._daemon: Daemon | None = None
 
     def start(self) -> None:
-        """Starts it, again on the same port, and waits until it answers."""
+        """Starts it, again on the same port, and waits until it answers. It ends with the thread
+        that has started it."""
         assert self._daemon is None
         # Without tcp_nodelay every small reply takes 40 ms.
         frontend = f"--rgw_frontends=beast endpoint=127.0.0.1:{self.port} tcp_nodelay=1"
@@ -141,6 +148,7 @@ class Gateway:
         self._daemon = daemon = Daemon(
             self._directory,
             "radosgw", "-f", "-c", configuration, "-n", f"client.{self._name}", frontend,
+            *self._options,
         )  # fmt: skip
 
         def answers() -> bool:
@@ -158,6 +166,16 @@ class Gateway:
         if self._daemon is not None:
             self._daemon.kill()
             self._daemon = None
+
+    def suspend(self) -> None:
+        """SIGSTOP: it takes connections and answers nothing."""
+        if self._daemon is not None:
+            self._daemon.send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """SIGCONT: it does all that it was asked for meanwhile."""
+        if self._daemon is not None:
+            self._daemon.send(signal.SIGCONT)
 
 
 class Ceph:
@@ -193,10 +211,10 @@ class Ceph:
             return json.loads(reply.read() or b"null")
 
     @contextmanager
-    def gateway(self) -> Iterator[Gateway]:
+    def gateway(self, *options: str) -> Iterator[Gateway]:
         """One more gateway, for a test that kills it."""
         name = f"rgw.{os.getpid()}.{next(self._gateways)}"
-        gateway = Gateway(self.directory, name)
+        gateway = Gateway(self.directory, name, *options)
         try:
             gateway.start()
             yield gateway
@@ -303,10 +321,8 @@ def running(shared: Path) -> Iterator[Ceph]:
     starts it, and stops it when nobody uses it any more."""
     known = shared / "ceph.json"
     with (shared / "ceph.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if known.exists():
+        if not _is_first(lock, known):
             directory, endpoint, admin = json.loads(known.read_text())
-            fcntl.flock(lock, fcntl.LOCK_SH)
             yield Ceph(Path(directory), endpoint, Account(*admin))
             return
         # Not in ``shared``: the path of a socket may be about 100 bytes long.
@@ -322,3 +338,18 @@ def running(shared: Path) -> Iterator[Ceph]:
             known.unlink(missing_ok=True)
             cluster.close()
             shutil.rmtree(made)
+
+
+def _is_first(lock: TextIO, known: Path) -> bool:
+    """Whether there is no Ceph yet: then nobody else has the lock; else it is shared with those who
+    use the one that is ``known``."""
+    while True:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        if known.exists():
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:  # somebody else was faster, or has just looked
+            time.sleep(random.uniform(0.01, 0.1))
+            continue
+        return True
