@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import shutil
 import sys
 import time
 import uuid
@@ -191,8 +190,7 @@ def gateways(
 ) -> Iterator[Gateways | None]:
     """As many gateways as there are machines, and a bucket with object lock and so many objects;
     None, with a word, where Ceph is not installed. ``shared``: as of ``ceph.running``."""
-    missing = [program for program in ceph.PROGRAMS if shutil.which(program) is None]
-    if missing:
+    if missing := ceph.missing():
         print(f"WITHOUT CEPH: {', '.join(missing)} not installed", file=sys.stderr, flush=True)
         yield None
         return

@@ -37,6 +37,12 @@ KMS_KEYS = ("testkey-1", "testkey-2")
 
 _PATIENCE_SECONDS = 120.0
 
+
+def missing() -> list[str]:
+    """What of ``PROGRAMS`` is not installed."""
+    return [program for program in PROGRAMS if shutil.which(program) is None]
+
+
 # Whoever makes a bucket or a user waits for a gateway that was killed, until its watch ends.
 _CONFIGURATION = """
 [global]
@@ -181,7 +187,9 @@ class Gateway:
 class Ceph:
     """A whole Ceph, or what of one that another process started can be used."""
 
-    def __init__(self, directory: Path, endpoint: str, admin: Account) -> None:
+    def __init__(self, directory: Path, endpoint: str, admin: Account, shared: Path) -> None:
+        """``shared``: what other processes give to ``running`` in order to use it as well."""
+        self.shared = shared
         self.directory = directory
         self.endpoint = endpoint
         self._admin = admin
@@ -323,7 +331,7 @@ def running(shared: Path) -> Iterator[Ceph]:
     with (shared / "ceph.lock").open("w") as lock:
         if not _is_first(lock, known):
             directory, endpoint, admin = json.loads(known.read_text())
-            yield Ceph(Path(directory), endpoint, Account(*admin))
+            yield Ceph(Path(directory), endpoint, Account(*admin), shared)
             return
         # Not in ``shared``: the path of a socket may be about 100 bytes long.
         made = Path(tempfile.mkdtemp(prefix="longshore-ceph-"))
@@ -332,7 +340,7 @@ def running(shared: Path) -> Iterator[Ceph]:
             account = cluster.start()
             known.write_text(json.dumps([str(made), account.endpoint, account]))
             fcntl.flock(lock, fcntl.LOCK_SH)
-            yield Ceph(made, account.endpoint, account)
+            yield Ceph(made, account.endpoint, account, shared)
             fcntl.flock(lock, fcntl.LOCK_EX)
         finally:
             known.unlink(missing_ok=True)
