@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from longshore.errors import Code, FailedPrecondition, Unavailable
 from longshore.patch import MapPatch, Patch, Retention
 from longshore.store import ABSENT, UNSENT, Batch, Outcome
-from longshore.stores.s3 import attached, patching, reading
+from longshore.stores.s3 import attached, copying, patching, reading
 from longshore.stores.s3.client import Client, Traits
 from longshore.stores.s3.failures import Unsent
 from longshore.stores.s3.features import Feature
@@ -483,12 +483,14 @@ async def test_what_cannot_be_copied_stays_as_it_is(harbour: Harbour) -> None:
 
 
 @pytest.mark.parametrize(
-    "how", ["busy for a while", "met by another", "never again", "forbidden", "gone"]
+    "how", ["away for long", "met by another", "never again", "forbidden", "gone"]
 )
 async def test_what_a_copy_has_lost_is_put_back_if_it_takes_several_times(
     harbour: Harbour, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(attached, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(attached, "LONGEST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(attached, "OUTAGE_SECONDS", 0.2)
     harbour.put_everything(PLAIN)
     send, tries = harbour.service.send, 0
 
@@ -496,7 +498,7 @@ async def test_what_a_copy_has_lost_is_put_back_if_it_takes_several_times(
         nonlocal tries
         if call.verb == "PutObjectTagging":
             tries += 1
-            if how == "never again" or (how == "busy for a while" and tries < 4):
+            if how == "never again" or (how == "away for long" and tries <= attached.TRIES):
                 raise Unavailable("The connection ended.")
             if how == "met by another" and tries < 4:
                 return Reply(409, (), b"<Error><Code>OperationAborted</Code></Error>")
@@ -511,13 +513,33 @@ async def test_what_a_copy_has_lost_is_put_back_if_it_takes_several_times(
     if how == "gone":
         assert failed(outcome) == {0: Code.NOT_FOUND}
         return
-    if how in ("busy for a while", "met by another"):
-        assert (outcome.failures, tries) == ({}, 4)
+    if how in ("away for long", "met by another"):
+        after = {"away for long": attached.TRIES + 1, "met by another": 4}
+        assert (outcome.failures, tries) == ({}, after[how])
         assert harbour.all_of(PLAIN)["tags"] == TAGS
     else:
         assert failed(outcome) == {0: Code.DATA_LOSS}
         assert str(TAGS) in outcome.failures[0].message
-        assert tries == (attached.TRIES if how == "never again" else 1)
+        assert tries > attached.TRIES if how == "never again" else tries == 1
+
+
+@pytest.mark.parametrize("bucket", [PLAIN, LOCKED])
+async def test_tags_that_somebody_else_gives_in_an_outage_are_not_overwritten(
+    harbour: Harbour, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "FRESH_SECONDS", 0.0)
+    harbour.put_everything(bucket)
+    send, other = harbour.service.send, [{"Key": "team", "Value": "pier"}]
+
+    async def meddle(call: Any) -> Any:
+        if call.verb == "PutObjectTagging":
+            harbour.s3.put_object_tagging(Bucket=bucket, Key=NAME, Tagging={"TagSet": other})
+            raise Unavailable("The connection ended.")
+        return await send(call)
+
+    harbour.service.send = meddle  # type: ignore[method-assign]
+    assert not (await harbour.patch(bucket, CHANGE)).failures
+    assert harbour.all_of(bucket)["tags"] == {"team": "pier"}
 
 
 @pytest.mark.parametrize("bucket", [PLAIN, LOCKED])

@@ -20,12 +20,15 @@ T = TypeVar("T")
 
 TRIES: Final = 8
 FIRST_PAUSE_SECONDS: Final = 0.2
+LONGEST_PAUSE_SECONDS: Final = 10.0
+OUTAGE_SECONDS: Final = 300.0
+"""So long a service may be away without anything being lost by a copy."""
 _WITH_CHECKSUM: Final = {"x-amz-checksum-mode": "ENABLED"}
 NO_IDS: Final = frozenset({"", "null"})
 """Ids that stand for whatever version has none."""
-PASSING: Final = frozenset(
-    {Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED, Code.INTERNAL, Code.UNKNOWN}
-)
+AWAY: Final = frozenset({Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.DEADLINE_EXCEEDED})
+"""Codes of a service that cannot be reached, or has too much to do."""
+PASSING: Final = AWAY | {Code.INTERNAL, Code.UNKNOWN}
 
 
 class Named(NamedTuple):
@@ -154,22 +157,24 @@ class Attached:
 
     async def insist(self, what: str, do: Callable[[], Awaitable[T]]) -> T:
         """What ``do`` gives, tried again where it fails in a way that passes: this is the one place
-        where nobody else could end what was begun. Raises DataLoss, which says ``what`` was not
-        done, and NotFound if the object is gone."""
-        pause = FIRST_PAUSE_SECONDS
-        for tries in range(TRIES):
+        where nobody else could end what was begun. A service that is away is waited for. Raises
+        DataLoss, which says ``what`` was not done, and NotFound if the object is gone."""
+        clock, pause, tries = self._client.service.clock, FIRST_PAUSE_SECONDS, 0
+        began = clock.monotonic()
+        while True:
             try:
                 return await do()
             except NotFound:
                 raise
             except Error as error:
+                tries += 1
                 # Two requests that meet are no conflict with what this one wants: 409, says S3.
                 passes = error.code in PASSING or error.code is Code.ABORTED
-                if not passes or tries + 1 == TRIES:
+                waits = error.code in AWAY and clock.monotonic() - began < OUTAGE_SECONDS
+                if not passes or (tries >= TRIES and not waits):
                     raise DataLoss(f"After a copy onto itself: {what}. {error.message}") from error
             await asyncio.sleep(pause)
-            pause *= 2
-        raise AssertionError("the last try returns or raises")
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
 
     async def _put(
         self,

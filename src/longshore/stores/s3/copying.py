@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from itertools import repeat
 from typing import Any, Final, NamedTuple
 
@@ -54,6 +54,8 @@ _PLAIN: Final = re.compile(
 """The usual reply to a copy, at a fifth of what it costs to read it as a document."""
 LATE_SECONDS: Final = (0.0, 0.1, 0.4)
 """Pauses before the looks for a copy whose reply was lost: the service may still be at it."""
+FRESH_SECONDS: Final = 0.5
+"""What was seen longer ago is looked at anew before tags are given back, which has no condition."""
 SLOW_SECONDS: Final = 2.0
 SLOWEST_BYTES_PER_SECOND: Final = 16 << 20
 """How fast a service copies at least: so long, with such pauses, is looked for a copy whose reply
@@ -275,7 +277,7 @@ class Copier:
         if tags and tags_of(new) != len(tags):
             await attached.insist(
                 f"object '{path}' has lost its tags {dict(tags)}",
-                lambda: attached.set_tags(name, new.version.version_id, tags, finish=True),
+                self._giving_back(name, new, tags),
             )
         if any(locks.values()):
             await attached.insist(
@@ -286,6 +288,23 @@ class Copier:
         if was_held and old.version.version_id != new.version.version_id:
             await self._let_go(name, old, new, held=locks["temporary_hold"])
         self._check_obeyed(path, new, change)
+
+    def _giving_back(
+        self, name: str, new: Head, tags: Mapping[str, str]
+    ) -> Callable[[], Awaitable[None]]:
+        """What gives ``new`` its tags, unless so much time has passed since this was made (an
+        outage, or this process stood still) that somebody else has given it others."""
+        clock, version_id = self._client.service.clock, new.version.version_id
+        looked = clock.monotonic()
+
+        async def give_back() -> None:
+            if clock.monotonic() - looked > FRESH_SECONDS:
+                now = await self._attached.head(name, version_id)
+                if tags_of(now) or not Named.of(new).is_at(now):
+                    return
+            await self._attached.set_tags(name, version_id, tags, finish=True)
+
+        return give_back
 
     async def _let_go(self, name: str, old: Head, new: Head, *, held: bool) -> None:
         """A hold moves with its object: once the copy is seen to have it, the version behind it
