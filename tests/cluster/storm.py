@@ -10,7 +10,8 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tests.cluster.gateways import Gateways, Way
 from tests.cluster.harbour import Cluster, Program
@@ -18,6 +19,7 @@ from tests.services.postgresql import Postgresql
 
 STOPPED_AT_ONCE = 2
 """The others meet blows meanwhile."""
+CALM_SECONDS = 1.0
 KEEP_SECONDS = 1.0
 """How often it is seen who has ended, as whoever keeps services does."""
 
@@ -49,6 +51,7 @@ class Storm:
         self._threads: list[threading.Thread] = []
         self._hands = threading.Lock()
         """On the programs: who ends one starts it as well, before anybody misses it."""
+        self._blow = threading.Lock()
 
     def begin(self, blows: int) -> None:
         """Deal ``blows`` from now on; where one cannot be dealt that is a fault, and the last."""
@@ -74,6 +77,15 @@ class Storm:
         for one in self._threads:
             one.join()
 
+    @contextmanager
+    def calm(self) -> Iterator[None]:
+        """Everything goes on, what was stopped has done what it was at, and no blow is dealt."""
+        with self._blow:
+            for timer in list(self._stopped.values()):
+                timer.join()
+            time.sleep(CALM_SECONDS)
+            yield
+
     def _run(self, blows: int) -> None:
         kinds: list[Callable[[], str | None]] = [
             *[self._kill_worker] * 4,
@@ -89,7 +101,8 @@ class Storm:
             kinds += [self._stop_gateway, self._end_gateway_for_a_while] * 2
         try:
             while self.dealt.total() < blows and not self._enough.is_set():
-                dealt = self._chance.choice(kinds)()
+                with self._blow:
+                    dealt = self._chance.choice(kinds)()
                 if dealt is not None:
                     self.dealt[dealt] += 1
                     time.sleep(self._chance.uniform(0.2, 2.0))
