@@ -96,6 +96,9 @@ def test_one_machine_alone_has_a_status_too(cli: Cli) -> None:
     assert (found["coordinator"], found["present"], found["workers"]) == (None, None, [])
     nothing = {"carried": 0, "waiting": 0, "unread": 0, "still": 0}
     assert found["shards"] == {**nothing, "oldestCheckpointSeconds": None}
+    words = ("cluster", "status", "--seconds=0.1")
+    seen = on_terminal(*words, columns=80, environment=cli.environment)
+    assert seen.lines[-1] == "No worker carries a shard."
 
 
 def test_no_database_is_made_by_looking(cli: Cli, tmp_path: Path) -> None:

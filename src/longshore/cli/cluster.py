@@ -257,8 +257,10 @@ def _show(row: Row) -> None:
             "looked for": f"{row['lookedSeconds']:g} s",
         },
     )
-    sys.stdout.write("\n")
+    sys.stdout.write("\n" if row["workers"] else "\nNo worker carries a shard.\n")
     sys.stdout.flush()
+    if not row["workers"]:
+        return
     with output.Writer("table", STATUS_COLUMNS) as writer:
         writer.write_all(row["workers"])
 

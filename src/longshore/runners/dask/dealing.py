@@ -46,7 +46,7 @@ async def deal(term: int, settings: Settings, database: Database, over: asyncio.
 
     Raises coordinator.Deposed, Hindered, and what the database raises.
     """
-    reached = SYSTEM_CLOCK.monotonic()
+    reached, missed = SYSTEM_CLOCK.monotonic(), False
     while not over.is_set():
         pause = AGAIN_SECONDS
         try:
@@ -55,6 +55,8 @@ async def deal(term: int, settings: Settings, database: Database, over: asyncio.
             try:
                 await _asked(client)
                 await _require_rules(client, settings.dask.scheduler)
+                telemetry.event("scheduler reached", at=settings.dask.scheduler)
+                missed = False
                 try:
                     await Dealer(term, settings, database, client).run(over)
                 finally:
@@ -63,7 +65,9 @@ async def deal(term: int, settings: Settings, database: Database, over: asyncio.
                 with suppress(ConnectionError):
                     await _asked(client.close(timeout=AGAIN_SECONDS))
         except ConnectionError as error:
-            telemetry.warning("scheduler not reached", why=error)
+            if not missed:
+                telemetry.warning("scheduler not reached", why=error)
+            missed = True
             silent = SYSTEM_CLOCK.monotonic() - reached
             if silent > HINDERED_SECONDS:
                 why = f"the scheduler has not been reached for {silent:.0f} s"

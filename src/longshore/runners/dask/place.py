@@ -130,7 +130,7 @@ async def _stay_in_the_cluster(
             continue
         missed = False
         place = _place(name, settings, engine)
-        there = asyncio.create_task(_be_there(place))
+        there = asyncio.create_task(_be_there(place, name))
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({there, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -164,6 +164,7 @@ def _place(name: str, settings: Settings, engine: Worker) -> Place:
     return place
 
 
-async def _be_there(place: Place) -> None:
+async def _be_there(place: Place, name: str) -> None:
     async with place:
+        telemetry.event("joined the cluster", worker=name)
         await place.finished()  # type: ignore[no-untyped-call]
