@@ -51,7 +51,7 @@ BANNED = {"utils", "common", "helpers", "core", "base", "manager", "types"}
 FOREIGN_TO_WORKERS = {
     *("google", "grpc", "httpx", "uvicorn", "typer", "rich", "alembic", "prometheus_client", "jwt"),
     *("cel_expr_python", "botocore", "boto3", "lxml", "aiohttp", "dask", "distributed", "tornado"),
-    *("longshore.api", "longshore.app", "longshore.cli"),
+    *("psycopg", "longshore.api", "longshore.app", "longshore.cli"),
 }
 """What would cost every worker memory and time to start, for nothing that it does."""
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import grpc
@@ -12,6 +15,20 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.cli.conftest import Cli
 from tests.service import PROJECT, Service
+
+OF_OTHERS = {
+    *("dask", "distributed", "tornado", "psycopg", "longshore.runners.dask"),
+    *("botocore", "aiohttp", "lxml", "jwt", "cel_expr_python", "google.auth"),
+}
+"""What is for clusters, for other stores and for other settings."""
+
+SERVE = """
+import json, sys
+import longshore.cli
+
+longshore.cli.run(sys.argv[1:])
+print(json.dumps(sorted(sys.modules)))
+"""
 
 
 def _refused(cli: Cli, directory: Path, settings: str, *words: str) -> str:
@@ -108,3 +125,21 @@ def test_it_ends_in_time_while_somebody_waits_over_grpc(tmp_path):
         assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
     assert "Traceback" not in service.log()
     service.close()
+
+
+def test_one_machine_loads_nothing_of_what_others_need(tmp_path):
+    listens = [f"--{name}=127.0.0.1:0" for name in ("listen", "grpc-listen")]
+    words = ["serve", f"--data-dir={tmp_path}", "--workers=1", *listens]
+    command = [sys.executable, "-c", SERVE, *words]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, cwd=tmp_path, text=True) as serving:
+        try:
+            assert any("worker started" in line for line in serving.stderr)
+        finally:
+            serving.terminate()
+        loaded, _ = serving.communicate(timeout=30)
+    modules = set(json.loads(loaded))
+    assert {"longshore.runners.local", "longshore.api.rest"} <= modules
+    assert not {
+        one for one in modules if any(f"{one}.".startswith(f"{other}.") for other in OF_OTHERS)
+    }
