@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib.resources import as_file, files
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
@@ -29,7 +30,7 @@ ID_CHARACTERS = 8
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="A cluster that runs jobs: how it is, and its settings.",
+    help="A cluster of many machines: how it is, and Dask's settings for it.",
     epilog=STATUS_EXAMPLE,
 )
 
@@ -46,7 +47,14 @@ STATUS_COLUMNS = (
 
 def worker(
     config: ConfigOption = None,
-    data_dir: DataDirOption = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--data-dir",
+            metavar="DIR",
+            help="What this machine alone keeps; overrides `data_dir` of the settings.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -66,7 +74,7 @@ def worker(
     """Keep workers of a cluster on this machine, until SIGTERM or Ctrl-C.
 
     They run the jobs of every service whose settings name the same database and the same
-    `dask.scheduler`, and come and go as they like. The data directory is this machine's own.
+    `dask.scheduler`, and come and go as they like.
     """
     from longshore import app as service
 
@@ -239,7 +247,6 @@ def _kinds(planning: int, stores: Mapping[str, int]) -> str:
 def _show(row: Row) -> None:
     """The picture for people."""
     jobs, shards = row["jobs"], row["shards"]
-    oldest = shards["oldestCheckpointSeconds"]
     still = f", {output.number(shards['still'])} of them stood still" if shards["still"] else ""
     unread = shards["unread"]
     newer = f", {output.number(unread)} of them for newer workers" if unread else ""
@@ -252,7 +259,7 @@ def _show(row: Row) -> None:
             f" {output.number(jobs['queued'])} queued",
             "shards": f"{output.number(shards['carried'])} carried{still},"
             f" {output.number(shards['waiting'])} waiting{newer}",
-            "checkpoints": f"the oldest {_age(oldest)} ago" if oldest is not None else "none yet",
+            **_checkpoints(shards),
             "rate": f"{output.number(row['objectsPerSecond'])} objects/s",
             "looked for": f"{row['lookedSeconds']:g} s",
         },
@@ -263,6 +270,13 @@ def _show(row: Row) -> None:
         return
     with output.Writer("table", STATUS_COLUMNS) as writer:
         writer.write_all(row["workers"])
+
+
+def _checkpoints(shards: Row) -> Row:
+    if not shards["carried"]:
+        return {}
+    oldest = shards["oldestCheckpointSeconds"]
+    return {"checkpoints": "none yet" if oldest is None else f"the oldest {_age(oldest)} ago"}
 
 
 def _place(coordinator: Row | None) -> str:
