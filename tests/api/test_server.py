@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import orjson
@@ -13,8 +17,9 @@ from sqlalchemy import update
 
 from longshore.api import bodies
 from longshore.api import server as rest_server
+from longshore.database import Database
 from longshore.database.tables import jobs
-from tests.api.conftest import Project, Server, delete_job
+from tests.api.conftest import Clock, Project, Server, delete_job
 
 
 def connect(server: Server) -> socket.socket:
@@ -44,6 +49,32 @@ def test_readyz_says_which_part_is_not(server: Server, rest: httpx.Client) -> No
     response = rest.get("/readyz")
     server.parts["workers"] = True
     assert (response.status_code, response.json()) == (503, {"database": True, "workers": False})
+
+
+class Waiting(Server):
+    """A server whose workers are never done with saying whether they are ready."""
+
+    asked = threading.Event()
+
+    async def _ready(self) -> Mapping[str, bool]:
+        self.asked.set()
+        return await asyncio.Future()
+
+
+def test_a_call_that_outlasts_its_server_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does that waits for a database which is down; a client asks another server then."""
+    monkeypatch.setattr(rest_server, "SHUTDOWN_SECONDS", 1)
+    ending = Waiting(Database(tmp_path / "longshore.sqlite"), Clock())
+    ending.start()
+    with ThreadPoolExecutor() as beside:
+        waiting = beside.submit(httpx.get, f"{ending.url}/readyz", timeout=30, trust_env=False)
+        assert ending.asked.wait(30)
+        ending.stop()
+        reply = waiting.result()
+    assert reply.status_code == 503
+    assert reply.json()["error"]["status"] == "UNAVAILABLE"
 
 
 def test_headers_of_a_reply(project: Project) -> None:

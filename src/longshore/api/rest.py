@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, NamedTuple
@@ -17,7 +18,7 @@ from longshore.api.replies import Answer
 from longshore.api.status import Headers, Refusal
 from longshore.api.transcoding import Call, Content, Found, NoSuchPath, Transcoder, WrongVerb
 from longshore.database import Database
-from longshore.errors import Error, Internal, InvalidArgument, NotFound
+from longshore.errors import Error, Internal, InvalidArgument, NotFound, Unavailable
 
 RECEIVED_MAX_BYTES = 256 << 20
 """How much of large bodies is received at once over all requests."""
@@ -64,6 +65,9 @@ class Pages:
         except ClientGone:  # 499 elsewhere: nobody is there to be told
             telemetry.event("client_gone", verb=scope["method"], path=_path(scope))
             return
+        except asyncio.CancelledError:  # by the server, which ends and waits for this no longer
+            error: Error = Unavailable("The service is ending, and may have done this or not.")
+            answer = replies.of_error(error, Reply())
         # The one place that must answer whatever happens: a bug is logged here, once, and the
         # client learns nothing but that there is one.
         except Exception:

@@ -22,6 +22,8 @@ HEADER_SECONDS = 10.0
 IDLE_SECONDS = 75
 UNREAD_SECONDS = 60.0
 SHUTDOWN_SECONDS = 3
+LAST_SECONDS = 0.5
+"""What calls have that were not done by then, to say so."""
 
 
 class _LimitedProtocol(HttpToolsProtocol):
@@ -102,6 +104,8 @@ class RestServer(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until ``should_exit`` is set."""
         await super().serve(sockets or [self._listener])
+        if unanswered := set(self.server_state.tasks):
+            await asyncio.wait(unanswered, timeout=LAST_SECONDS)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
