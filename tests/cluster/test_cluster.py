@@ -12,7 +12,7 @@ import pytest
 import trustme
 
 from tests.cluster.conftest import EVERYTHING, Start, end
-from tests.harbour import HOLD
+from tests.harbour import HOLD, counters, prefixes
 from tests.services.ceph import missing
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(300)]
@@ -50,6 +50,22 @@ def test_a_machine_that_comes_gets_its_part(start: Start, tmp_path: Path) -> Non
     assert owner is not None
     cluster.until(lambda: cluster.carried().get(owner[1], 0) > 0, 30, "get a shard")
     end(cluster, operation)
+
+
+def test_a_later_job_does_not_wait_for_one_that_has_all_places(start: Start) -> None:
+    """A shard of the first is handed back, which alone would take twenty seconds more."""
+    cluster = start(machines=1, workers=1, shards_at_once=2, limits={"b": 100.0})
+    cluster.fill(100, bucket="later")
+    first = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: cluster.done_by(first) > 0, 60, "make progress")
+    second = cluster.create_job({"later": prefixes()}, HOLD)
+    job = cluster.done(second, 15)
+    assert counters(job)["succeededObjectCount"] == cluster.held("later") == 100
+    assert not cluster.get(first).get("done")
+    cluster.cancel(first)
+    job = cluster.done(first)
+    assert job["state"] == "CANCELED", (job, cluster.logs())
+    assert counters(job)["succeededObjectCount"] == cluster.held()
 
 
 def test_a_scheduler_with_settings_of_its_own_is_not_used(start: Start) -> None:
