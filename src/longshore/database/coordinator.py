@@ -7,7 +7,8 @@ effect: each checks its term in its own transaction.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, select, text, update
 from sqlalchemy.dialects import postgresql
@@ -62,8 +63,7 @@ def take(connection: Connection, owner: str, seen: Seat | None) -> int | None:
 
 def note(connection: Connection, term: int, present: Present) -> None:
     """Write down which workers are there; raises Deposed."""
-    check(connection, term)
-    connection.execute(update(coordinators).where(_OF_TERM).values(**present._asdict()))
+    _change(connection, term, present._asdict())
 
 
 def present(connection: Connection) -> Present:
@@ -75,9 +75,15 @@ def present(connection: Connection) -> Present:
 
 def beat(connection: Connection, term: int) -> None:
     """Renew the lease; raises Deposed."""
+    _change(connection, term, {"beat": coordinators.c.beat + 1})
+
+
+def _change(connection: Connection, term: int, values: Mapping[str, Any]) -> None:
+    """In one statement: who locked the row first, to look at it, could meet a beat in between, of
+    which each would wait for the other."""
     _be_quick(connection)
     mine = update(coordinators).where(_OF_TERM, coordinators.c.term == term)
-    if not connection.execute(mine.values(beat=coordinators.c.beat + 1)).rowcount:
+    if not connection.execute(mine.values(**values)).rowcount:
         raise Deposed(f"the term is no longer {term}")
 
 
