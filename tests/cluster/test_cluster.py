@@ -6,12 +6,13 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import trustme
 
-from tests.cluster.conftest import EVERYTHING, Start, end
+from tests.cluster.conftest import EVERYTHING, OBJECTS, Start, end
 from tests.harbour import HOLD, counters, prefixes
 from tests.services.ceph import missing
 
@@ -36,6 +37,29 @@ def test_shards_run_on_without_scheduler_and_coordinator(start: Start) -> None:
     cluster.scheduler.start()
     end(cluster, operation)
     assert "shard left" not in cluster.machines[0].log()
+
+
+def test_a_cancel_reaches_every_worker(start: Start) -> None:
+    cluster = start(machines=2, workers=2, rate=1_000)
+    operation = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
+    cluster.cancel(operation)
+    job = cluster.done(operation, 20)
+    assert job["state"] == "CANCELED"
+    held = cluster.held()
+    assert counters(job)["succeededObjectCount"] == held < OBJECTS
+    time.sleep(1)
+    assert cluster.held() == held
+
+
+def test_a_machine_that_is_asked_to_end_hands_back_what_it_carries(start: Start) -> None:
+    cluster = start(machines=2, workers=1, rate=1_000)
+    operation = cluster.create(EVERYTHING, HOLD)
+    cluster.until(lambda: cluster.done_by(operation) > 500, 60, "make progress")
+    began = time.monotonic()
+    assert cluster.machines[0].stop() == 0
+    assert time.monotonic() - began < 10
+    end(cluster, operation)
 
 
 def test_a_machine_that_comes_gets_its_part(start: Start, tmp_path: Path) -> None:
